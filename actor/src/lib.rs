@@ -1,0 +1,3 @@
+//! Rookery actor.
+
+pub mod environments;

@@ -1,0 +1,1 @@
+//! Wire protocol `rookery.v1`.
