@@ -1,0 +1,173 @@
+//! Where the time of an update goes; for the benchmark, no part of training.
+
+use std::time::{Duration, Instant};
+
+use rookery_common::policy::{Activation, Encoder, Head, PolicySpec};
+use rookery_common::seeds::{Purpose, Random};
+use tch::Device;
+
+use super::loss::losses;
+use super::{Ppo, PpoConfig, PpoError};
+use crate::algorithms::round::{Round, ShardColumns};
+use crate::networks::{ActorCriticSpec, CriticSpec};
+
+/// Environments of each synthetic shard.
+const NUM_ENVS: usize = 8;
+
+/// What [`bench_update`] measures.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Values of an observation.
+    pub observation_width: usize,
+    /// What the policy draws.
+    pub head: Head,
+    /// Hidden layers, of the policy and of the separate critic.
+    pub hidden: Vec<usize>,
+    /// Rows of a gradient step.
+    pub minibatch_size: usize,
+    /// Gradient steps an epoch.
+    pub num_minibatches: usize,
+    /// Epochs an update.
+    pub epochs: u32,
+    /// Updates measured, after one that is not.
+    pub repetitions: u32,
+    /// Where to compute.
+    pub device: Device,
+}
+
+/// Mean times of one update and, in a second pass that stops after each phase, of the phases of one
+/// gradient step.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timings {
+    /// One update, all included.
+    pub update: Duration,
+    /// One gradient step, with its share of all else that an update does.
+    pub gradient_step: Duration,
+    /// Values, advantages and the copies to the device, once an update.
+    pub columns: Duration,
+    /// Putting the rows of one epoch in order, a gradient step's share.
+    pub gather: Duration,
+    /// Forward pass of a minibatch.
+    pub forward: Duration,
+    /// Losses of a minibatch.
+    pub loss: Duration,
+    /// Backward pass of a minibatch.
+    pub backward: Duration,
+    /// Clip and optimiser.
+    pub optimiser: Duration,
+}
+
+/// Measures updates on a synthetic round. On a GPU the phases of a step are those of its launches.
+///
+/// # Errors
+/// [`PpoError`] where the setting makes no valid options.
+pub fn bench_update(setting: &Setting) -> Result<Timings, PpoError> {
+    let config = PpoConfig {
+        minibatch_size: setting.minibatch_size,
+        epochs: setting.epochs,
+        entropy_coefficient: 0.01,
+        ..PpoConfig::default()
+    };
+    let spec = ActorCriticSpec {
+        policy: PolicySpec {
+            encoder: Encoder::Identity {
+                width: setting.observation_width,
+            },
+            hidden: setting.hidden.clone(),
+            activation: Activation::Tanh,
+            head: setting.head,
+        },
+        critic: CriticSpec::Separate(setting.hidden.clone()),
+    };
+    let round = synthetic_round(setting);
+    let mut ppo = Ppo::new(spec, config, 1, setting.device)?;
+    let mut timings = Timings::default();
+    for repetition in 0..=setting.repetitions {
+        let start = Instant::now();
+        ppo.update(&round, 0.0, u64::from(repetition))?;
+        if repetition > 0 {
+            timings.update += start.elapsed();
+        }
+    }
+    timings.update /= setting.repetitions;
+    timings.gradient_step = timings.update / setting.epochs / setting.num_minibatches as u32;
+    phases(&mut ppo, &round, setting, &mut timings)?;
+    Ok(timings)
+}
+
+/// The phases of an update in the order in which [`Ppo::update`] runs them.
+fn phases(
+    ppo: &mut Ppo,
+    round: &Round,
+    setting: &Setting,
+    timings: &mut Timings,
+) -> Result<(), PpoError> {
+    let options = ppo.config.loss_options();
+    for repetition in 0..setting.repetitions {
+        let mut clock = Instant::now();
+        let mut lap = |total: &mut Duration| {
+            *total += clock.elapsed();
+            clock = Instant::now();
+        };
+        let (columns, _) = ppo.columns(round)?;
+        lap(&mut timings.columns);
+        let mut order: Vec<i64> = (0..round.num_steps() as i64).collect();
+        Random::derive(1, Purpose::Minibatch, u64::from(repetition), 0).shuffle(&mut order);
+        let minibatches = ppo.minibatches(&columns, &order, 0.2);
+        lap(&mut timings.gather);
+        for minibatch in minibatches {
+            let outputs = ppo.network.forward(&minibatch.inputs);
+            lap(&mut timings.forward);
+            let losses = losses(&outputs, &minibatch, &options);
+            lap(&mut timings.loss);
+            let gradient = ppo.network.gradient(&losses.total);
+            lap(&mut timings.backward);
+            ppo.adam.step(ppo.network.parameters_mut(), gradient, 1e-4);
+            lap(&mut timings.optimiser);
+        }
+    }
+    timings.columns /= setting.repetitions;
+    for phase in [
+        &mut timings.gather,
+        &mut timings.forward,
+        &mut timings.loss,
+        &mut timings.backward,
+        &mut timings.optimiser,
+    ] {
+        *phase /= setting.repetitions * setting.num_minibatches as u32;
+    }
+    Ok(())
+}
+
+fn synthetic_round(setting: &Setting) -> Round {
+    let num_steps = setting.minibatch_size * setting.num_minibatches;
+    let num_envs = NUM_ENVS.min(num_steps);
+    let mut random = Random::derive(1, Purpose::Episode, 0, 0);
+    let mut normals = |count: usize| -> Vec<f32> {
+        (0..count)
+            .map(|_| random.standard_normals().0 as f32)
+            .collect()
+    };
+    let (actions, log_prob) = match setting.head {
+        Head::Categorical { num_actions } => {
+            let actions = (0..num_steps)
+                .map(|step| (step * 7 % num_actions) as f32)
+                .collect();
+            (actions, -(num_actions as f32).ln())
+        }
+        Head::DiagonalGaussian { dimension } => {
+            (normals(num_steps * dimension), -1.4 * dimension as f32)
+        }
+    };
+    Round {
+        observations: normals((num_steps + num_envs) * setting.observation_width),
+        actions,
+        log_probs: vec![log_prob; num_steps],
+        shards: vec![ShardColumns {
+            num_envs,
+            rewards: normals(num_steps),
+            terminated: (0..num_steps).map(|step| step % 97 == 0).collect(),
+            truncated: vec![false; num_steps],
+        }],
+    }
+}

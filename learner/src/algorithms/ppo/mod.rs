@@ -1,0 +1,163 @@
+//! Proximal policy optimisation (Schulman and others 2017): a few epochs of minibatch gradient
+//! steps on each round, with the ratio to the policy that acted clipped.
+
+pub mod config;
+pub mod loss;
+pub mod update;
+#[doc(hidden)]
+pub mod bench;
+#[cfg(test)]
+mod tests;
+
+use rookery_common::policy::Head;
+use tch::Device;
+use thiserror::Error;
+
+pub use config::{AdvantageNormalisation, PpoConfig, Schedule};
+pub use update::PpoStatistics;
+
+use super::returns::ReturnsError;
+use super::round::RoundError;
+use crate::networks::{ActorCritic, ActorCriticSpec, NetworkError};
+use crate::optimiser::{Adam, AdamState, AdamStateError};
+
+/// Why PPO refuses what it is given. Parameters and optimiser are as before.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum PpoError {
+    /// An option with which no update is possible.
+    #[error("option `{option}` is {got}, it must be {expected}")]
+    Option {
+        /// Name of the option.
+        option: &'static str,
+        /// What it may be, in words.
+        expected: &'static str,
+        /// What it is.
+        got: String,
+    },
+    /// The columns of the round do not belong together.
+    #[error(transparent)]
+    Round(#[from] RoundError),
+    /// An action that the policy does not have.
+    #[error("action {action} of step {step} is no whole number below {num_actions}")]
+    Action {
+        /// Row of the column of actions.
+        step: usize,
+        /// What the row holds.
+        action: f32,
+        /// Number of the policy's actions.
+        num_actions: usize,
+    },
+    /// The network refuses observations or parameters.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// A shard's columns do not make a timeline.
+    #[error(transparent)]
+    Returns(#[from] ReturnsError),
+    /// The optimiser's state is for another network.
+    #[error(transparent)]
+    Adam(#[from] AdamStateError),
+}
+
+/// All that the next update depends on, besides its round, progress and version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PpoState {
+    /// All parameters, the policy's first.
+    pub parameters: Vec<f32>,
+    /// The optimiser's.
+    pub adam: AdamState,
+}
+
+/// The learner's half of PPO: the networks, their optimiser, and one call a round.
+#[derive(Debug)]
+pub struct Ppo {
+    config: PpoConfig,
+    seed: u64,
+    network: ActorCritic,
+    adam: Adam,
+}
+
+impl Ppo {
+    /// A start from `seed`, which also decides the order of every minibatch.
+    ///
+    /// # Errors
+    /// [`PpoError::Option`].
+    pub fn new(
+        spec: ActorCriticSpec,
+        config: PpoConfig,
+        seed: u64,
+        device: Device,
+    ) -> Result<Self, PpoError> {
+        for (option, got) in [
+            ("minibatch_size", config.minibatch_size),
+            ("epochs", config.epochs as usize),
+        ] {
+            if got == 0 {
+                return Err(PpoError::Option {
+                    option,
+                    expected: "at least 1",
+                    got: got.to_string(),
+                });
+            }
+        }
+        let network = ActorCritic::new(spec, seed, device);
+        let adam = Adam::new(network.num_parameters(), config.adam(), device);
+        Ok(Self {
+            config,
+            seed,
+            network,
+            adam,
+        })
+    }
+
+    /// The networks.
+    pub fn network(&self) -> &ActorCritic {
+        &self.network
+    }
+
+    /// A copy of the parameters that act, in the order of their layout.
+    pub fn policy_parameters(&self) -> Vec<f32> {
+        self.network.export_policy()
+    }
+
+    /// Values of normalised observations.
+    ///
+    /// # Shapes
+    /// `observations` is `[N, width]`; the result has `N` elements.
+    ///
+    /// # Errors
+    /// [`PpoError::Network`] where the observations are no rows of the encoder's.
+    pub fn values(&self, observations: &[f32]) -> Result<Vec<f32>, PpoError> {
+        Ok(self.network.values(&self.network.encode(observations)?))
+    }
+
+    /// Copies the state to the host.
+    pub fn state(&self) -> PpoState {
+        PpoState {
+            parameters: self.network.export(),
+            adam: self.adam.state(),
+        }
+    }
+
+    /// Continues from `state`: what follows is bit for bit what would have followed it.
+    ///
+    /// # Errors
+    /// [`PpoError::Network`] or [`PpoError::Adam`] where the state is for another network; nothing
+    /// changes.
+    pub fn restore(&mut self, state: &PpoState) -> Result<(), PpoError> {
+        let (expected, got) = (self.network.num_parameters(), state.parameters.len());
+        if expected != got {
+            return Err(NetworkError::Parameters { expected, got }.into());
+        }
+        self.adam.restore(&state.adam)?;
+        self.network.import(&state.parameters)?;
+        Ok(())
+    }
+
+    /// Number of `f32` values of an action.
+    fn action_width(&self) -> usize {
+        match self.network.spec().policy.head {
+            Head::Categorical { .. } => 1,
+            Head::DiagonalGaussian { dimension } => dimension,
+        }
+    }
+}

@@ -1,0 +1,624 @@
+//! Golden vectors and invariants of the losses, of one gradient step and of a whole update.
+
+use rookery_common::policy::{Activation, Encoder, Head, PolicySpec};
+use serde::Deserialize;
+use tch::{Device, Kind, Tensor};
+
+use super::loss::{
+    LossOptions, Minibatch, approximate_kl, clip_fraction, losses, normalise_advantages,
+    surrogate_columns,
+};
+use super::*;
+use crate::algorithms::round::{Round, ShardColumns};
+use crate::networks::CriticSpec;
+use crate::optimiser::Step;
+use crate::tensors::to_host;
+
+const TOLERANCE: f64 = 1e-5;
+
+#[derive(Deserialize)]
+struct Options {
+    name: String,
+    width: usize,
+    num_categories: usize,
+    encoder: String,
+    hidden: Vec<usize>,
+    activation: String,
+    head: String,
+    outputs: usize,
+    critic: String,
+    normalise: bool,
+    clip_range: f64,
+    value_clip_range: Option<f64>,
+    value_coefficient: f64,
+    entropy_coefficient: f64,
+    max_gradient_norm: f64,
+    learning_rate: f64,
+    adam_beta1: f64,
+    adam_beta2: f64,
+    adam_epsilon: f64,
+    initial: Vec<f32>,
+    observations: Vec<f32>,
+    actions: Vec<f32>,
+    log_probs: Vec<f32>,
+}
+
+impl Options {
+    fn spec(&self) -> ActorCriticSpec {
+        ActorCriticSpec {
+            policy: PolicySpec {
+                encoder: match self.encoder.as_str() {
+                    "identity" => Encoder::Identity { width: self.width },
+                    "one_hot" => Encoder::OneHot {
+                        n: self.num_categories,
+                    },
+                    other => panic!("encoder {other}"),
+                },
+                hidden: self.hidden.clone(),
+                activation: match self.activation.as_str() {
+                    "tanh" => Activation::Tanh,
+                    "relu" => Activation::Relu,
+                    other => panic!("activation {other}"),
+                },
+                head: match self.head.as_str() {
+                    "categorical" => Head::Categorical {
+                        num_actions: self.outputs,
+                    },
+                    "diagonal_gaussian" => Head::DiagonalGaussian {
+                        dimension: self.outputs,
+                    },
+                    other => panic!("head {other}"),
+                },
+            },
+            critic: match self.critic.as_str() {
+                "shared" => CriticSpec::Shared,
+                "separate" => CriticSpec::Separate(self.hidden.clone()),
+                other => panic!("critic {other}"),
+            },
+        }
+    }
+
+    fn config(&self) -> PpoConfig {
+        PpoConfig {
+            learning_rate: self.learning_rate,
+            adam_epsilon: self.adam_epsilon,
+            adam_beta1: self.adam_beta1,
+            adam_beta2: self.adam_beta2,
+            minibatch_size: 1_000_000,
+            clip_range: self.clip_range,
+            value_clip_range: self.value_clip_range,
+            value_coefficient: self.value_coefficient,
+            entropy_coefficient: self.entropy_coefficient,
+            max_gradient_norm: Some(self.max_gradient_norm),
+            advantage_normalisation: if self.normalise {
+                AdvantageNormalisation::Minibatch
+            } else {
+                AdvantageNormalisation::None
+            },
+            ..PpoConfig::default()
+        }
+    }
+
+    fn ppo(&self, config: PpoConfig) -> Ppo {
+        let mut ppo = Ppo::new(self.spec(), config, 1, Device::Cpu).unwrap();
+        ppo.network.import(&self.initial).unwrap();
+        ppo
+    }
+}
+
+fn close(name: &str, got: f64, expected: f64) {
+    assert!(
+        (got - expected).abs() < TOLERANCE,
+        "{name}: {got}, expected {expected}"
+    );
+}
+
+fn all_close(name: &str, got: &[f32], expected: &[f32]) {
+    assert_eq!(got.len(), expected.len(), "{name}");
+    for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
+        close(
+            &format!("{name}[{index}]"),
+            f64::from(*got),
+            f64::from(*expected),
+        );
+    }
+}
+
+#[derive(Deserialize)]
+struct StepCase {
+    #[serde(flatten)]
+    options: Options,
+    advantages: Vec<f32>,
+    returns: Vec<f32>,
+    old_values: Vec<f32>,
+    steps: Vec<ExpectedStep>,
+}
+
+#[derive(Deserialize)]
+struct ExpectedStep {
+    total: f64,
+    policy_loss: f64,
+    value_loss: f64,
+    entropy: f64,
+    approximate_kl: f64,
+    clip_fraction: f64,
+    gradient: Vec<f32>,
+    gradient_norm: f64,
+    parameters: Vec<f32>,
+}
+
+fn step_cases() -> Vec<StepCase> {
+    serde_json::from_str(include_str!("../../../tests/golden/ppo_steps.json")).unwrap()
+}
+
+impl StepCase {
+    fn minibatch(&self, ppo: &Ppo) -> Minibatch {
+        let options = &self.options;
+        let advantages = Tensor::from_slice(&self.advantages);
+        let rows = advantages.numel() as i64;
+        Minibatch {
+            inputs: ppo.network.encode(&options.observations).unwrap(),
+            actions: ppo.actions(&options.actions).unwrap(),
+            negative_log_probs: Tensor::from_slice(&options.log_probs).neg(),
+            surrogate: surrogate_columns(&advantages, rows, options.clip_range, options.normalise)
+                .remove(0),
+            returns: Tensor::from_slice(&self.returns).unsqueeze(-1),
+            old_values: Some(Tensor::from_slice(&self.old_values).unsqueeze(-1)),
+        }
+    }
+}
+
+#[test]
+fn t19_t23_losses_gradients_and_steps_agree_with_pytorch() {
+    for case in step_cases() {
+        let options = &case.options;
+        let mut ppo = options.ppo(options.config());
+        let minibatch = case.minibatch(&ppo);
+        for (number, expected) in case.steps.iter().enumerate() {
+            let name = |what: &str| format!("{}, step {number}, {what}", options.name);
+            let outputs = ppo.network.forward(&minibatch.inputs);
+            let got = losses(&outputs, &minibatch, &ppo.config.loss_options());
+            let divergence = approximate_kl(&got.log_ratios);
+            let clipped = clip_fraction(&got.log_ratios, options.clip_range);
+            for (what, got, expected) in [
+                ("total", &got.total, expected.total),
+                ("policy", &got.policy, expected.policy_loss),
+                ("value", &got.value, expected.value_loss),
+                ("entropy", &got.entropy, expected.entropy),
+                ("approximate_kl", &divergence, expected.approximate_kl),
+                ("clip_fraction", &clipped, expected.clip_fraction),
+            ] {
+                close(&name(what), got.double_value(&[]), expected);
+            }
+            let gradient = ppo.network.gradient(&got.total);
+            all_close(&name("gradient"), &to_host(&gradient), &expected.gradient);
+            let step = ppo.adam.step(
+                ppo.network.parameters_mut(),
+                gradient,
+                options.learning_rate,
+            );
+            let Step::Taken { gradient_norm } = step else {
+                panic!("{}", name("skipped"))
+            };
+            close(&name("norm"), gradient_norm, expected.gradient_norm);
+            all_close(
+                &name("parameters"),
+                &ppo.network.export(),
+                &expected.parameters,
+            );
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct UpdateCase {
+    #[serde(flatten)]
+    options: Options,
+    discount: f64,
+    gae_lambda: f64,
+    epochs: u32,
+    shards: Vec<ShardCase>,
+    expected: ExpectedUpdate,
+}
+
+#[derive(Deserialize)]
+struct ShardCase {
+    num_envs: usize,
+    rewards: Vec<f32>,
+    terminated: Vec<bool>,
+    truncated: Vec<bool>,
+}
+
+#[derive(Deserialize)]
+struct ExpectedUpdate {
+    policy_loss: f64,
+    value_loss: f64,
+    entropy: f64,
+    approximate_kl: f64,
+    clip_fraction: f64,
+    gradient_norm: f64,
+    explained_variance: f64,
+    parameters: Vec<f32>,
+}
+
+fn update_cases() -> Vec<UpdateCase> {
+    serde_json::from_str(include_str!("../../../tests/golden/ppo_updates.json")).unwrap()
+}
+
+impl UpdateCase {
+    fn config(&self) -> PpoConfig {
+        PpoConfig {
+            discount: self.discount,
+            gae_lambda: self.gae_lambda,
+            epochs: self.epochs,
+            ..self.options.config()
+        }
+    }
+
+    fn round(&self) -> Round {
+        Round {
+            shards: self
+                .shards
+                .iter()
+                .map(|shard| ShardColumns {
+                    num_envs: shard.num_envs,
+                    rewards: shard.rewards.clone(),
+                    terminated: shard.terminated.clone(),
+                    truncated: shard.truncated.clone(),
+                })
+                .collect(),
+            observations: self.options.observations.clone(),
+            actions: self.options.actions.clone(),
+            log_probs: self.options.log_probs.clone(),
+        }
+    }
+}
+
+#[test]
+fn t1_t2_t12_a_whole_update_agrees_with_pytorch() {
+    for case in update_cases() {
+        let mut ppo = case.options.ppo(case.config());
+        let got = ppo.update(&case.round(), 0.0, 0).unwrap();
+        let (name, expected) = (&case.options.name, &case.expected);
+        for (what, got, expected) in [
+            ("policy_loss", got.policy_loss, expected.policy_loss),
+            ("value_loss", got.value_loss, expected.value_loss),
+            ("entropy", got.entropy, expected.entropy),
+            (
+                "approximate_kl",
+                got.approximate_kl,
+                expected.approximate_kl,
+            ),
+            ("clip_fraction", got.clip_fraction, expected.clip_fraction),
+            ("gradient_norm", got.gradient_norm, expected.gradient_norm),
+            (
+                "explained_variance",
+                got.explained_variance.unwrap(),
+                expected.explained_variance,
+            ),
+        ] {
+            close(&format!("{name}, {what}"), got, expected);
+        }
+        all_close(name, &ppo.network.export(), &expected.parameters);
+        assert_eq!(got.gradient_steps, u64::from(case.epochs));
+    }
+}
+
+/// A round whose log-probabilities are those of the network's own forward pass.
+fn on_policy(ppo: &Ppo, case: &UpdateCase) -> Round {
+    let mut round = case.round();
+    let inputs = ppo.network.encode(&round.observations).unwrap();
+    let outputs = tch::no_grad(|| ppo.network.forward(&inputs));
+    let rows = Tensor::from_slice(&round.rows_of_steps());
+    let policy = outputs.policy.index_select(0, &rows);
+    let actions = ppo.actions(&round.actions).unwrap();
+    let negative = tch::no_grad(|| match &outputs.log_std {
+        None => {
+            let log_probs = policy.log_softmax(-1, None::<Kind>);
+            loss::categorical_negative_log_probs(&log_probs, &actions)
+        }
+        Some(log_std) => loss::gaussian_negative_log_probs(&policy, log_std, &actions),
+    });
+    round.log_probs = to_host(&negative.neg());
+    round
+}
+
+#[test]
+fn t24_the_ratio_of_the_first_minibatch_is_exactly_one() {
+    for case in update_cases() {
+        let mut ppo = case.options.ppo(PpoConfig {
+            epochs: 1,
+            ..case.config()
+        });
+        let round = on_policy(&ppo, &case);
+        let statistics = ppo.update(&round, 0.0, 0).unwrap();
+        assert_eq!(statistics.initial_log_ratio, 0.0, "{}", case.options.name);
+        assert_eq!(statistics.approximate_kl, 0.0);
+        assert_eq!(statistics.clip_fraction, 0.0);
+    }
+}
+
+#[test]
+fn every_step_is_in_one_minibatch_of_each_epoch() {
+    let case = &update_cases()[0];
+    let ppo = case.options.ppo(PpoConfig {
+        minibatch_size: 4,
+        ..case.config()
+    });
+    let round = case.round();
+    let (columns, _) = ppo.columns(&round).unwrap();
+    let order: Vec<i64> = (0..round.num_steps() as i64).rev().collect();
+    let minibatches = ppo.minibatches(&columns, &order, 0.2);
+    let sizes: Vec<i64> = minibatches.iter().map(|m| m.inputs.size()[0]).collect();
+    assert_eq!(sizes, [4, 4, 4, 4, 1]);
+    let drawn: Vec<f32> = minibatches
+        .iter()
+        .flat_map(|m| to_host(&m.negative_log_probs.neg()))
+        .collect();
+    let expected: Vec<f32> = round.log_probs.iter().rev().copied().collect();
+    assert_eq!(drawn, expected);
+    // Each row still stands beside its own observation.
+    let rows = round.rows_of_steps();
+    for (minibatch, steps) in minibatches.iter().zip(order.chunks(4)) {
+        for (row, step) in to_host(&minibatch.inputs).chunks(3).zip(steps) {
+            let at = rows[*step as usize] as usize * 3;
+            assert_eq!(row, &round.observations[at..at + 3]);
+        }
+    }
+}
+
+#[test]
+fn t34_an_update_is_a_function_of_state_round_progress_and_version() {
+    let case = &update_cases()[0];
+    let config = PpoConfig {
+        minibatch_size: 5,
+        ..case.config()
+    };
+    let round = case.round();
+    let mut reference = case.options.ppo(config.clone());
+    reference.update(&round, 0.0, 0).unwrap();
+    let state = reference.state();
+    reference.update(&round, 0.5, 1).unwrap();
+
+    // Another start, whose parameters the state overwrites.
+    let mut resumed = Ppo::new(case.options.spec(), config.clone(), 1, Device::Cpu).unwrap();
+    resumed.restore(&state).unwrap();
+    resumed.update(&round, 0.5, 1).unwrap();
+    assert_eq!(resumed.state(), reference.state());
+
+    resumed.restore(&state).unwrap();
+    resumed.update(&round, 0.5, 2).unwrap();
+    assert_ne!(
+        resumed.state(),
+        reference.state(),
+        "the version decides the order"
+    );
+}
+
+#[test]
+fn t20_schedules_follow_progress() {
+    let case = &update_cases()[0];
+    let config = PpoConfig {
+        learning_rate_schedule: Schedule::Linear,
+        clip_range_schedule: Schedule::Linear,
+        ..case.config()
+    };
+    let mut ppo = case.options.ppo(config.clone());
+    let statistics = ppo.update(&case.round(), 0.25, 0).unwrap();
+    assert_eq!(statistics.learning_rate, 0.75 * config.learning_rate);
+    assert_eq!(statistics.clip_range, 0.75 * config.clip_range);
+
+    let before = ppo.state();
+    ppo.update(&case.round(), 1.0, 1).unwrap();
+    assert_eq!(
+        ppo.state().parameters,
+        before.parameters,
+        "a step size of zero moves nothing"
+    );
+    assert_ne!(ppo.state().adam, before.adam);
+}
+
+#[test]
+fn an_update_stops_before_the_step_whose_divergence_is_over_the_target() {
+    let case = &update_cases()[0];
+    let run = |target_kl| {
+        let mut ppo = case.options.ppo(PpoConfig {
+            target_kl,
+            ..case.config()
+        });
+        ppo.update(&case.round(), 0.0, 0).unwrap()
+    };
+    let first = run(Some(1e-9));
+    assert_eq!((first.gradient_steps, first.stopped_early), (0, true));
+    // One evaluation, so its mean is what the target is compared to.
+    let divergence = first.approximate_kl;
+    let all = run(None);
+    assert_eq!((all.gradient_steps, all.stopped_early), (3, false));
+    assert!(run(Some(divergence / 1.5 * 1.01)).gradient_steps > 0);
+    assert_eq!(run(Some(divergence / 1.5 * 0.99)).gradient_steps, 0);
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_moves_nothing_and_is_counted() {
+    let case = &update_cases()[0];
+    let mut ppo = case.options.ppo(case.config());
+    let mut round = case.round();
+    round.shards[0].rewards[0] = f32::INFINITY;
+    let before = ppo.state();
+    let statistics = ppo.update(&round, 0.0, 0).unwrap();
+    assert_eq!(
+        (statistics.gradient_steps, statistics.skipped_steps),
+        (0, 3)
+    );
+    assert_eq!(ppo.state(), before);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_anything_changes() {
+    let cases = update_cases();
+    let case = &cases[0];
+    let mut ppo = case.options.ppo(case.config());
+    let before = ppo.state();
+
+    let mut round = case.round();
+    round.actions[3] = 3.0;
+    let error = PpoError::Action {
+        step: 3,
+        action: 3.0,
+        num_actions: 3,
+    };
+    assert_eq!(ppo.update(&round, 0.0, 0), Err(error));
+
+    let mut round = case.round();
+    round.observations.pop();
+    assert!(matches!(
+        ppo.update(&round, 0.0, 0),
+        Err(PpoError::Round(RoundError::Column { .. }))
+    ));
+
+    assert!(matches!(ppo.values(&[0.0; 4]), Err(PpoError::Network(_))));
+    assert!(matches!(
+        ppo.restore(&PpoState {
+            parameters: vec![0.0],
+            ..before.clone()
+        }),
+        Err(PpoError::Network(_))
+    ));
+    let state = AdamState {
+        second_moment: vec![],
+        ..before.adam.clone()
+    };
+    assert!(matches!(
+        ppo.restore(&PpoState {
+            adam: state,
+            ..before.clone()
+        }),
+        Err(PpoError::Adam(_))
+    ));
+    assert_eq!(ppo.state(), before);
+
+    let one_hot = &cases[2];
+    let mut ppo = one_hot.options.ppo(one_hot.config());
+    let mut round = one_hot.round();
+    round.observations[2] = 5.0;
+    assert!(matches!(
+        ppo.update(&round, 0.0, 0),
+        Err(PpoError::Network(NetworkError::Category {
+            row: 2,
+            num_categories: 5,
+            ..
+        }))
+    ));
+
+    let config = PpoConfig {
+        minibatch_size: 0,
+        ..PpoConfig::default()
+    };
+    assert!(matches!(
+        Ppo::new(case.options.spec(), config, 1, Device::Cpu),
+        Err(PpoError::Option {
+            option: "minibatch_size",
+            ..
+        })
+    ));
+}
+
+#[test]
+fn the_policy_comes_first_in_the_flat_parameters() {
+    for case in update_cases() {
+        let ppo = case.options.ppo(case.config());
+        let names: Vec<&str> = ppo
+            .network
+            .slots()
+            .iter()
+            .map(|slot| slot.name.as_str())
+            .collect();
+        let first_of_critic = names
+            .iter()
+            .position(|name| name.starts_with("critic."))
+            .unwrap();
+        assert!(
+            names[..first_of_critic]
+                .iter()
+                .all(|name| name.starts_with("policy."))
+        );
+        assert!(
+            names[first_of_critic..]
+                .iter()
+                .all(|name| name.starts_with("critic."))
+        );
+        let prefix: usize = ppo.network.slots()[..first_of_critic]
+            .iter()
+            .map(|slot| slot.num_elements())
+            .sum();
+        assert_eq!(ppo.policy_parameters(), ppo.network.export()[..prefix]);
+        assert_eq!(prefix, ppo.network.num_policy_parameters());
+    }
+}
+
+#[test]
+fn t23_a_new_policy_is_nearly_uniform_and_does_not_depend_on_libtorchs_generator() {
+    let options = &update_cases()[0].options;
+    let new = |seed| {
+        tch::manual_seed(seed);
+        Ppo::new(options.spec(), PpoConfig::default(), 7, Device::Cpu).unwrap()
+    };
+    let ppo = new(1);
+    assert_eq!(ppo.state(), new(2).state());
+    let inputs = ppo.network.encode(&options.observations).unwrap();
+    let logits = to_host(&ppo.network.forward(&inputs).policy);
+    assert!(logits.iter().all(|logit| logit.abs() < 0.05), "{logits:?}");
+    assert!(logits.iter().any(|logit| *logit != 0.0));
+}
+
+#[test]
+fn t18_normalised_advantages_have_mean_zero_and_deviation_one_in_each_minibatch() {
+    let advantages = Tensor::from_slice(&[1.0_f32, 2.0, 6.0, -4.0, 0.0, 10.0, 5.0]);
+    for columns in surrogate_columns(&advantages, 3, 0.2, true).iter().take(2) {
+        let advantages = &columns.weights * -3.0;
+        assert!(advantages.mean(None::<Kind>).double_value(&[]).abs() < 1e-6);
+        assert!((advantages.std(true).double_value(&[]) - 1.0).abs() < 1e-6);
+    }
+    let last = surrogate_columns(&advantages, 3, 0.2, true).pop().unwrap();
+    assert_eq!(to_host(&last.weights), [0.0], "one row has no deviation");
+    let untouched = surrogate_columns(&advantages, 3, 0.2, false).pop().unwrap();
+    assert_eq!(to_host(&untouched.weights), [-5.0]);
+    let all = normalise_advantages(&advantages);
+    assert!((all.std(true).double_value(&[]) - 1.0).abs() < 1e-6);
+}
+
+#[test]
+fn values_in_chunks_are_values_of_each_row() {
+    let options = &update_cases()[0].options;
+    let ppo = options.ppo(options.config());
+    let rows = 5000;
+    let observations: Vec<f32> = (0..3 * rows).map(|i| (i as f32 * 0.37).sin()).collect();
+    let values = ppo.values(&observations).unwrap();
+    assert_eq!(values.len(), rows);
+    for row in [0, 2047, 2048, 4999] {
+        let alone = ppo.values(&observations[3 * row..3 * row + 3]).unwrap()[0];
+        close("value", f64::from(values[row]), f64::from(alone));
+    }
+}
+
+#[test]
+fn a_term_without_weight_is_reported_and_has_no_gradient() {
+    let case = &step_cases()[0];
+    let ppo = case.options.ppo(case.options.config());
+    let minibatch = case.minibatch(&ppo);
+    let options = LossOptions {
+        entropy_coefficient: 0.0,
+        ..ppo.config.loss_options()
+    };
+    let got = losses(
+        &ppo.network.forward(&minibatch.inputs),
+        &minibatch,
+        &options,
+    );
+    assert!(!got.entropy.requires_grad());
+    close(
+        "entropy",
+        got.entropy.double_value(&[]),
+        case.steps[0].entropy,
+    );
+}

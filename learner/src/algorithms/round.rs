@@ -1,0 +1,232 @@
+//! One round of on-policy experience, in the order in which everything is computed from it.
+
+use thiserror::Error;
+
+/// One shard's unroll, `T` steps of `B` environments; its columns are `[T, B]`, time-major.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ShardColumns {
+    /// Number of environments `B`.
+    pub num_envs: usize,
+    /// Reward of each step.
+    pub rewards: Vec<f32>,
+    /// Whether the step ended its episode for good.
+    pub terminated: Vec<bool>,
+    /// Whether the episode was cut off after the step; each such step has a final observation.
+    pub truncated: Vec<bool>,
+}
+
+impl ShardColumns {
+    /// Number of steps of all environments, `T * B`.
+    pub fn num_steps(&self) -> usize {
+        self.rewards.len()
+    }
+
+    /// The truncated steps, as `t * B + b`, ascending.
+    pub fn truncated_steps(&self) -> impl Iterator<Item = usize> {
+        self.truncated
+            .iter()
+            .enumerate()
+            .filter_map(|(step, &cut)| cut.then_some(step))
+    }
+}
+
+/// What one update consumes: unroll `k` of every shard.
+///
+/// # Order
+/// Shards by index, time-major inside a shard. `R` is the number of steps of all shards. The
+/// observations are `O` rows: first each shard's `T + 1` rows of `B`, shard after shard; then the
+/// final observations of the truncated steps, in the order of the steps.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Round {
+    /// The shards, by index.
+    pub shards: Vec<ShardColumns>,
+    /// Normalised observations, `[O, width]`.
+    pub observations: Vec<f32>,
+    /// Actions as the policy drew them, before any clipping, `[R, width]`; a discrete action is its
+    /// index.
+    pub actions: Vec<f32>,
+    /// Logarithm of the probability (density) with which the action was drawn, `[R]`.
+    pub log_probs: Vec<f32>,
+}
+
+/// Why a [`Round`] cannot be trained on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RoundError {
+    /// Nothing to train on.
+    #[error("the round has no steps")]
+    Empty,
+    /// A shard's rewards do not make whole rows of its environments.
+    #[error(
+        "shard {shard}: {rewards} rewards are no whole number of steps of {num_envs} environments"
+    )]
+    Ragged {
+        /// Position of the shard in the round.
+        shard: usize,
+        /// Number of its rewards.
+        rewards: usize,
+        /// Number of its environments.
+        num_envs: usize,
+    },
+    /// A shard's column has another length than its rewards.
+    #[error("shard {shard}: column `{column}` has {got} elements, expected {expected}")]
+    ShardColumn {
+        /// Position of the shard in the round.
+        shard: usize,
+        /// Which column.
+        column: &'static str,
+        /// Number of its rewards.
+        expected: usize,
+        /// Elements that the column has.
+        got: usize,
+    },
+    /// A column of the round has another length than its shards ask for.
+    #[error("column `{column}` has {got} values, expected {expected}")]
+    Column {
+        /// Which column.
+        column: &'static str,
+        /// Values that the shards ask for.
+        expected: usize,
+        /// Values that it has.
+        got: usize,
+    },
+}
+
+impl Round {
+    /// Number of steps of all shards, `R`.
+    pub fn num_steps(&self) -> usize {
+        self.shards.iter().map(ShardColumns::num_steps).sum()
+    }
+
+    /// Number of rows of the shards' timelines, without the final observations.
+    pub fn num_timeline_rows(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| shard.num_steps() + shard.num_envs)
+            .sum()
+    }
+
+    /// The row of the observations that each step has acted on, `R` elements.
+    pub fn rows_of_steps(&self) -> Vec<i64> {
+        let mut rows = Vec::with_capacity(self.num_steps());
+        let mut first = 0;
+        for shard in &self.shards {
+            rows.extend((first..first + shard.num_steps()).map(|row| row as i64));
+            first += shard.num_steps() + shard.num_envs;
+        }
+        rows
+    }
+
+    /// Checks that all columns belong together, for rows of these widths.
+    ///
+    /// # Errors
+    /// [`RoundError`], naming the first column that differs.
+    pub fn check(&self, observation_width: usize, action_width: usize) -> Result<(), RoundError> {
+        let mut finals = 0;
+        for (index, shard) in self.shards.iter().enumerate() {
+            let (rewards, num_envs) = (shard.rewards.len(), shard.num_envs);
+            if num_envs == 0 || !rewards.is_multiple_of(num_envs) {
+                return Err(RoundError::Ragged {
+                    shard: index,
+                    rewards,
+                    num_envs,
+                });
+            }
+            for (column, got) in [
+                ("terminated", shard.terminated.len()),
+                ("truncated", shard.truncated.len()),
+            ] {
+                if got != rewards {
+                    let expected = rewards;
+                    return Err(RoundError::ShardColumn {
+                        shard: index,
+                        column,
+                        expected,
+                        got,
+                    });
+                }
+            }
+            finals += shard.truncated_steps().count();
+        }
+        let steps = self.num_steps();
+        if steps == 0 {
+            return Err(RoundError::Empty);
+        }
+        let observations = (self.num_timeline_rows() + finals) * observation_width;
+        for (column, expected, got) in [
+            ("observations", observations, self.observations.len()),
+            ("actions", steps * action_width, self.actions.len()),
+            ("log_probs", steps, self.log_probs.len()),
+        ] {
+            if expected != got {
+                return Err(RoundError::Column {
+                    column,
+                    expected,
+                    got,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round() -> Round {
+        let shard = |num_envs, truncated: &[bool]| ShardColumns {
+            num_envs,
+            rewards: vec![0.0; truncated.len()],
+            terminated: vec![false; truncated.len()],
+            truncated: truncated.to_vec(),
+        };
+        Round {
+            shards: vec![shard(2, &[false, true, false, false]), shard(1, &[true])],
+            observations: vec![0.0; (6 + 2 + 2) * 3],
+            actions: vec![0.0; 5 * 2],
+            log_probs: vec![0.0; 5],
+        }
+    }
+
+    #[test]
+    fn steps_skip_the_bootstrap_rows() {
+        assert_eq!(round().check(3, 2), Ok(()));
+        assert_eq!(round().rows_of_steps(), [0, 1, 2, 3, 6]);
+        assert_eq!(round().num_timeline_rows(), 8);
+    }
+
+    #[test]
+    fn a_column_that_does_not_fit_is_named() {
+        let mut wrong = round();
+        wrong.observations.pop();
+        let error = RoundError::Column {
+            column: "observations",
+            expected: 30,
+            got: 29,
+        };
+        assert_eq!(wrong.check(3, 2), Err(error));
+
+        let mut wrong = round();
+        wrong.shards[1].terminated.clear();
+        let error = RoundError::ShardColumn {
+            shard: 1,
+            column: "terminated",
+            expected: 1,
+            got: 0,
+        };
+        assert_eq!(wrong.check(3, 2), Err(error));
+
+        let mut wrong = round();
+        wrong.shards[0].num_envs = 3;
+        assert_eq!(
+            wrong.check(3, 2),
+            Err(RoundError::Ragged {
+                shard: 0,
+                rewards: 4,
+                num_envs: 3
+            })
+        );
+
+        assert_eq!(Round::default().check(3, 2), Err(RoundError::Empty));
+    }
+}
