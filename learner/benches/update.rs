@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use rookery_common::policy::Head;
+use rookery_common::policy::spec::Head;
 use rookery_learner::algorithms::ppo::bench::{Setting, bench_update};
 use tch::Device;
 
@@ -39,7 +39,7 @@ fn main() -> anyhow::Result<()> {
         for (minibatch_size, repetitions) in [(64, 40), (256, 40), (1024, 12), (16_384, 2)] {
             let timings = bench_update(&Setting {
                 observation_width,
-                head,
+                head: head.clone(),
                 hidden: vec![64, 64],
                 minibatch_size,
                 num_minibatches: 8,

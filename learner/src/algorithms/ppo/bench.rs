@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use rookery_common::policy::{Activation, Encoder, Head, PolicySpec};
+use rookery_common::policy::PolicySpec;
+use rookery_common::policy::spec::{Activation, Encoder, Head};
 use rookery_common::seeds::{Purpose, Random};
 use tch::Device;
 
@@ -75,7 +76,7 @@ pub fn bench_update(setting: &Setting) -> Result<Timings, PpoError> {
             },
             hidden: setting.hidden.clone(),
             activation: Activation::Tanh,
-            head: setting.head,
+            head: setting.head.clone(),
         },
         critic: CriticSpec::Separate(setting.hidden.clone()),
     };
@@ -148,14 +149,14 @@ fn synthetic_round(setting: &Setting) -> Round {
             .map(|_| random.standard_normals().0 as f32)
             .collect()
     };
-    let (actions, log_prob) = match setting.head {
-        Head::Categorical { num_actions } => {
+    let (actions, log_prob) = match &setting.head {
+        &Head::Categorical { num_actions } => {
             let actions = (0..num_steps)
                 .map(|step| (step * 7 % num_actions) as f32)
                 .collect();
             (actions, -(num_actions as f32).ln())
         }
-        Head::DiagonalGaussian { dimension } => {
+        &Head::DiagonalGaussian { dimension } => {
             (normals(num_steps * dimension), -1.4 * dimension as f32)
         }
     };
