@@ -1,0 +1,312 @@
+//! A collector thread: it works the shards that are leased to it, one unroll after the other,
+//! each with the version that the schedule asks for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crossbeam_channel::Receiver;
+use rookery_common::policy::{Policy, Workspace};
+use rookery_common::seeds::{Purpose, Random};
+use rookery_common::unroll::{
+    LeaseEpoch, PolicyVersion, ShardId, Unroll, UnrollIndex, UnrollKey, UnrollShape,
+    scheduled_version,
+};
+use rookery_common::wire;
+use rookery_proto::v1;
+use tokio::sync::mpsc;
+
+use crate::environments::{self, EnvironmentError};
+use crate::metrics::{self, Stage};
+use crate::shard::{Shard, ShardError, StepRow};
+
+/// Environment steps between two that are timed: the clock costs as much as a small batch.
+const TIMED_STEP_INTERVAL: usize = 16;
+
+/// What every collector thread of a session works by.
+#[derive(Clone, Debug)]
+pub struct CollectionPlan {
+    /// The run.
+    pub run_id: String,
+    /// The learner's epoch, for the versions.
+    pub learner_epoch: u64,
+    /// The run's seed.
+    pub seed: u64,
+    /// Extents of an unroll.
+    pub shape: UnrollShape,
+    /// Rounds by which collection runs ahead of learning.
+    pub lag: u64,
+    /// The environment's id.
+    pub environment: String,
+    /// The environment's arguments.
+    pub arguments: BTreeMap<String, String>,
+}
+
+/// A shard to collect, from where to go on.
+#[derive(Clone, Debug)]
+pub struct LeasedShard {
+    /// The shard.
+    pub shard: ShardId,
+    /// The fencing epoch of the lease.
+    pub epoch: LeaseEpoch,
+    /// Global index of its first environment.
+    pub first_env: u32,
+    /// The unroll to collect next.
+    pub next_index: UnrollIndex,
+    /// The environments before it; empty: reset to episode 0.
+    pub state: Bytes,
+}
+
+/// What a collector thread is told.
+#[derive(Clone, Debug)]
+pub enum Instruction {
+    /// Collect this shard from now on.
+    Lease(LeasedShard),
+    /// Stop collecting this shard, if it is held under this epoch.
+    Revoke(ShardId, LeaseEpoch),
+    /// A published version.
+    Policy(u64, Arc<Policy>),
+}
+
+/// Why a collector thread had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectorError {
+    /// The environment cannot be made.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
+    /// The learner's state of a shard cannot be restored.
+    #[error("cannot restore shard {shard} at unroll {index}: {source}")]
+    Restore {
+        /// The shard.
+        shard: ShardId,
+        /// The unroll that would have been next.
+        index: UnrollIndex,
+        /// What is wrong with the state.
+        source: ShardError,
+    },
+}
+
+struct Work {
+    epoch: LeaseEpoch,
+    next_index: UnrollIndex,
+    first_env: u32,
+    shard: Shard,
+}
+
+/// A collector; [`Collector::run`] is its thread.
+pub struct Collector {
+    plan: Arc<CollectionPlan>,
+    instructions: Receiver<Instruction>,
+    uplink: mpsc::Sender<v1::CollectRequest>,
+    work: BTreeMap<ShardId, Work>,
+    policies: BTreeMap<u64, Arc<Policy>>,
+    workspace: Workspace,
+}
+
+impl Collector {
+    /// Starts a thread that works until `instructions` or `uplink` closes.
+    ///
+    /// # Errors
+    /// Where the operating system gives no thread.
+    pub fn spawn(
+        plan: Arc<CollectionPlan>,
+        instructions: Receiver<Instruction>,
+        uplink: mpsc::Sender<v1::CollectRequest>,
+    ) -> std::io::Result<thread::JoinHandle<Result<(), CollectorError>>> {
+        let collector = Self {
+            plan,
+            instructions,
+            uplink,
+            work: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            workspace: Workspace::default(),
+        };
+        thread::Builder::new().name("collector".to_owned()).spawn(move || collector.run())
+    }
+
+    fn run(mut self) -> Result<(), CollectorError> {
+        loop {
+            while let Ok(instruction) = self.instructions.try_recv() {
+                self.follow(instruction)?;
+            }
+            let Some((shard, version)) = self.next() else {
+                let idle_since = Instant::now();
+                let Ok(instruction) = self.instructions.recv() else {
+                    return Ok(());
+                };
+                metrics::record_stage(Stage::Wait, idle_since.elapsed());
+                self.follow(instruction)?;
+                continue;
+            };
+            let unroll = self.collect(shard, version);
+            let message = wire::encode_unroll(&unroll, &self.plan.shape);
+            let request =
+                v1::CollectRequest { kind: Some(v1::collect_request::Kind::Unroll(message)) };
+            let send_since = Instant::now();
+            if self.uplink.blocking_send(request).is_err() {
+                return Ok(());
+            }
+            metrics::record_stage(Stage::Send, send_since.elapsed());
+            metrics::count_unroll(&unroll, &self.plan.shape);
+        }
+    }
+
+    fn follow(&mut self, instruction: Instruction) -> Result<(), CollectorError> {
+        match instruction {
+            Instruction::Lease(lease) => {
+                let environment = environments::make(
+                    &self.plan.environment,
+                    &self.plan.arguments,
+                    self.plan.shape.envs_per_shard,
+                )?;
+                let mut shard = Shard::new(environment, lease.first_env, self.plan.seed, Purpose::Episode);
+                if !lease.state.is_empty() {
+                    shard.restore(&lease.state).map_err(|source| CollectorError::Restore {
+                        shard: lease.shard,
+                        index: lease.next_index,
+                        source,
+                    })?;
+                }
+                let work = Work {
+                    epoch: lease.epoch,
+                    next_index: lease.next_index,
+                    first_env: lease.first_env,
+                    shard,
+                };
+                self.work.insert(lease.shard, work);
+            }
+            Instruction::Revoke(shard, epoch) => {
+                if self.work.get(&shard).is_some_and(|work| work.epoch == epoch) {
+                    self.work.remove(&shard);
+                }
+            }
+            Instruction::Policy(version, policy) => {
+                self.policies.insert(version, policy);
+                while self.policies.len() > self.plan.lag as usize + 1 {
+                    self.policies.pop_first();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The shard that is furthest behind among those whose version is at hand.
+    fn next(&self) -> Option<(ShardId, u64)> {
+        self.work
+            .iter()
+            .map(|(shard, work)| (work.next_index, *shard))
+            .map(|(index, shard)| (index, shard, scheduled_version(index, self.plan.lag)))
+            .filter(|(.., version)| self.policies.contains_key(version))
+            .min_by_key(|(index, shard, _)| (*index, *shard))
+            .map(|(_, shard, version)| (shard, version))
+    }
+
+    /// Collects the next unroll of a shard that [`Collector::next`] named.
+    #[expect(clippy::expect_used, reason = "`next` names only shards and versions that are held")]
+    fn collect(&mut self, id: ShardId, version: u64) -> Unroll {
+        let work = self.work.get_mut(&id).expect("the shard is held");
+        let policy = self.policies.get(&version).expect("the version is held");
+        let plan = &self.plan;
+        let UnrollShape { unroll_length, envs_per_shard, observation_width, action_width } =
+            plan.shape;
+        let num_steps = plan.shape.num_steps();
+        let row = envs_per_shard * observation_width;
+
+        let mut observation = vec![0.0; (unroll_length + 1) * row];
+        let mut action = vec![0.0; num_steps * action_width];
+        let mut log_prob = vec![0.0; num_steps];
+        let mut reward = vec![0.0; num_steps];
+        let mut terminated = vec![0; num_steps];
+        let mut truncated = vec![0; num_steps];
+        let mut finals = FinalObservations::default();
+        let mut episodes = Vec::new();
+        let mut times = StageTimes::default();
+
+        observation[..row].copy_from_slice(work.shard.observations());
+        let first_step = work.next_index.0 * unroll_length as u64;
+        for t in 0..unroll_length {
+            let timed = t.is_multiple_of(TIMED_STEP_INTERVAL).then(Instant::now);
+            let steps = t * envs_per_shard..(t + 1) * envs_per_shard;
+            let (past, future) = observation.split_at_mut((t + 1) * row);
+            let actions =
+                &mut action[steps.start * action_width..steps.end * action_width];
+            policy.act(
+                &mut self.workspace,
+                &past[t * row..],
+                |env| {
+                    let env = u64::from(work.first_env) + env as u64;
+                    Random::derive(plan.seed, Purpose::Action, env, first_step + t as u64)
+                },
+                actions,
+                &mut log_prob[steps.clone()],
+            );
+            let acted = timed.map(|since| (since.elapsed(), Instant::now()));
+            work.shard.step(
+                actions,
+                StepRow {
+                    first_index: steps.start as u32,
+                    observations: &mut future[..row],
+                    rewards: &mut reward[steps.clone()],
+                    terminated: &mut terminated[steps.clone()],
+                    truncated: &mut truncated[steps],
+                    finals: &mut finals,
+                    episodes: &mut episodes,
+                },
+            );
+            if let Some((forward, since)) = acted {
+                times.add(forward, since.elapsed());
+            }
+        }
+        times.record(unroll_length);
+
+        let index = work.next_index;
+        work.next_index = UnrollIndex(index.0 + 1);
+        Unroll {
+            key: UnrollKey {
+                run_id: plan.run_id.clone(),
+                shard: id,
+                lease_epoch: work.epoch,
+                index,
+            },
+            version: PolicyVersion { learner_epoch: plan.learner_epoch, version },
+            observation: observation.into(),
+            action: action.into(),
+            log_prob: log_prob.into(),
+            reward: reward.into(),
+            terminated: terminated.into(),
+            truncated: truncated.into(),
+            final_index: finals.indices.into(),
+            final_observation: finals.observations.into(),
+            episode_index: episodes.iter().map(|e| e.index).collect::<Vec<_>>().into(),
+            episode_return: episodes.iter().map(|e| e.return_).collect::<Vec<_>>().into(),
+            episode_length: episodes.iter().map(|e| e.length).collect::<Vec<_>>().into(),
+            state_after: Bytes::from(work.shard.save()),
+            discontinuous: false,
+        }
+    }
+}
+
+/// Time of the steps that were timed.
+#[derive(Default)]
+struct StageTimes {
+    forward: Duration,
+    environment: Duration,
+    timed_steps: u32,
+}
+
+impl StageTimes {
+    fn add(&mut self, forward: Duration, environment: Duration) {
+        self.forward += forward;
+        self.environment += environment;
+        self.timed_steps += 1;
+    }
+
+    /// Books the whole unroll's share, in proportion.
+    fn record(&self, unroll_length: usize) {
+        let scale = unroll_length as f64 / f64::from(self.timed_steps.max(1));
+        metrics::record_stage(Stage::Forward, self.forward.mul_f64(scale));
+        metrics::record_stage(Stage::Environment, self.environment.mul_f64(scale));
+    }
+}

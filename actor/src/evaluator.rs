@@ -1,0 +1,227 @@
+//! Measuring a policy apart from training: the deterministic policy in environments of its own,
+//! with seeds of their own, counted in raw returns.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use rookery_common::policy::{Policy, Workspace};
+use rookery_common::seeds::Purpose;
+use rookery_common::spaces::EnvironmentSpec;
+use rookery_common::wire::Publication;
+use rookery_proto::v1;
+
+use crate::environments::{self, EnvironmentError};
+use crate::metrics;
+use crate::session::{self, Client, SessionEnd, SessionError, Streams};
+use crate::shard::{Shard, StepRow};
+
+/// What one evaluation found, an entry for each episode.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Evaluation {
+    /// Sums of raw rewards.
+    pub returns: Vec<f64>,
+    /// Steps.
+    pub lengths: Vec<u32>,
+}
+
+impl Evaluation {
+    /// Mean return; not a number without an episode.
+    #[must_use]
+    pub fn mean_return(&self) -> f64 {
+        self.returns.iter().sum::<f64>() / self.returns.len() as f64
+    }
+
+    /// Standard deviation of the returns.
+    #[must_use]
+    pub fn standard_deviation(&self) -> f64 {
+        let mean = self.mean_return();
+        let squares: f64 = self.returns.iter().map(|value| (value - mean).powi(2)).sum();
+        (squares / self.returns.len() as f64).sqrt()
+    }
+}
+
+/// Why an evaluation cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluationError {
+    /// The environment cannot be made.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
+    /// An episode would never end.
+    #[error(
+        "{ended} of {episodes} episodes ended within {steps} steps; `{id}` has no time limit that \
+         ends them"
+    )]
+    Endless {
+        /// The environment.
+        id: String,
+        /// Episodes that ended.
+        ended: usize,
+        /// Episodes asked for.
+        episodes: usize,
+        /// Steps that were taken in each.
+        steps: u32,
+    },
+}
+
+/// Steps after which an episode without a time limit is given up.
+const MAX_STEPS: u32 = 1_000_000;
+
+/// Plays one episode in each of `episodes` environments with the policy's mode.
+///
+/// Every environment counts once, with its first episode: taking whichever episodes end first
+/// would favour short ones.
+///
+/// # Errors
+/// Where the environment cannot be made or an episode does not end.
+pub fn evaluate(
+    environment: &EnvironmentSpec,
+    policy: &Policy,
+    episodes: u32,
+    seed: u64,
+) -> Result<Evaluation, EvaluationError> {
+    let num_envs = episodes as usize;
+    let batch = environments::make(&environment.id, &environment.arguments, num_envs)?;
+    let mut shard = Shard::new(batch, 0, seed, Purpose::Evaluation);
+    let mut workspace = Workspace::default();
+    let mut observations = shard.observations().to_vec();
+    let mut actions = vec![0.0; num_envs * environment.action.width()];
+    let mut rewards = vec![0.0; num_envs];
+    let mut terminated = vec![0; num_envs];
+    let mut truncated = vec![0; num_envs];
+    let mut first: Vec<Option<(f64, u32)>> = vec![None; num_envs];
+    let mut num_ended = 0;
+    let max_steps = environment.max_episode_steps.unwrap_or(MAX_STEPS);
+    for _ in 0..max_steps {
+        if num_ended == num_envs {
+            break;
+        }
+        policy.act_greedily(&mut workspace, &observations, &mut actions);
+        let mut ended = Vec::new();
+        shard.step(
+            &actions,
+            StepRow {
+                first_index: 0,
+                observations: &mut observations,
+                rewards: &mut rewards,
+                terminated: &mut terminated,
+                truncated: &mut truncated,
+                finals: &mut crate::shard::FinalObservations::default(),
+                episodes: &mut ended,
+            },
+        );
+        for episode in ended {
+            let outcome = &mut first[episode.index as usize];
+            if outcome.is_none() {
+                *outcome = Some((episode.return_, episode.length));
+                num_ended += 1;
+            }
+        }
+    }
+    if num_ended < num_envs {
+        return Err(EvaluationError::Endless {
+            id: environment.id.clone(),
+            ended: num_ended,
+            episodes: num_envs,
+            steps: max_steps,
+        });
+    }
+    let (returns, lengths) = first.into_iter().flatten().unzip();
+    Ok(Evaluation { returns, lengths })
+}
+
+/// Joins as an evaluator and measures versions as training goes on, until the session ends.
+///
+/// # Errors
+/// Whatever broke the session; [`SessionError::is_permanent`] says whether to try again.
+pub async fn serve<I>(
+    client: &mut Client<I>,
+    environment: &EnvironmentSpec,
+    shutdown: impl Future<Output = ()>,
+) -> Result<SessionEnd, SessionError>
+where
+    I: tonic::service::Interceptor,
+{
+    let joined = session::join(client, v1::Role::Evaluator, environment, 1, 0).await?;
+    let mut streams = Streams::open(client, &joined).await?;
+    tracing::info!(session = joined.session, run = joined.plan.run_id, "joined as evaluator");
+    metrics::count_join();
+    let mut heartbeat = tokio::time::interval(joined.lease_timeout / 4);
+    let mut next_at = 0;
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => {
+                streams.leave().await;
+                return Ok(SessionEnd::ShutDown);
+            }
+            _ = heartbeat.tick() => streams.heartbeat(),
+            published = streams.parameters.next() => {
+                let (publication, policy) = published?;
+                if joined.evaluation_every_env_steps == 0 || publication.env_steps < next_at {
+                    continue;
+                }
+                next_at = publication.env_steps + joined.evaluation_every_env_steps;
+                let evaluation =
+                    measure(environment, &policy, &joined).await?;
+                report(client, joined.session, &publication, evaluation).await?;
+            }
+            message = streams.downlink.message() => {
+                let kind = message
+                    .map_err(|status| SessionError::Rpc { call: "collect", status })?
+                    .ok_or(SessionError::Closed("collect"))?
+                    .kind;
+                if let Some(v1::collect_reply::Kind::Drain(drain)) = kind {
+                    return Ok(if drain.finished {
+                        SessionEnd::Finished
+                    } else {
+                        SessionEnd::Drained
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Evaluates outside the async threads.
+async fn measure(
+    environment: &EnvironmentSpec,
+    policy: &Arc<Policy>,
+    joined: &session::Joined,
+) -> Result<Evaluation, SessionError> {
+    let environment = environment.clone();
+    let policy = Arc::clone(policy);
+    let (episodes, seed) = (joined.evaluation_episodes, joined.plan.seed);
+    tokio::task::spawn_blocking(move || evaluate(&environment, &policy, episodes, seed))
+        .await
+        .map_err(|_| SessionError::Panicked)?
+        .map_err(SessionError::from)
+}
+
+async fn report<I>(
+    client: &mut Client<I>,
+    session: u64,
+    publication: &Publication,
+    evaluation: Evaluation,
+) -> Result<(), SessionError>
+where
+    I: tonic::service::Interceptor,
+{
+    tracing::info!(
+        version = %publication.version,
+        env_steps = publication.env_steps,
+        mean_return = evaluation.mean_return(),
+        "evaluated"
+    );
+    metrics::record_evaluation(&evaluation);
+    client
+        .report_evaluation(v1::ReportEvaluationRequest {
+            session,
+            version: Some(publication.version.into()),
+            env_steps: publication.env_steps,
+            returns: evaluation.returns,
+            lengths: evaluation.lengths,
+        })
+        .await
+        .map_err(|status| SessionError::Rpc { call: "report_evaluation", status })?;
+    Ok(())
+}

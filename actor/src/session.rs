@@ -1,0 +1,477 @@
+//! One session with the learner, from `Join` to its end: the uplink of unrolls and the downlink
+//! of leases, answers and parameters.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use rookery_common::policy::{Policy, PolicySpec};
+use rookery_common::spaces::EnvironmentSpec;
+use rookery_common::unroll::{LeaseEpoch, PolicyVersion, ShardId, UnrollIndex, UnrollShape};
+use rookery_common::wire::{Publication, PublicationAssembler, WireError};
+use rookery_proto::v1::learner_client::LearnerClient;
+use rookery_proto::{PROTOCOL_VERSION, v1};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+
+use crate::collector::{CollectionPlan, Collector, CollectorError, Instruction, LeasedShard};
+use crate::evaluator::EvaluationError;
+use crate::metrics;
+
+/// The client with which everything is called.
+pub type Client<I> = LearnerClient<InterceptedService<Channel, I>>;
+
+/// How a session ended.
+#[derive(Debug)]
+pub enum SessionEnd {
+    /// The run is complete.
+    Finished,
+    /// The learner goes, and may come back.
+    Drained,
+    /// This process was told to stop.
+    ShutDown,
+}
+
+/// Why a session broke.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// A call or a stream failed.
+    #[error("{call}: {}", describe(status))]
+    Rpc {
+        /// The call.
+        call: &'static str,
+        /// Its status.
+        status: Status,
+    },
+    /// The learner closed the stream without a word.
+    #[error("the learner closed the stream `{0}`")]
+    Closed(&'static str),
+    /// The learner sent something that does not fit.
+    #[error("the learner sent a malformed {message}: {source}")]
+    Malformed {
+        /// Which message.
+        message: &'static str,
+        /// What is wrong with it.
+        source: WireError,
+    },
+    /// The learner's parameters cannot be acted with.
+    #[error("version {version} cannot be used: {source}")]
+    Policy {
+        /// The version.
+        version: PolicyVersion,
+        /// What is wrong with it.
+        source: rookery_common::policy::PolicyError,
+    },
+    /// A collector thread stopped.
+    #[error(transparent)]
+    Collector(#[from] CollectorError),
+    /// An evaluation cannot be made.
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
+    /// No thread could be started.
+    #[error("cannot start a collector thread: {0}")]
+    Thread(std::io::Error),
+    /// A collector thread panicked.
+    #[error("a collector thread panicked; its message is above")]
+    Panicked,
+}
+
+/// Code and message of a status, and what caused it where the transport says more.
+fn describe(status: &Status) -> String {
+    let mut text = format!("{} ({:?})", status.message(), status.code());
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+impl SessionError {
+    /// Whether trying again can help.
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Rpc { status, .. } => matches!(
+                status.code(),
+                Code::FailedPrecondition
+                    | Code::Unauthenticated
+                    | Code::PermissionDenied
+                    | Code::InvalidArgument
+                    | Code::OutOfRange
+                    | Code::Unimplemented
+            ),
+            Self::Closed(_) => false,
+            Self::Malformed { .. }
+            | Self::Policy { .. }
+            | Self::Collector(_)
+            | Self::Evaluation(_)
+            | Self::Thread(_)
+            | Self::Panicked => true,
+        }
+    }
+}
+
+/// What the learner said at Join.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// The session's number.
+    pub session: u64,
+    /// What collectors work by.
+    pub plan: CollectionPlan,
+    /// What to act with.
+    pub policy: PolicySpec,
+    /// A session that is silent for this long is ended.
+    pub lease_timeout: Duration,
+    /// Environment steps between two evaluations; 0: none are wanted.
+    pub evaluation_every_env_steps: u64,
+    /// Episodes in each.
+    pub evaluation_episodes: u32,
+}
+
+/// Joins the run.
+///
+/// # Errors
+/// The learner's refusal, or a reply that makes no sense.
+pub async fn join<I>(
+    client: &mut Client<I>,
+    role: v1::Role,
+    environment: &EnvironmentSpec,
+    num_threads: u32,
+    max_shards: u32,
+) -> Result<Joined, SessionError>
+where
+    I: tonic::service::Interceptor,
+{
+    let request = v1::JoinRequest {
+        protocol_version: PROTOCOL_VERSION,
+        software_version: env!("CARGO_PKG_VERSION").to_owned(),
+        role: role.into(),
+        environment: Some(environment.into()),
+        num_threads,
+        max_shards,
+        name: format!("{}", std::process::id()),
+    };
+    let reply = client
+        .join(request)
+        .await
+        .map_err(|status| SessionError::Rpc { call: "join", status })?
+        .into_inner();
+    let malformed = |source| SessionError::Malformed { message: "join reply", source };
+    let policy = reply
+        .policy
+        .ok_or_else(|| malformed(WireError::missing("policy")))
+        .and_then(|policy| PolicySpec::try_from(policy).map_err(malformed))?;
+    for (field, value) in
+        [("envs_per_shard", reply.envs_per_shard), ("unroll_length", reply.unroll_length)]
+    {
+        if value == 0 {
+            return Err(malformed(WireError::new(field, "at least 1", "0")));
+        }
+    }
+    Ok(Joined {
+        session: reply.session,
+        plan: CollectionPlan {
+            run_id: reply.run_id,
+            learner_epoch: reply.learner_epoch,
+            seed: reply.seed,
+            shape: UnrollShape {
+                unroll_length: reply.unroll_length as usize,
+                envs_per_shard: reply.envs_per_shard as usize,
+                observation_width: environment.observation.width(),
+                action_width: environment.action.width(),
+            },
+            lag: u64::from(reply.lag),
+            environment: environment.id.clone(),
+            arguments: environment.arguments.clone(),
+        },
+        policy,
+        lease_timeout: Duration::from_millis(reply.lease_timeout_milliseconds.max(1)),
+        evaluation_every_env_steps: reply.evaluation_every_env_steps,
+        evaluation_episodes: reply.evaluation_episodes,
+    })
+}
+
+/// The two streams of a session, open.
+pub(crate) struct Streams {
+    pub(crate) uplink: mpsc::Sender<v1::CollectRequest>,
+    pub(crate) downlink: Streaming<v1::CollectReply>,
+    pub(crate) parameters: Parameters,
+}
+
+impl Streams {
+    /// Opens both streams of a session that has joined.
+    pub(crate) async fn open<I>(
+        client: &mut Client<I>,
+        joined: &Joined,
+    ) -> Result<Self, SessionError>
+    where
+        I: tonic::service::Interceptor,
+    {
+        // Two unrolls: one on its way and one ready; beyond that the collectors wait.
+        let (uplink, outgoing) = mpsc::channel(2);
+        let hello = v1::collect_request::Kind::Hello(v1::Hello { session: joined.session });
+        let hello = v1::CollectRequest { kind: Some(hello) };
+        // Fresh and empty, the channel has room.
+        let _ = uplink.send(hello).await;
+        let parameters = client
+            .parameters(v1::ParametersRequest { session: joined.session })
+            .await
+            .map_err(|status| SessionError::Rpc { call: "parameters", status })?
+            .into_inner();
+        let downlink = client
+            .collect(ReceiverStream::new(outgoing))
+            .await
+            .map_err(|status| SessionError::Rpc { call: "collect", status })?
+            .into_inner();
+        let parameters = Parameters {
+            stream: parameters,
+            assembler: PublicationAssembler::new(joined.policy.num_parameters()),
+            spec: joined.policy.clone(),
+        };
+        Ok(Self { uplink, downlink, parameters })
+    }
+
+    /// Says that this side is alive.
+    pub(crate) fn heartbeat(&self) {
+        let kind = v1::collect_request::Kind::Heartbeat(v1::Heartbeat {});
+        // A full channel means that unrolls are waiting to be sent: they say it as well.
+        let _ = self.uplink.try_send(v1::CollectRequest { kind: Some(kind) });
+    }
+
+    /// Says that this side is going.
+    pub(crate) async fn leave(&self) {
+        let kind = v1::collect_request::Kind::Leave(v1::Leave {});
+        let _ = self.uplink.send(v1::CollectRequest { kind: Some(kind) }).await;
+    }
+}
+
+/// The stream of published versions.
+pub(crate) struct Parameters {
+    stream: Streaming<v1::ParametersChunk>,
+    assembler: PublicationAssembler,
+    spec: PolicySpec,
+}
+
+impl Parameters {
+    /// Waits for the next complete version. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self) -> Result<(Publication, Arc<Policy>), SessionError> {
+        loop {
+            let chunk = self
+                .stream
+                .message()
+                .await
+                .map_err(|status| SessionError::Rpc { call: "parameters", status })?
+                .ok_or(SessionError::Closed("parameters"))?;
+            let publication = self
+                .assembler
+                .push(chunk)
+                .map_err(|source| SessionError::Malformed { message: "parameters", source })?;
+            let Some(publication) = publication else { continue };
+            let policy = Policy::new(
+                self.spec.clone(),
+                &publication.parameters,
+                publication.normaliser.clone(),
+            )
+            .map_err(|source| SessionError::Policy { version: publication.version, source })?;
+            metrics::set_policy_version(publication.version.version);
+            return Ok((publication, Arc::new(policy)));
+        }
+    }
+}
+
+/// Which thread holds which shard.
+struct Threads {
+    senders: Vec<Sender<Instruction>>,
+    handles: Vec<thread::JoinHandle<Result<(), CollectorError>>>,
+    shards: BTreeMap<ShardId, usize>,
+}
+
+impl Threads {
+    /// Instructions that a thread may lag behind: it reads them between unrolls, and each lease
+    /// makes two at most between two reads.
+    const MAX_PENDING: usize = 65_536;
+
+    fn start(
+        plan: &Arc<CollectionPlan>,
+        num_threads: u32,
+        uplink: &mpsc::Sender<v1::CollectRequest>,
+    ) -> Result<Self, SessionError> {
+        let mut threads =
+            Self { senders: Vec::new(), handles: Vec::new(), shards: BTreeMap::new() };
+        for _ in 0..num_threads {
+            let (sender, receiver) = crossbeam_channel::bounded(Self::MAX_PENDING);
+            let handle = Collector::spawn(Arc::clone(plan), receiver, uplink.clone())
+                .map_err(SessionError::Thread)?;
+            threads.senders.push(sender);
+            threads.handles.push(handle);
+        }
+        Ok(threads)
+    }
+
+    /// Whether a thread has ended while its channel is open: it failed.
+    fn any_ended(&self) -> bool {
+        self.handles.iter().any(thread::JoinHandle::is_finished)
+    }
+
+    fn tell(&self, thread: usize, instruction: Instruction) {
+        // A thread that has ended is noticed by `any_ended`.
+        let _ = self.senders[thread].try_send(instruction);
+    }
+
+    fn lease(&mut self, lease: LeasedShard) {
+        let load = |thread: usize| self.shards.values().filter(|held| **held == thread).count();
+        let thread = match self.shards.get(&lease.shard) {
+            Some(thread) => *thread,
+            None => (0..self.senders.len()).min_by_key(|thread| load(*thread)).unwrap_or(0),
+        };
+        self.shards.insert(lease.shard, thread);
+        self.tell(thread, Instruction::Lease(lease));
+    }
+
+    fn revoke(&mut self, shard: ShardId, epoch: LeaseEpoch) {
+        if let Some(thread) = self.shards.remove(&shard) {
+            self.tell(thread, Instruction::Revoke(shard, epoch));
+        }
+    }
+
+    fn publish(&self, version: u64, policy: &Arc<Policy>) {
+        for thread in 0..self.senders.len() {
+            self.tell(thread, Instruction::Policy(version, Arc::clone(policy)));
+        }
+    }
+
+    /// Ends the threads and returns the first failure. The uplink must be closed, so that none
+    /// waits on it.
+    fn stop(self) -> Result<(), SessionError> {
+        drop(self.senders);
+        let mut outcome = Ok(());
+        for handle in self.handles {
+            let ended = match handle.join() {
+                Ok(result) => result.map_err(SessionError::from),
+                Err(_) => Err(SessionError::Panicked),
+            };
+            outcome = outcome.and(ended);
+        }
+        outcome
+    }
+}
+
+/// Joins and collects until the session ends.
+///
+/// # Errors
+/// Whatever broke the session; [`SessionError::is_permanent`] says whether to try again.
+pub async fn collect<I>(
+    client: &mut Client<I>,
+    environment: &EnvironmentSpec,
+    num_threads: u32,
+    max_shards: u32,
+    shutdown: impl Future<Output = ()>,
+) -> Result<SessionEnd, SessionError>
+where
+    I: tonic::service::Interceptor,
+{
+    let joined =
+        join(client, v1::Role::Collector, environment, num_threads, max_shards).await?;
+    let mut streams = Streams::open(client, &joined).await?;
+    tracing::info!(
+        session = joined.session,
+        run = joined.plan.run_id,
+        learner_epoch = joined.plan.learner_epoch,
+        "joined"
+    );
+    metrics::count_join();
+    let plan = Arc::new(joined.plan.clone());
+    let mut threads = Threads::start(&plan, num_threads, &streams.uplink)?;
+    let ended = serve(&mut streams, &mut threads, joined.lease_timeout, shutdown).await;
+    if matches!(ended, Ok(SessionEnd::ShutDown)) {
+        streams.leave().await;
+    }
+    // Closing the downlink too releases a collector that waits for room in the uplink.
+    drop(streams);
+    let stopped = tokio::task::spawn_blocking(|| threads.stop()).await;
+    let stopped = stopped.unwrap_or(Err(SessionError::Panicked));
+    stopped.and(ended)
+}
+
+/// Passes messages between the learner and the collector threads.
+async fn serve(
+    streams: &mut Streams,
+    threads: &mut Threads,
+    lease_timeout: Duration,
+    shutdown: impl Future<Output = ()>,
+) -> Result<SessionEnd, SessionError> {
+    let mut heartbeat = tokio::time::interval(lease_timeout / 4);
+    heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => return Ok(SessionEnd::ShutDown),
+            _ = heartbeat.tick() => {
+                if threads.any_ended() {
+                    return Err(SessionError::Closed("collectors"));
+                }
+                streams.heartbeat();
+            }
+            published = streams.parameters.next() => {
+                let (publication, policy) = published?;
+                threads.publish(publication.version.version, &policy);
+            }
+            message = streams.downlink.message() => {
+                let kind = message
+                    .map_err(|status| SessionError::Rpc { call: "collect", status })?
+                    .ok_or(SessionError::Closed("collect"))?
+                    .kind;
+                if let Some(end) = kind.and_then(|kind| obey(threads, kind)) {
+                    return Ok(end);
+                }
+            }
+        }
+    }
+}
+
+/// Follows one message of the learner; `Some` ends the session.
+fn obey(threads: &mut Threads, message: v1::collect_reply::Kind) -> Option<SessionEnd> {
+    match message {
+        v1::collect_reply::Kind::Lease(lease) => threads.lease(LeasedShard {
+            shard: ShardId(lease.shard),
+            epoch: LeaseEpoch(lease.epoch),
+            first_env: lease.first_env,
+            next_index: UnrollIndex(lease.next_index),
+            state: lease.state,
+        }),
+        v1::collect_reply::Kind::Revoke(revoke) => {
+            threads.revoke(ShardId(revoke.shard), LeaseEpoch(revoke.epoch));
+        }
+        v1::collect_reply::Kind::Ack(ack) => metrics::count_ack(ack.duplicate),
+        v1::collect_reply::Kind::Refusal(refusal) => {
+            metrics::count_refusal(refusal.reason());
+            if refusal.reason() == v1::RefusalReason::Stale {
+                // The ordinary end of a lease whose shard somebody else has taken over.
+                tracing::debug!(shard = refusal.shard, index = refusal.index, "unroll was stale");
+            } else {
+                tracing::error!(
+                    shard = refusal.shard,
+                    index = refusal.index,
+                    reason = refusal.reason().as_str_name(),
+                    message = refusal.message,
+                    "the learner refused an unroll"
+                );
+            }
+        }
+        v1::collect_reply::Kind::Drain(drain) if drain.finished => {
+            return Some(SessionEnd::Finished);
+        }
+        v1::collect_reply::Kind::Drain(_) => return Some(SessionEnd::Drained),
+    }
+    None
+}

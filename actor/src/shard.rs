@@ -1,0 +1,272 @@
+//! A shard: environments with consecutive indices and everything that collecting from them depends
+//! on, so that whoever holds its state can continue it, bit for bit.
+//!
+//! The shard applies the time limit, begins the next episode inside the step that ended one, and
+//! draws that episode from `(run seed, environment index, episode)`. Hence neither the grouping of
+//! environments into shards nor the process that steps them can change a trajectory.
+
+use rookery_common::seeds::{Purpose, Random};
+use rookery_common::snapshot;
+use rookery_common::spaces::EnvironmentSpec;
+use serde::{Deserialize, Serialize};
+
+use crate::environments::{BatchedEnvironment, RestoreError, StepOutput};
+
+/// The format of [`Shard`]'s snapshots.
+const SNAPSHOT_VERSION: u8 = 1;
+
+/// Environments `first_env..first_env + B` of a run, each in the middle of an episode.
+pub struct Shard {
+    environment: Box<dyn BatchedEnvironment>,
+    stream: Stream,
+    progress: Progress,
+    observation_width: usize,
+}
+
+/// Where the episodes of a shard are drawn from.
+#[derive(Clone, Copy, Debug)]
+struct Stream {
+    seed: u64,
+    purpose: Purpose,
+    first_env: u32,
+}
+
+impl Stream {
+    fn episode(self, index: usize, episode: u64) -> Random {
+        let env = u64::from(self.first_env) + index as u64;
+        Random::derive(self.seed, self.purpose, env, episode)
+    }
+}
+
+/// How far each environment has come, in columns of `B`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Progress {
+    /// Number of episodes that ended before the current one.
+    episodes: Vec<u64>,
+    /// Steps of the current episode.
+    elapsed: Vec<u32>,
+    /// Sum of the current episode's raw rewards.
+    returns: Vec<f64>,
+}
+
+/// The columns of an unroll at one time step `t`, where [`Shard::step`] writes.
+#[derive(Debug)]
+pub struct StepRow<'a> {
+    /// `reward[t]`, raw, `[B]`.
+    pub rewards: &'a mut [f32],
+    /// `terminated[t]`, zero or one, `[B]`.
+    pub terminated: &'a mut [u8],
+    /// `truncated[t]`, zero or one, `[B]`. Where an episode reaches its time limit in a terminal
+    /// state both flags are set.
+    pub truncated: &'a mut [u8],
+    /// `observation[t + 1]`, `[B, W]`: where step `t` ended an episode, the first of the next.
+    pub next_observations: &'a mut [f32],
+    /// Takes the final observations of episodes that were truncated and not terminated.
+    pub finals: &'a mut FinalObservations,
+    /// Takes a record of every episode that ended.
+    pub episodes: &'a mut Vec<EpisodeRecord>,
+}
+
+/// The observations with which truncated episodes ended, whose values stand in for the rest of
+/// those episodes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FinalObservations {
+    /// The environment of each row, as an index within the shard.
+    pub envs: Vec<u32>,
+    /// The rows one after the other, `[envs.len(), W]`.
+    pub observations: Vec<f32>,
+}
+
+/// One finished episode.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EpisodeRecord {
+    /// The environment, as an index within the shard.
+    pub env: u32,
+    /// The undiscounted sum of raw rewards.
+    pub return_: f64,
+    /// The number of steps.
+    pub length: u32,
+}
+
+impl Shard {
+    /// Begins episode 0 of every environment of the batch, the first of which has the global index
+    /// `first_env`.
+    ///
+    /// `purpose` is [`Purpose::Episode`] for training and [`Purpose::Evaluation`] for evaluation.
+    #[must_use]
+    pub fn new(
+        mut environment: Box<dyn BatchedEnvironment>,
+        first_env: u32,
+        seed: u64,
+        purpose: Purpose,
+    ) -> Self {
+        let stream = Stream {
+            seed,
+            purpose,
+            first_env,
+        };
+        let num_envs = environment.num_envs();
+        let observation_width = environment.spec().observation.width();
+        let mut observation = vec![0.0; observation_width];
+        for index in 0..num_envs {
+            environment.reset(index, stream.episode(index, 0), &mut observation);
+        }
+        Self {
+            environment,
+            stream,
+            progress: Progress {
+                episodes: vec![0; num_envs],
+                elapsed: vec![0; num_envs],
+                returns: vec![0.0; num_envs],
+            },
+            observation_width,
+        }
+    }
+
+    /// What each environment is.
+    #[must_use]
+    pub fn spec(&self) -> &EnvironmentSpec {
+        self.environment.spec()
+    }
+
+    /// The number of environments, `B`.
+    #[must_use]
+    pub fn num_envs(&self) -> usize {
+        self.progress.episodes.len()
+    }
+
+    /// The global index of the first environment.
+    #[must_use]
+    pub fn first_env(&self) -> u32 {
+        self.stream.first_env
+    }
+
+    /// Writes the current observations: `observation[0]` of the next unroll.
+    ///
+    /// # Shapes
+    /// `observations`: `[B, W]`.
+    ///
+    /// # Panics
+    /// If the length differs.
+    pub fn observe(&self, observations: &mut [f32]) {
+        self.environment.observe(observations);
+    }
+
+    /// Takes one step of every environment and begins the next episode where one ends.
+    ///
+    /// # Shapes
+    /// `actions`: `[B, A]`; those of `row` stand with its fields.
+    ///
+    /// # Panics
+    /// If a length differs.
+    pub fn step(&mut self, actions: &[f32], row: StepRow<'_>) {
+        let StepRow {
+            rewards,
+            terminated,
+            truncated,
+            next_observations,
+            finals,
+            episodes,
+        } = row;
+        let num_envs = self.num_envs();
+        assert_eq!(truncated.len(), num_envs, "one truncated flag an instance");
+        self.environment.step(
+            actions,
+            StepOutput {
+                observations: next_observations,
+                rewards,
+                terminated,
+            },
+        );
+        let limit = self.max_episode_steps();
+        for index in 0..num_envs {
+            let elapsed = self.progress.elapsed[index] + 1;
+            let return_ = self.progress.returns[index] + f64::from(rewards[index]);
+            let is_terminated = terminated[index] != 0;
+            let is_truncated = elapsed >= limit;
+            truncated[index] = u8::from(is_truncated);
+            if !(is_terminated || is_truncated) {
+                self.progress.elapsed[index] = elapsed;
+                self.progress.returns[index] = return_;
+                continue;
+            }
+            let first = index * self.observation_width;
+            let observation = &mut next_observations[first..first + self.observation_width];
+            if !is_terminated {
+                finals.envs.push(index as u32);
+                finals.observations.extend_from_slice(observation);
+            }
+            episodes.push(EpisodeRecord {
+                env: index as u32,
+                return_,
+                length: elapsed,
+            });
+            let episode = self.progress.episodes[index] + 1;
+            let random = self.stream.episode(index, episode);
+            self.environment.reset(index, random, observation);
+            self.progress.episodes[index] = episode;
+            self.progress.elapsed[index] = 0;
+            self.progress.returns[index] = 0.0;
+        }
+    }
+
+    /// Steps after which an episode is truncated.
+    fn max_episode_steps(&self) -> u32 {
+        self.spec().max_episode_steps.unwrap_or(u32::MAX)
+    }
+
+    /// The state of the shard: all that its future depends on besides the actions and what
+    /// [`Shard::new`] is given.
+    #[must_use]
+    pub fn save(&self) -> Vec<u8> {
+        // Room for a handful of floats an environment, so that small states never grow the vector.
+        let mut state = Vec::with_capacity(64 * (1 + self.num_envs()));
+        let identity = (self.stream.seed, self.stream.first_env);
+        snapshot::encode(SNAPSHOT_VERSION, &(identity, &self.progress), &mut state);
+        self.environment.save(&mut state);
+        state
+    }
+
+    /// Takes on a state that [`Shard::save`] gave for the same environments of the same run;
+    /// continuing from it equals continuing the shard that was saved.
+    ///
+    /// # Errors
+    /// Where `state` is anything else; the shard is then unchanged.
+    pub fn restore(&mut self, state: &[u8]) -> Result<(), RestoreError> {
+        let (((seed, first_env), progress), environment) =
+            snapshot::decode::<((u64, u32), Progress)>(SNAPSHOT_VERSION, state)?;
+        let num_envs = self.num_envs() as u64;
+        for (field, expected, got) in [
+            ("run seed", self.stream.seed, seed),
+            (
+                "first environment",
+                u64::from(self.stream.first_env),
+                u64::from(first_env),
+            ),
+            ("episode count", num_envs, progress.episodes.len() as u64),
+            ("elapsed count", num_envs, progress.elapsed.len() as u64),
+            ("return count", num_envs, progress.returns.len() as u64),
+        ] {
+            if got != expected {
+                return Err(RestoreError::Mismatch {
+                    field,
+                    expected,
+                    got,
+                });
+            }
+        }
+        let limit = self.max_episode_steps();
+        let mut counters = progress.elapsed.iter().zip(&progress.returns);
+        if let Some(index) =
+            counters.position(|(elapsed, return_)| *elapsed >= limit || !return_.is_finite())
+        {
+            return Err(RestoreError::ImpossibleState { index });
+        }
+        self.environment.restore(environment)?;
+        self.progress = progress;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

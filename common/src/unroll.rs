@@ -1,0 +1,539 @@
+//! The unroll: what one shard of environments lived through in `T` consecutive steps, and the
+//! names by which everybody speaks of it.
+//!
+//! # The timeline
+//! `observation[0..=T]` has `T + 1` rows; `action`, `log_prob`, `reward`, `terminated` and
+//! `truncated` have `T`. `reward[t]` follows `action[t]`. When step `t` ends an episode,
+//! `observation[t + 1]` is the first observation of the next episode (the reset happens inside
+//! the step), and a step that was **truncated** and not terminated carries the observation in
+//! which its episode ended, in the sparse `final_observation`.
+//!
+//! A terminated step bootstraps with zero; a truncated one with the value of its final
+//! observation; the last row with the value of `observation[T]`. No bootstrapping ever crosses an
+//! episode end, and no advantage ever joins two unrolls that are not consecutive unrolls of the
+//! same shard.
+//!
+//! # Layout
+//! Columns are row-major `[T, B, ..]` little-endian arrays: time first, then the environment
+//! within the shard. An index `t * B + b` names one step.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::size_of;
+
+use bytemuck::Pod;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::spaces::Space;
+
+#[cfg(target_endian = "big")]
+compile_error!("columns travel as little-endian arrays and are used in place");
+
+macro_rules! identifier {
+    ($(#[$documentation:meta])* $name:ident($inner:ty)) => {
+        $(#[$documentation])*
+        #[derive(
+            Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+        )]
+        #[serde(transparent)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(formatter)
+            }
+        }
+    };
+}
+
+identifier! {
+    /// A shard: environments with consecutive global indices that are collected together.
+    ShardId(u32)
+}
+identifier! {
+    /// The number of an unroll within its shard, from 0 without gaps.
+    UnrollIndex(u64)
+}
+identifier! {
+    /// The fencing number of one grant of a shard: a later grant has a larger one.
+    LeaseEpoch(u64)
+}
+identifier! {
+    /// One joined actor process.
+    SessionId(u64)
+}
+
+/// The name of one set of published parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PolicyVersion {
+    /// How often a learner has been started for this run, from 1; never steps back.
+    pub learner_epoch: u64,
+    /// Number of publications; 0 is the initial policy. Steps back when a checkpoint is resumed.
+    pub version: u64,
+}
+
+impl fmt::Display for PolicyVersion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}", self.learner_epoch, self.version)
+    }
+}
+
+/// The version with which unroll `index` of every shard is collected in a synchronous run.
+#[must_use]
+pub fn scheduled_version(index: UnrollIndex, lag: u64) -> u64 {
+    index.0.saturating_sub(lag)
+}
+
+/// What names one unroll, once and for all.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UnrollKey {
+    /// The run it belongs to.
+    pub run_id: String,
+    /// The shard that was collected.
+    pub shard: ShardId,
+    /// The lease under which it was collected.
+    pub lease_epoch: LeaseEpoch,
+    /// Its number within the shard.
+    pub index: UnrollIndex,
+}
+
+/// The extents of an unroll's columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnrollShape {
+    /// `T`, steps.
+    pub unroll_length: usize,
+    /// `B`, environments in the shard.
+    pub envs_per_shard: usize,
+    /// `W`, values in an observation row.
+    pub observation_width: usize,
+    /// `A`, values in an action row.
+    pub action_width: usize,
+}
+
+impl UnrollShape {
+    /// `T * B`.
+    #[must_use]
+    pub const fn num_steps(&self) -> usize {
+        self.unroll_length * self.envs_per_shard
+    }
+}
+
+/// A dense array of `T` in little-endian bytes, owned by whoever received or made it and shared
+/// without a copy.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Column<T> {
+    data: Bytes,
+    element: PhantomData<T>,
+}
+
+/// Lets a vector's memory serve as [`Bytes`].
+struct Elements<T>(Vec<T>);
+
+impl<T: Pod> AsRef<[u8]> for Elements<T> {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+impl<T: Pod + Send> From<Vec<T>> for Column<T> {
+    fn from(values: Vec<T>) -> Self {
+        Self { data: Bytes::from_owner(Elements(values)), element: PhantomData }
+    }
+}
+
+impl<T: Pod> Column<T> {
+    /// Reads `data` as a column; `None` where its length is no multiple of the element's size.
+    #[must_use]
+    pub fn from_bytes(data: Bytes) -> Option<Self> {
+        data.len()
+            .is_multiple_of(size_of::<T>())
+            .then_some(Self { data, element: PhantomData })
+    }
+
+    /// Number of elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.data.len() / size_of::<T>()
+    }
+
+    /// Whether there is no element.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// The memory, shared.
+    #[must_use]
+    pub fn bytes(&self) -> Bytes {
+        self.data.clone()
+    }
+
+    /// Copies all elements to `destination`. Received bytes may lie at any address, so this is
+    /// the way to typed memory.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn copy_to(&self, destination: &mut [T]) {
+        bytemuck::cast_slice_mut(destination).copy_from_slice(&self.data);
+    }
+
+    /// All elements.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<T> {
+        let mut values = vec![T::zeroed(); self.len()];
+        self.copy_to(&mut values);
+        values
+    }
+
+    /// The elements in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = T> + '_ {
+        self.data.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned)
+    }
+}
+
+impl Column<f32> {
+    /// The position of the first element that is infinite or not a number.
+    fn first_non_finite(&self) -> Option<usize> {
+        const EXPONENT: u32 = 0x7f80_0000;
+        let is_bad = |x: f32| x.to_bits() & EXPONENT == EXPONENT;
+        // The common case in one pass without a branch in it.
+        if !self.iter().fold(false, |any, x| any | is_bad(x)) {
+            return None;
+        }
+        self.iter().position(is_bad)
+    }
+}
+
+impl<T: Pod + fmt::Debug> fmt::Debug for Column<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// One unroll. See the [module's documentation](self) for the timeline and the layout.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unroll {
+    /// Its name.
+    pub key: UnrollKey,
+    /// The parameters that chose its actions.
+    pub version: PolicyVersion,
+    /// `[T + 1, B, W]`, raw.
+    pub observation: Column<f32>,
+    /// `[T, B, A]`, before any clipping to bounds.
+    pub action: Column<f32>,
+    /// `[T, B]`, of that action under the version's policy.
+    pub log_prob: Column<f32>,
+    /// `[T, B]`, raw.
+    pub reward: Column<f32>,
+    /// `[T, B]`, 0 or 1.
+    pub terminated: Column<u8>,
+    /// `[T, B]`, 0 or 1.
+    pub truncated: Column<u8>,
+    /// `[F]`: `t * B + b` of each truncated, not terminated step, ascending.
+    pub final_index: Column<u32>,
+    /// `[F, W]`: the observation in which that step's episode ended, raw.
+    pub final_observation: Column<f32>,
+    /// `[E]`: `t * B + b` of the last step of each episode that ended, ascending.
+    pub episode_index: Column<u32>,
+    /// `[E]`: the episode's sum of raw rewards since it began.
+    pub episode_return: Column<f64>,
+    /// `[E]`: the episode's steps since it began.
+    pub episode_length: Column<u32>,
+    /// The shard's environments after the last step, opaque.
+    pub state_after: Bytes,
+    /// The shard did not continue where its previous unroll had ended.
+    pub discontinuous: bool,
+}
+
+/// Why an unroll cannot be trained on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnrollError {
+    /// A field has another extent, type or range than the run's.
+    #[error("field `{field}`: expected {expected}, got {got}")]
+    Malformed {
+        /// The field of the message.
+        field: &'static str,
+        /// What the run asks for.
+        expected: String,
+        /// What came.
+        got: String,
+    },
+    /// A value is infinite or not a number.
+    #[error(
+        "field `{field}`: element {position} is {value}; expected finite values \
+         (an environment or a policy that diverged)"
+    )]
+    NonFinite {
+        /// The field of the message.
+        field: &'static str,
+        /// The flat position in the column.
+        position: usize,
+        /// The value as text.
+        value: String,
+    },
+}
+
+impl Unroll {
+    /// Bytes of its columns and its state.
+    #[must_use]
+    pub fn num_bytes(&self) -> usize {
+        self.observation.data.len()
+            + self.action.data.len()
+            + self.log_prob.data.len()
+            + self.reward.data.len()
+            + self.terminated.data.len()
+            + self.truncated.data.len()
+            + self.final_index.data.len()
+            + self.final_observation.data.len()
+            + self.episode_index.data.len()
+            + self.episode_return.data.len()
+            + self.episode_length.data.len()
+            + self.state_after.len()
+    }
+
+    /// Checks every extent and every value, so that nothing after it needs to.
+    ///
+    /// # Errors
+    /// Names the first field that is not as the run's `shape` and `action_space` ask.
+    pub fn validate(&self, shape: &UnrollShape, action_space: &Space) -> Result<(), UnrollError> {
+        let steps = shape.num_steps();
+        let finals = self.final_index.len();
+        let episodes = self.episode_index.len();
+        for (field, expected, got) in [
+            (
+                "observation",
+                (steps + shape.envs_per_shard) * shape.observation_width,
+                self.observation.len(),
+            ),
+            ("action", steps * shape.action_width, self.action.len()),
+            ("log_prob", steps, self.log_prob.len()),
+            ("reward", steps, self.reward.len()),
+            ("terminated", steps, self.terminated.len()),
+            ("truncated", steps, self.truncated.len()),
+            (
+                "final_observation",
+                finals * shape.observation_width,
+                self.final_observation.len(),
+            ),
+            ("episode_return", episodes, self.episode_return.len()),
+            ("episode_length", episodes, self.episode_length.len()),
+        ] {
+            if expected != got {
+                return Err(UnrollError::Malformed {
+                    field,
+                    expected: format!("{expected} elements"),
+                    got: format!("{got}"),
+                });
+            }
+        }
+        for (field, column) in [
+            ("observation", &self.observation),
+            ("action", &self.action),
+            ("log_prob", &self.log_prob),
+            ("reward", &self.reward),
+            ("final_observation", &self.final_observation),
+        ] {
+            if let Some(position) = column.first_non_finite() {
+                let value = column.iter().nth(position).unwrap_or(f32::NAN).to_string();
+                return Err(UnrollError::NonFinite { field, position, value });
+            }
+        }
+        if let Some(position) = self.episode_return.iter().position(|value| !value.is_finite()) {
+            return Err(UnrollError::NonFinite {
+                field: "episode_return",
+                position,
+                value: self.episode_return.iter().nth(position).unwrap_or(f64::NAN).to_string(),
+            });
+        }
+        if let Space::Discrete { n } = action_space
+            && let Some(action) =
+                self.action.iter().find(|a| !action_space.contains(std::slice::from_ref(a)))
+        {
+            return Err(UnrollError::Malformed {
+                field: "action",
+                expected: format!("whole numbers in 0..{n}"),
+                got: action.to_string(),
+            });
+        }
+        self.validate_episode_ends()
+    }
+
+    /// Checks the flags and that the sparse fields name exactly the steps that they must.
+    fn validate_episode_ends(&self) -> Result<(), UnrollError> {
+        for (field, flags) in [("terminated", &self.terminated), ("truncated", &self.truncated)] {
+            if let Some(flag) = flags.iter().find(|flag| *flag > 1) {
+                return Err(UnrollError::Malformed {
+                    field,
+                    expected: "0 or 1".to_owned(),
+                    got: flag.to_string(),
+                });
+            }
+        }
+        let (terminated, truncated) = (&self.terminated.data, &self.truncated.data);
+        let mut named = self.final_index.iter();
+        for (step, (&terminated, &truncated)) in terminated.iter().zip(truncated).enumerate() {
+            if truncated == 1 && terminated == 0 {
+                let got = named.next();
+                if got != Some(step as u32) {
+                    return Err(UnrollError::Malformed {
+                        field: "final_index",
+                        expected: format!("step {step}, which was truncated"),
+                        got: got.map_or_else(|| "nothing".to_owned(), |got| got.to_string()),
+                    });
+                }
+            }
+        }
+        if let Some(extra) = named.next() {
+            return Err(UnrollError::Malformed {
+                field: "final_index",
+                expected: "only steps that were truncated and not terminated".to_owned(),
+                got: extra.to_string(),
+            });
+        }
+        let mut previous = None;
+        for index in self.episode_index.iter() {
+            let step = index as usize;
+            let ended = step < terminated.len() && terminated[step] | truncated[step] == 1;
+            if !ended || previous.is_some_and(|previous| previous >= index) {
+                return Err(UnrollError::Malformed {
+                    field: "episode_index",
+                    expected: "ascending steps that ended an episode".to_owned(),
+                    got: index.to_string(),
+                });
+            }
+            previous = Some(index);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) const SHAPE: UnrollShape =
+        UnrollShape { unroll_length: 3, envs_per_shard: 2, observation_width: 2, action_width: 1 };
+    pub(crate) const ACTIONS: Space = Space::Discrete { n: 2 };
+
+    /// Environment 0 is truncated at step 1, environment 1 terminates at step 2.
+    pub(crate) fn unroll() -> Unroll {
+        Unroll {
+            key: UnrollKey {
+                run_id: "run".to_owned(),
+                shard: ShardId(4),
+                lease_epoch: LeaseEpoch(7),
+                index: UnrollIndex(9),
+            },
+            version: PolicyVersion { learner_epoch: 1, version: 9 },
+            observation: (0..16).map(|x| x as f32).collect::<Vec<_>>().into(),
+            action: vec![0.0, 1.0, 1.0, 0.0, 0.0, 1.0].into(),
+            log_prob: vec![-0.7; 6].into(),
+            reward: vec![1.0; 6].into(),
+            terminated: vec![0, 0, 0, 0, 0, 1].into(),
+            truncated: vec![0, 0, 1, 0, 0, 0].into(),
+            final_index: vec![2].into(),
+            final_observation: vec![0.5, 0.25].into(),
+            episode_index: vec![2, 5].into(),
+            episode_return: vec![500.0, 17.0].into(),
+            episode_length: vec![500, 17].into(),
+            state_after: Bytes::from_static(b"state"),
+            discontinuous: false,
+        }
+    }
+
+    fn field_of(error: UnrollError) -> &'static str {
+        match error {
+            UnrollError::Malformed { field, .. } | UnrollError::NonFinite { field, .. } => field,
+        }
+    }
+
+    #[test]
+    fn a_sound_unroll_is_accepted() {
+        assert_eq!(unroll().validate(&SHAPE, &ACTIONS), Ok(()));
+    }
+
+    #[test]
+    fn every_wrong_extent_names_its_field() {
+        let cases: [(&str, fn(&mut Unroll)); 6] = [
+            ("observation", |u| u.observation = vec![0.0; 15].into()),
+            ("action", |u| u.action = vec![0.0; 7].into()),
+            ("reward", |u| u.reward = Vec::new().into()),
+            ("truncated", |u| u.truncated = vec![0; 5].into()),
+            ("final_observation", |u| u.final_observation = vec![0.0; 3].into()),
+            ("episode_length", |u| u.episode_length = vec![1].into()),
+        ];
+        for (field, spoil) in cases {
+            let mut spoiled = unroll();
+            spoil(&mut spoiled);
+            assert_eq!(field_of(spoiled.validate(&SHAPE, &ACTIONS).unwrap_err()), field);
+        }
+    }
+
+    #[test]
+    fn every_non_finite_value_names_its_field_and_place() {
+        let cases: [(&str, fn(&mut Unroll)); 4] = [
+            ("observation", |u| {
+                let mut values = u.observation.to_vec();
+                values[5] = f32::NAN;
+                u.observation = values.into();
+            }),
+            ("log_prob", |u| u.log_prob = vec![f32::NEG_INFINITY; 6].into()),
+            ("reward", |u| u.reward = vec![1.0, f32::INFINITY, 1.0, 1.0, 1.0, 1.0].into()),
+            ("episode_return", |u| u.episode_return = vec![1.0, f64::NAN].into()),
+        ];
+        for (field, spoil) in cases {
+            let mut spoiled = unroll();
+            spoil(&mut spoiled);
+            let error = spoiled.validate(&SHAPE, &ACTIONS).unwrap_err();
+            assert!(matches!(error, UnrollError::NonFinite { .. }), "{error}");
+            assert_eq!(field_of(error), field);
+        }
+    }
+
+    #[test]
+    fn actions_and_flags_outside_their_sets_are_refused() {
+        for action in [2.0, -1.0, 0.5] {
+            let mut spoiled = unroll();
+            spoiled.action = vec![0.0, 1.0, action, 0.0, 0.0, 1.0].into();
+            assert_eq!(field_of(spoiled.validate(&SHAPE, &ACTIONS).unwrap_err()), "action");
+        }
+        let mut spoiled = unroll();
+        spoiled.terminated = vec![0, 0, 0, 0, 0, 2].into();
+        assert_eq!(field_of(spoiled.validate(&SHAPE, &ACTIONS).unwrap_err()), "terminated");
+    }
+
+    #[test]
+    fn t2_a_truncated_step_without_its_final_observation_is_refused() {
+        let mut spoiled = unroll();
+        spoiled.final_index = Vec::new().into();
+        spoiled.final_observation = Vec::new().into();
+        assert_eq!(field_of(spoiled.validate(&SHAPE, &ACTIONS).unwrap_err()), "final_index");
+        let mut spoiled = unroll();
+        spoiled.final_index = vec![2, 5].into();
+        spoiled.final_observation = vec![0.0; 4].into();
+        assert_eq!(field_of(spoiled.validate(&SHAPE, &ACTIONS).unwrap_err()), "final_index");
+    }
+
+    #[test]
+    fn episodes_end_where_the_flags_say() {
+        for indices in [vec![2, 4], vec![5, 2], vec![2, 2], vec![2, 600]] {
+            let mut spoiled = unroll();
+            spoiled.episode_index = indices.into();
+            assert_eq!(
+                field_of(spoiled.validate(&SHAPE, &ACTIONS).unwrap_err()),
+                "episode_index"
+            );
+        }
+    }
+
+    #[test]
+    fn a_column_reads_unaligned_memory() {
+        let mut bytes = vec![0_u8];
+        bytes.extend(1.5_f32.to_le_bytes());
+        bytes.extend((-2.0_f32).to_le_bytes());
+        let column = Column::<f32>::from_bytes(Bytes::from(bytes).slice(1..)).unwrap();
+        assert_eq!(column.to_vec(), [1.5, -2.0]);
+        assert!(Column::<f32>::from_bytes(Bytes::from_static(b"12345")).is_none());
+    }
+}

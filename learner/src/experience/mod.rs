@@ -1,0 +1,3 @@
+//! Where admitted unrolls wait until an algorithm consumes them.
+
+pub mod rollout;

@@ -1,0 +1,220 @@
+//! The joined actors: their leases, and the outbox through which each one's stream is told.
+
+use std::collections::HashMap;
+
+use rookery_common::unroll::{PolicyVersion, SessionId, ShardId, UnrollKey};
+use rookery_proto::v1;
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use crate::leases::{Command, Leases, Verdict};
+use crate::metrics;
+
+/// What goes down one session's stream.
+pub type Outbox = mpsc::Sender<Result<v1::CollectReply, Status>>;
+
+/// How many sessions with an open stream and how many shards there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FleetSize {
+    /// Sessions that collect.
+    pub collectors: usize,
+    /// Sessions that evaluate.
+    pub evaluators: usize,
+    /// Shards of the run.
+    pub shards: usize,
+    /// Shards that somebody holds.
+    pub shards_leased: usize,
+}
+
+/// Sessions with their outboxes. Every change of a lease is told at once to whom it concerns.
+#[derive(Debug)]
+pub struct Fleet {
+    leases: Leases,
+    envs_per_shard: u32,
+    outboxes: HashMap<SessionId, Outbox>,
+}
+
+impl Fleet {
+    /// Starts without sessions.
+    #[must_use]
+    pub fn new(leases: Leases, envs_per_shard: u32) -> Self {
+        Self { leases, envs_per_shard, outboxes: HashMap::new() }
+    }
+
+    /// Makes a session; see [`Leases::open`].
+    pub fn open(&mut self, num_threads: u32, max_shards: usize) -> SessionId {
+        self.leases.open(num_threads, max_shards)
+    }
+
+    /// Messages that a session's outbox must be able to hold without being read: its leases
+    /// granted and revoked, and an answer to each unroll under way.
+    #[must_use]
+    pub fn outbox_capacity(&self) -> usize {
+        8 * self.leases.num_shards() + 64
+    }
+
+    /// Connects a session's stream and gives it its share of the shards. Returns whether there
+    /// was such a session without a stream.
+    pub fn attach(&mut self, session: SessionId, outbox: Outbox) -> bool {
+        let Some(commands) = self.leases.attach(session) else {
+            return false;
+        };
+        self.outboxes.insert(session, outbox);
+        self.tell(commands);
+        true
+    }
+
+    /// Ends a session that has not opened its stream. Returns whether it had not.
+    pub fn expire_unattached(&mut self, session: SessionId) -> bool {
+        self.leases.expire_unattached(session)
+    }
+
+    /// Ends a session and hands its shards on.
+    pub fn close(&mut self, session: SessionId) {
+        self.outboxes.remove(&session);
+        let commands = self.leases.close(session);
+        self.tell(commands);
+    }
+
+    /// Ends a session with an error that its actor is to see.
+    pub fn expel(&mut self, session: SessionId, status: Status) {
+        if let Some(outbox) = self.outboxes.get(&session) {
+            // A full outbox means that the actor reads nothing: the end of the stream must do.
+            let _ = outbox.try_send(Err(status));
+        }
+        self.close(session);
+    }
+
+    /// Judges an unroll by its name; see [`Leases::admit`].
+    pub fn admit(&mut self, key: &UnrollKey, version: PolicyVersion, state: &bytes::Bytes) -> Verdict {
+        self.leases.admit(key, version, state)
+    }
+
+    /// Has a shard collected again from its last admitted unroll.
+    pub fn restart(&mut self, shard: ShardId) {
+        let commands = self.leases.restart(shard);
+        self.tell(commands);
+    }
+
+    /// Sends a message to one session.
+    pub fn reply(&mut self, session: SessionId, message: v1::collect_reply::Kind) {
+        if !self.try_send(session, message) {
+            self.close(session);
+        }
+    }
+
+    /// Tells every session that the learner is going.
+    pub fn drain(&mut self, finished: bool) {
+        let sessions: Vec<SessionId> = self.outboxes.keys().copied().collect();
+        for session in sessions {
+            self.reply(session, v1::collect_reply::Kind::Drain(v1::Drain { finished }));
+        }
+    }
+
+    /// How many there are of everything.
+    #[must_use]
+    pub fn size(&self) -> FleetSize {
+        let (collectors, evaluators) = self.leases.num_sessions();
+        FleetSize {
+            collectors,
+            evaluators,
+            shards: self.leases.num_shards(),
+            shards_leased: self.leases.num_leased(),
+        }
+    }
+
+    /// Delivers commands; a session that cannot take one is ended, which makes more commands.
+    fn tell(&mut self, commands: Vec<Command>) {
+        let mut pending = std::collections::VecDeque::from(commands);
+        while let Some(command) = pending.pop_front() {
+            let (session, message) = match command {
+                Command::Grant { session, lease } => (
+                    session,
+                    v1::collect_reply::Kind::Lease(v1::Lease {
+                        shard: lease.shard.0,
+                        epoch: lease.epoch.0,
+                        first_env: lease.shard.0 * self.envs_per_shard,
+                        next_index: lease.next_index.0,
+                        state: lease.state,
+                    }),
+                ),
+                Command::Revoke { session, shard, epoch } => (
+                    session,
+                    v1::collect_reply::Kind::Revoke(v1::Revoke { shard: shard.0, epoch: epoch.0 }),
+                ),
+            };
+            if self.outboxes.contains_key(&session) && !self.try_send(session, message) {
+                self.outboxes.remove(&session);
+                pending.extend(self.leases.close(session));
+            }
+        }
+        metrics::set_fleet(self.size());
+    }
+
+    fn try_send(&self, session: SessionId, kind: v1::collect_reply::Kind) -> bool {
+        let message = v1::CollectReply { kind: Some(kind) };
+        self.outboxes.get(&session).is_some_and(|outbox| outbox.try_send(Ok(message)).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rookery_common::unroll::{LeaseEpoch, UnrollIndex};
+
+    use super::*;
+    use crate::leases::ShardPosition;
+
+    fn fleet(num_shards: usize) -> Fleet {
+        let leases =
+            Leases::new("run".to_owned(), 1, 0, vec![ShardPosition::default(); num_shards]);
+        Fleet::new(leases, 4)
+    }
+
+    fn leases_in(
+        inbox: &mut mpsc::Receiver<Result<v1::CollectReply, Status>>,
+    ) -> Vec<v1::Lease> {
+        let mut leases = Vec::new();
+        while let Ok(Ok(message)) = inbox.try_recv() {
+            if let Some(v1::collect_reply::Kind::Lease(lease)) = message.kind {
+                leases.push(lease);
+            }
+        }
+        leases
+    }
+
+    #[test]
+    fn a_session_that_reads_nothing_loses_its_shards_to_one_that_does() {
+        let mut fleet = fleet(4);
+        let deaf = fleet.open(1, usize::MAX);
+        let (outbox, _unread) = mpsc::channel(2);
+        assert!(fleet.attach(deaf, outbox));
+        assert_eq!(fleet.size(), FleetSize { shards: 4, ..FleetSize::default() });
+
+        let sound = fleet.open(1, usize::MAX);
+        let (outbox, mut inbox) = mpsc::channel(64);
+        assert!(fleet.attach(sound, outbox));
+        let leases = leases_in(&mut inbox);
+        assert_eq!(leases.len(), 4);
+        assert_eq!(leases[3].first_env, 12);
+    }
+
+    #[test]
+    fn an_expelled_session_sees_why() {
+        let mut fleet = fleet(1);
+        let session = fleet.open(1, usize::MAX);
+        let (outbox, mut inbox) = mpsc::channel(8);
+        assert!(fleet.attach(session, outbox));
+        fleet.expel(session, Status::invalid_argument("three strikes"));
+        assert!(inbox.try_recv().unwrap().is_ok());
+        assert_eq!(inbox.try_recv().unwrap().unwrap_err().message(), "three strikes");
+        assert!(inbox.try_recv().is_err());
+        let key = UnrollKey {
+            run_id: "run".to_owned(),
+            shard: ShardId(0),
+            lease_epoch: LeaseEpoch(1 << 32),
+            index: UnrollIndex(0),
+        };
+        let version = PolicyVersion { learner_epoch: 1, version: 0 };
+        assert_eq!(fleet.admit(&key, version, &bytes::Bytes::new()), Verdict::Stale);
+    }
+}

@@ -1,0 +1,184 @@
+//! The learner's door: an unroll that came over the wire is checked, judged, counted and queued
+//! before anything is computed from it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rookery_common::spaces::Space;
+use rookery_common::unroll::{
+    LeaseEpoch, SessionId, ShardId, Unroll, UnrollError, UnrollIndex, UnrollKey, UnrollShape,
+};
+use rookery_common::wire;
+use rookery_proto::v1;
+
+use crate::accounting::{Accounting, Outcome};
+use crate::fleet::Fleet;
+use crate::leases::Verdict;
+
+/// What the unrolls of a run must look like.
+#[derive(Clone, Debug)]
+pub struct UnrollContract {
+    /// Extents of the columns.
+    pub shape: UnrollShape,
+    /// Where actions come from.
+    pub action_space: Space,
+}
+
+/// What the sender of an unroll is to be told.
+#[derive(Debug)]
+pub enum Answer {
+    /// It counts; `Some` is to be queued for its round.
+    Acknowledged(v1::Ack, Option<Box<Unroll>>),
+    /// It does not count. `malformed`: the fault is in what it holds, not in its name.
+    Refused {
+        /// The message to its sender.
+        refusal: v1::Refusal,
+        /// Whether the fault is in what the unroll holds: sound actors never send such.
+        malformed: bool,
+    },
+}
+
+/// Checks and admits unrolls.
+#[derive(Debug)]
+pub struct Intake {
+    contract: UnrollContract,
+    fleet: Arc<Mutex<Fleet>>,
+    accounting: Arc<Accounting>,
+}
+
+impl Intake {
+    /// Guards a run whose unrolls must be as `contract` says.
+    #[must_use]
+    pub fn new(
+        contract: UnrollContract,
+        fleet: Arc<Mutex<Fleet>>,
+        accounting: Arc<Accounting>,
+    ) -> Self {
+        Self { contract, fleet, accounting }
+    }
+
+    /// Decides about one unroll. The caller queues what was admitted, then sends the answer.
+    pub fn receive(&self, message: v1::Unroll) -> Answer {
+        let key = wire::decode_key(&message).unwrap_or_else(|_| UnrollKey {
+            run_id: String::new(),
+            shard: ShardId(u32::MAX),
+            lease_epoch: LeaseEpoch(0),
+            index: UnrollIndex(0),
+        });
+        let shape = &self.contract.shape;
+        let checked = wire::decode_unroll(message, shape).map_err(UnrollError::from).and_then(
+            |unroll| unroll.validate(shape, &self.contract.action_space).map(|()| unroll),
+        );
+        match checked {
+            Ok(unroll) => self.admit(unroll),
+            Err(error) => {
+                let reason = match error {
+                    UnrollError::Malformed { .. } => v1::RefusalReason::Invalid,
+                    UnrollError::NonFinite { .. } => v1::RefusalReason::NonFinite,
+                };
+                self.refuse(&key, Outcome::Invalid, reason, error.to_string())
+            }
+        }
+    }
+
+    fn admit(&self, unroll: Unroll) -> Answer {
+        let key = unroll.key.clone();
+        let verdict = self.fleet.lock().unwrap_or_else(PoisonError::into_inner).admit(
+            &key,
+            unroll.version,
+            &unroll.state_after,
+        );
+        let ack = |duplicate| v1::Ack {
+            shard: key.shard.0,
+            lease_epoch: key.lease_epoch.0,
+            index: key.index.0,
+            duplicate,
+        };
+        match verdict {
+            Verdict::Admitted => {
+                self.accounting.arrived(Outcome::Queued);
+                Answer::Acknowledged(ack(false), Some(Box::new(unroll)))
+            }
+            Verdict::Duplicate => {
+                self.accounting.arrived(Outcome::Duplicate);
+                Answer::Acknowledged(ack(true), None)
+            }
+            Verdict::Stale => self.refuse(
+                &key,
+                Outcome::Stale,
+                v1::RefusalReason::Stale,
+                format!(
+                    "lease epoch {} of shard {} (run `{}`, version {}) is over",
+                    key.lease_epoch, key.shard, key.run_id, unroll.version
+                ),
+            ),
+            Verdict::WrongVersion { expected } => self.refuse(
+                &key,
+                Outcome::Stale,
+                v1::RefusalReason::WrongVersion,
+                format!(
+                    "unroll {} must be collected with version {expected}, got version {}",
+                    key.index, unroll.version.version
+                ),
+            ),
+            Verdict::Gap { expected } => self.refuse(
+                &key,
+                Outcome::Invalid,
+                v1::RefusalReason::Gap,
+                format!("expected unroll {expected} of shard {}, got {}", key.shard, key.index),
+            ),
+            Verdict::UnknownShard { num_shards } => self.refuse(
+                &key,
+                Outcome::Invalid,
+                v1::RefusalReason::Invalid,
+                format!("field `key.shard`: expected 0..{num_shards}, got {}", key.shard),
+            ),
+        }
+    }
+
+    fn refuse(
+        &self,
+        key: &UnrollKey,
+        outcome: Outcome,
+        reason: v1::RefusalReason,
+        message: String,
+    ) -> Answer {
+        self.accounting.arrived(outcome);
+        let refusal = v1::Refusal {
+            shard: key.shard.0,
+            lease_epoch: key.lease_epoch.0,
+            index: key.index.0,
+            reason: reason.into(),
+            message,
+        };
+        Answer::Refused { refusal, malformed: outcome == Outcome::Invalid }
+    }
+}
+
+/// Counts one session's malformed unrolls: a sound actor sends none, so a few end the session.
+#[derive(Debug)]
+pub struct Strikes {
+    session: SessionId,
+    count: u32,
+}
+
+/// Malformed unrolls after which a session is ended.
+pub const MAX_STRIKES: u32 = 3;
+
+impl Strikes {
+    /// Starts without any.
+    #[must_use]
+    pub fn new(session: SessionId) -> Self {
+        Self { session, count: 0 }
+    }
+
+    /// Counts one; returns the reason to end the session once there are [`MAX_STRIKES`].
+    pub fn strike(&mut self, refusal: &v1::Refusal) -> Option<String> {
+        self.count += 1;
+        (self.count >= MAX_STRIKES).then(|| {
+            format!(
+                "session {} sent {} malformed unrolls, the last with {}",
+                self.session, self.count, refusal.message
+            )
+        })
+    }
+}

@@ -1,0 +1,528 @@
+//! Who collects what: a state machine without I/O, clock or thread.
+//!
+//! The run's environments are split into shards; a **lease** grants one shard to one session under
+//! a fencing epoch that only grows. Whatever happens to a session, its shards can be granted
+//! again at once: unrolls that still come under the old epoch are refused, and the next holder
+//! starts from the state after the last admitted unroll, so it collects exactly what the old one
+//! would have. That is why shards may also be moved between living sessions, to spread the work
+//! when an actor joins late.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use rookery_common::unroll::{
+    LeaseEpoch, PolicyVersion, SessionId, ShardId, UnrollIndex, UnrollKey, scheduled_version,
+};
+
+/// What a session is to be told, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// The shard is the session's from now on.
+    Grant {
+        /// Whom to tell.
+        session: SessionId,
+        /// What it collects.
+        lease: Lease,
+    },
+    /// The shard is somebody else's from now on.
+    Revoke {
+        /// Whom to tell.
+        session: SessionId,
+        /// The shard it loses.
+        shard: ShardId,
+        /// The epoch that is over.
+        epoch: LeaseEpoch,
+    },
+}
+
+/// A granted shard and where to go on with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The shard.
+    pub shard: ShardId,
+    /// The fencing epoch of this grant.
+    pub epoch: LeaseEpoch,
+    /// The unroll to collect next.
+    pub next_index: UnrollIndex,
+    /// The environments after the unroll before it; empty at the beginning of the run.
+    pub state: Bytes,
+}
+
+/// Where a shard stands: the next unroll and the state that it starts from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShardPosition {
+    /// The next unroll.
+    pub next_index: UnrollIndex,
+    /// The environments before it; empty at the beginning of the run.
+    pub state: Bytes,
+}
+
+/// What becomes of an unroll that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the next one: it will be trained on.
+    Admitted,
+    /// It had been admitted before: acknowledge it again and drop it.
+    Duplicate,
+    /// Its run, lease or learner epoch is not the current one.
+    Stale,
+    /// The unroll `expected` must come first.
+    Gap {
+        /// The next unroll of the shard.
+        expected: UnrollIndex,
+    },
+    /// The schedule asks for the version `expected`.
+    WrongVersion {
+        /// Version for this unroll.
+        expected: u64,
+    },
+    /// The run has no such shard.
+    UnknownShard {
+        /// Number of shards.
+        num_shards: usize,
+    },
+}
+
+#[derive(Debug)]
+struct Shard {
+    epoch: LeaseEpoch,
+    holder: Option<SessionId>,
+    position: ShardPosition,
+}
+
+#[derive(Debug)]
+struct Session {
+    num_threads: u32,
+    max_shards: usize,
+    /// Whether its stream is open: only then can it be given anything.
+    attached: bool,
+    shards: BTreeSet<ShardId>,
+}
+
+impl Session {
+    /// Shards for each thread if it held `extra` more.
+    fn load(&self, extra: usize) -> f64 {
+        (self.shards.len() + extra) as f64 / f64::from(self.num_threads)
+    }
+
+    fn has_room(&self) -> bool {
+        self.attached && self.shards.len() < self.max_shards
+    }
+}
+
+/// The sessions, the shards and who holds which.
+#[derive(Debug)]
+pub struct Leases {
+    run_id: String,
+    learner_epoch: u64,
+    lag: u64,
+    shards: Vec<Shard>,
+    sessions: BTreeMap<SessionId, Session>,
+    next_session: u64,
+    last_epoch: u64,
+}
+
+impl Leases {
+    /// Starts with every shard free at its position.
+    ///
+    /// Lease epochs begin above those of every earlier learner of the run, so a lease of a dead
+    /// learner fences itself.
+    #[must_use]
+    pub fn new(
+        run_id: String,
+        learner_epoch: u64,
+        lag: u64,
+        positions: Vec<ShardPosition>,
+    ) -> Self {
+        let last_epoch = learner_epoch << 32;
+        let shards = positions
+            .into_iter()
+            .map(|position| Shard { epoch: LeaseEpoch(last_epoch), holder: None, position })
+            .collect();
+        Self {
+            run_id,
+            learner_epoch,
+            lag,
+            shards,
+            sessions: BTreeMap::new(),
+            next_session: 0,
+            last_epoch,
+        }
+    }
+
+    /// Makes a session that holds nothing until [`Leases::attach`].
+    pub fn open(&mut self, num_threads: u32, max_shards: usize) -> SessionId {
+        self.next_session += 1;
+        // Session numbers of different learners differ too: a late message of an old session
+        // must not speak for a new one.
+        let id = SessionId((self.learner_epoch << 32) + self.next_session);
+        let session = Session {
+            num_threads: num_threads.max(1),
+            max_shards,
+            attached: false,
+            shards: BTreeSet::new(),
+        };
+        self.sessions.insert(id, session);
+        id
+    }
+
+    /// Marks the session's stream as open and gives it its share.
+    ///
+    /// Returns `None` where there is no such session or its stream is open already.
+    pub fn attach(&mut self, id: SessionId) -> Option<Vec<Command>> {
+        let session = self.sessions.get_mut(&id).filter(|session| !session.attached)?;
+        session.attached = true;
+        Some(self.balance())
+    }
+
+    /// Ends a session that never opened its stream. Returns whether there was one.
+    pub fn expire_unattached(&mut self, id: SessionId) -> bool {
+        let waiting = self.sessions.get(&id).is_some_and(|session| !session.attached);
+        waiting && self.sessions.remove(&id).is_some()
+    }
+
+    /// Ends the session; its shards go to whoever has room.
+    pub fn close(&mut self, id: SessionId) -> Vec<Command> {
+        let Some(session) = self.sessions.remove(&id) else {
+            return Vec::new();
+        };
+        for shard in session.shards {
+            self.shards[shard.0 as usize].holder = None;
+        }
+        self.balance()
+    }
+
+    /// Takes a shard from its holder and grants it anew, so that it is collected again from its
+    /// position: for an unroll that was refused for what it holds.
+    pub fn restart(&mut self, shard: ShardId) -> Vec<Command> {
+        let Some(holder) = self.shards.get(shard.0 as usize).and_then(|shard| shard.holder) else {
+            return Vec::new();
+        };
+        let mut commands = vec![self.release(shard, holder)];
+        commands.extend(self.balance());
+        commands
+    }
+
+    /// Judges an unroll by its name and version. An admitted one moves the shard on: `state` is
+    /// where its next unroll starts.
+    pub fn admit(&mut self, key: &UnrollKey, version: PolicyVersion, state: &Bytes) -> Verdict {
+        let num_shards = self.shards.len();
+        let Some(shard) = self.shards.get_mut(key.shard.0 as usize) else {
+            return Verdict::UnknownShard { num_shards };
+        };
+        if key.run_id != self.run_id
+            || key.lease_epoch != shard.epoch
+            || shard.holder.is_none()
+            || version.learner_epoch != self.learner_epoch
+        {
+            return Verdict::Stale;
+        }
+        let expected = shard.position.next_index;
+        if key.index < expected {
+            return Verdict::Duplicate;
+        }
+        if key.index > expected {
+            return Verdict::Gap { expected };
+        }
+        let scheduled = scheduled_version(key.index, self.lag);
+        if version.version != scheduled {
+            return Verdict::WrongVersion { expected: scheduled };
+        }
+        shard.position = ShardPosition { next_index: UnrollIndex(key.index.0 + 1), state: state.clone() };
+        Verdict::Admitted
+    }
+
+    /// Number of shards.
+    #[must_use]
+    pub fn num_shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Number of shards that somebody holds.
+    #[must_use]
+    pub fn num_leased(&self) -> usize {
+        self.shards.iter().filter(|shard| shard.holder.is_some()).count()
+    }
+
+    /// Number of sessions whose stream is open: those that can carry shards, and the others.
+    #[must_use]
+    pub fn num_sessions(&self) -> (usize, usize) {
+        let attached = || self.sessions.values().filter(|session| session.attached);
+        let collectors = attached().filter(|session| session.max_shards > 0).count();
+        (collectors, attached().count() - collectors)
+    }
+
+    fn grant(&mut self, shard: ShardId, id: SessionId) -> Command {
+        self.last_epoch += 1;
+        let granted = &mut self.shards[shard.0 as usize];
+        granted.epoch = LeaseEpoch(self.last_epoch);
+        granted.holder = Some(id);
+        let lease = Lease {
+            shard,
+            epoch: granted.epoch,
+            next_index: granted.position.next_index,
+            state: granted.position.state.clone(),
+        };
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.shards.insert(shard);
+        }
+        Command::Grant { session: id, lease }
+    }
+
+    fn release(&mut self, shard: ShardId, id: SessionId) -> Command {
+        let released = &mut self.shards[shard.0 as usize];
+        released.holder = None;
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.shards.remove(&shard);
+        }
+        Command::Revoke { session: id, shard, epoch: released.epoch }
+    }
+
+    /// The session that one more shard would load least.
+    fn least_loaded(&self) -> Option<(SessionId, f64)> {
+        self.sessions
+            .iter()
+            .filter(|(_, session)| session.has_room())
+            .map(|(id, session)| (*id, session.load(1)))
+            .min_by(|(_, a), (_, b)| a.total_cmp(b))
+    }
+
+    /// Grants free shards, then moves shards while that lowers the highest load: every move
+    /// makes the sum of squared loads smaller, so it ends.
+    fn balance(&mut self) -> Vec<Command> {
+        let mut commands = Vec::new();
+        let free: Vec<ShardId> = (0..self.shards.len())
+            .filter(|shard| self.shards[*shard].holder.is_none())
+            .map(|shard| ShardId(shard as u32))
+            .collect();
+        for shard in free {
+            let Some((id, _)) = self.least_loaded() else { break };
+            commands.push(self.grant(shard, id));
+        }
+        while let Some((recipient, load_after)) = self.least_loaded() {
+            let donor = self
+                .sessions
+                .iter()
+                .max_by(|(_, a), (_, b)| a.load(0).total_cmp(&b.load(0)))
+                .filter(|(id, donor)| **id != recipient && donor.load(0) > load_after)
+                .and_then(|(id, donor)| donor.shards.last().map(|shard| (*id, *shard)));
+            let Some((donor, shard)) = donor else { break };
+            commands.push(self.release(shard, donor));
+            commands.push(self.grant(shard, recipient));
+        }
+        commands
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn leases(num_shards: usize, lag: u64) -> Leases {
+        Leases::new("run".to_owned(), 1, lag, vec![ShardPosition::default(); num_shards])
+    }
+
+    fn join(leases: &mut Leases, threads: u32) -> (SessionId, Vec<Command>) {
+        let id = leases.open(threads, usize::MAX);
+        let commands = leases.attach(id).unwrap();
+        (id, commands)
+    }
+
+    fn granted(commands: &[Command], to: SessionId) -> Vec<Lease> {
+        commands
+            .iter()
+            .filter_map(|command| match command {
+                Command::Grant { session, lease } if *session == to => Some(lease.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn key(lease: &Lease, index: u64) -> UnrollKey {
+        UnrollKey {
+            run_id: "run".to_owned(),
+            shard: lease.shard,
+            lease_epoch: lease.epoch,
+            index: UnrollIndex(index),
+        }
+    }
+
+    fn version(version: u64) -> PolicyVersion {
+        PolicyVersion { learner_epoch: 1, version }
+    }
+
+    #[test]
+    fn t22_an_unroll_is_admitted_once_and_acknowledged_again() {
+        let mut leases = leases(1, 0);
+        let (id, commands) = join(&mut leases, 1);
+        let lease = &granted(&commands, id)[0];
+        let state = Bytes::from_static(b"after 0");
+        assert_eq!(leases.admit(&key(lease, 0), version(0), &state), Verdict::Admitted);
+        assert_eq!(leases.admit(&key(lease, 0), version(0), &state), Verdict::Duplicate);
+        assert_eq!(
+            leases.admit(&key(lease, 2), version(2), &state),
+            Verdict::Gap { expected: UnrollIndex(1) }
+        );
+        assert_eq!(
+            leases.admit(&key(lease, 1), version(0), &state),
+            Verdict::WrongVersion { expected: 1 }
+        );
+        assert_eq!(leases.admit(&key(lease, 1), version(1), &state), Verdict::Admitted);
+    }
+
+    #[test]
+    fn the_schedule_says_which_version_collects_which_unroll() {
+        let mut leases = leases(1, 1);
+        let (id, commands) = join(&mut leases, 1);
+        let lease = &granted(&commands, id)[0];
+        for (index, expected) in [(0, 0), (1, 0), (2, 1), (3, 2)] {
+            assert_eq!(
+                leases.admit(&key(lease, index), version(expected + 7), &Bytes::new()),
+                Verdict::WrongVersion { expected }
+            );
+            assert_eq!(
+                leases.admit(&key(lease, index), version(expected), &Bytes::new()),
+                Verdict::Admitted
+            );
+        }
+    }
+
+    #[test]
+    fn t21_a_dead_holder_is_fenced_and_the_next_one_starts_from_its_last_admitted_state() {
+        let mut leases = leases(1, 0);
+        let (first, commands) = join(&mut leases, 1);
+        let old = granted(&commands, first)[0].clone();
+        let state = Bytes::from_static(b"after 0");
+        assert_eq!(leases.admit(&key(&old, 0), version(0), &state), Verdict::Admitted);
+        assert!(leases.close(first).is_empty());
+        assert_eq!(leases.admit(&key(&old, 1), version(1), &state), Verdict::Stale);
+
+        let (second, commands) = join(&mut leases, 1);
+        let new = granted(&commands, second)[0].clone();
+        assert!(new.epoch > old.epoch);
+        assert_eq!((new.next_index, &new.state), (UnrollIndex(1), &state));
+        assert_eq!(leases.admit(&key(&old, 1), version(1), &state), Verdict::Stale);
+        assert_eq!(leases.admit(&key(&new, 1), version(1), &state), Verdict::Admitted);
+    }
+
+    #[test]
+    fn unrolls_of_other_runs_learners_and_shards_are_refused() {
+        let mut leases = leases(1, 0);
+        let (id, commands) = join(&mut leases, 1);
+        let lease = &granted(&commands, id)[0];
+        let mut other = key(lease, 0);
+        other.run_id = "another".to_owned();
+        assert_eq!(leases.admit(&other, version(0), &Bytes::new()), Verdict::Stale);
+        let resumed = PolicyVersion { learner_epoch: 2, version: 0 };
+        assert_eq!(leases.admit(&key(lease, 0), resumed, &Bytes::new()), Verdict::Stale);
+        let mut other = key(lease, 0);
+        other.shard = ShardId(1);
+        assert_eq!(
+            leases.admit(&other, version(0), &Bytes::new()),
+            Verdict::UnknownShard { num_shards: 1 }
+        );
+    }
+
+    #[test]
+    fn a_late_actor_gets_its_share_in_proportion_to_its_threads() {
+        let mut leases = leases(12, 0);
+        let (first, commands) = join(&mut leases, 1);
+        assert_eq!(granted(&commands, first).len(), 12);
+        let (second, commands) = join(&mut leases, 3);
+        assert_eq!(granted(&commands, second).len(), 9);
+        assert!(commands.iter().all(|command| match command {
+            Command::Revoke { session, .. } => *session == first,
+            Command::Grant { session, .. } => *session == second,
+        }));
+        // The one that leaves hands everything back.
+        assert_eq!(granted(&leases.close(second), first).len(), 9);
+        assert_eq!(leases.num_leased(), 12);
+    }
+
+    #[test]
+    fn a_session_beyond_the_shards_stands_by_and_takes_over() {
+        let mut leases = leases(1, 0);
+        let (first, _) = join(&mut leases, 1);
+        let (standby, commands) = join(&mut leases, 1);
+        assert!(commands.is_empty());
+        assert_eq!(granted(&leases.close(first), standby).len(), 1);
+    }
+
+    #[test]
+    fn a_session_gets_no_more_than_it_can_carry() {
+        let mut leases = leases(5, 0);
+        let id = leases.open(1, 2);
+        assert_eq!(granted(&leases.attach(id).unwrap(), id).len(), 2);
+        assert_eq!(leases.num_leased(), 2);
+    }
+
+    #[test]
+    fn a_restarted_shard_is_fenced_and_granted_again() {
+        let mut leases = leases(2, 0);
+        let (id, commands) = join(&mut leases, 1);
+        let old = granted(&commands, id)[1].clone();
+        let commands = leases.restart(old.shard);
+        let new = granted(&commands, id)[0].clone();
+        assert_eq!(new.shard, old.shard);
+        assert_eq!(leases.admit(&key(&old, 0), version(0), &Bytes::new()), Verdict::Stale);
+        assert_eq!(leases.admit(&key(&new, 0), version(0), &Bytes::new()), Verdict::Admitted);
+    }
+
+    #[test]
+    fn a_session_attaches_once_and_expires_only_before_that() {
+        let mut leases = leases(1, 0);
+        let id = leases.open(1, 1);
+        assert!(leases.attach(id).is_some());
+        assert!(leases.attach(id).is_none());
+        assert!(!leases.expire_unattached(id));
+        let id = leases.open(1, 1);
+        assert!(leases.expire_unattached(id));
+        assert!(leases.attach(id).is_none());
+    }
+
+    proptest! {
+        /// Whatever comes and goes: each shard has one holder at most, both sides agree on who,
+        /// epochs only grow, and nobody idles while somebody else could give.
+        #[test]
+        fn leases_stay_consistent(
+            num_shards in 1_usize..40,
+            events in prop::collection::vec((0_u8..4, 0_usize..8, 1_u32..5), 1..60),
+        ) {
+            let mut leases = leases(num_shards, 0);
+            let mut alive: Vec<SessionId> = Vec::new();
+            let mut last_epoch = LeaseEpoch(0);
+            for (event, which, threads) in events {
+                let commands = match event {
+                    0 | 1 => {
+                        let (id, commands) = join(&mut leases, threads);
+                        alive.push(id);
+                        commands
+                    }
+                    2 if !alive.is_empty() => leases.close(alive.remove(which % alive.len())),
+                    _ => leases.restart(ShardId((which % num_shards) as u32)),
+                };
+                for command in commands {
+                    if let Command::Grant { lease, .. } = command {
+                        prop_assert!(lease.epoch > last_epoch);
+                        last_epoch = lease.epoch;
+                    }
+                }
+                let held: usize = leases.sessions.values().map(|s| s.shards.len()).sum();
+                prop_assert_eq!(held, leases.num_leased());
+                for (id, session) in &leases.sessions {
+                    for shard in &session.shards {
+                        prop_assert_eq!(leases.shards[shard.0 as usize].holder, Some(*id));
+                    }
+                }
+                if !alive.is_empty() {
+                    prop_assert_eq!(held, num_shards);
+                    let highest = leases.sessions.values().map(|s| s.load(0)).fold(0.0, f64::max);
+                    let (_, lowest_after) = leases.least_loaded().unwrap();
+                    prop_assert!(highest <= lowest_after);
+                }
+            }
+        }
+    }
+}

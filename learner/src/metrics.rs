@@ -1,0 +1,312 @@
+//! Every metric that the learner exports: declared here and named nowhere else.
+
+use std::time::Duration;
+
+use metrics::{Unit, counter, gauge, histogram};
+use rookery_common::metric::{Metric, STAGE_SECONDS};
+
+use crate::accounting::Outcome;
+use crate::algorithms::ppo::PpoStatistics;
+use crate::experience::rollout::CompleteRound;
+use crate::fleet::FleetSize;
+use crate::progress::Stage;
+
+const ENV_STEPS: Metric = Metric::counter(
+    "rookery_env_steps_total",
+    Unit::Count,
+    "Environment steps consumed by updates.",
+);
+const EPISODES: Metric = Metric::counter(
+    "rookery_episodes_total",
+    Unit::Count,
+    "Training episodes that ended in consumed rounds.",
+);
+const UPDATES: Metric =
+    Metric::counter("rookery_updates_total", Unit::Count, "Rounds that were learned from.");
+const UNROLLS: Metric = Metric::counter(
+    "rookery_unrolls_total",
+    Unit::Count,
+    "Unrolls received, by result: queued, duplicate, stale or invalid.",
+);
+const UNROLLS_TRAINED: Metric = Metric::counter(
+    "rookery_unrolls_trained_total",
+    Unit::Count,
+    "Unrolls consumed by updates; each queued unroll at most once.",
+);
+const UNROLLS_QUEUED: Metric = Metric::gauge(
+    "rookery_unrolls_queued",
+    Unit::Count,
+    "Admitted unrolls that wait for their round.",
+);
+const RECEIVED_BYTES: Metric = Metric::counter(
+    "rookery_received_bytes_total",
+    Unit::Bytes,
+    "Bytes of unroll messages received.",
+);
+const STAGE: Metric = Metric::histogram(
+    "rookery_learner_stage_seconds",
+    Unit::Seconds,
+    STAGE_SECONDS,
+    "Time of the compute thread in each round, by stage: wait, batch, update, publish, record, \
+     checkpoint.",
+);
+const QUEUE_WAIT: Metric = Metric::histogram(
+    "rookery_queue_wait_seconds",
+    Unit::Seconds,
+    STAGE_SECONDS,
+    "Time from the admission of an unroll to its consumption.",
+);
+const POLICY_LAG: Metric = Metric::histogram(
+    "rookery_policy_lag_updates",
+    Unit::Count,
+    &[0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0],
+    "Version at consumption minus the version that chose the actions, for each round.",
+);
+const POLICY_VERSION: Metric =
+    Metric::gauge("rookery_policy_version", Unit::Count, "Newest published version.");
+const PUBLISHED_BYTES: Metric = Metric::counter(
+    "rookery_published_bytes_total",
+    Unit::Bytes,
+    "Bytes of parameters published, each version counted once.",
+);
+const ACTORS: Metric =
+    Metric::gauge("rookery_actors", Unit::Count, "Actor sessions with an open stream.");
+const EVALUATORS: Metric =
+    Metric::gauge("rookery_evaluators", Unit::Count, "Evaluator sessions with an open stream.");
+const SHARDS: Metric = Metric::gauge("rookery_shards", Unit::Count, "Shards of the run.");
+const SHARDS_LEASED: Metric =
+    Metric::gauge("rookery_shards_leased", Unit::Count, "Shards that an actor holds.");
+const EPISODE_RETURN: Metric = Metric::histogram(
+    "rookery_episode_return",
+    Unit::Count,
+    &[
+        -1e4, -3e3, -1e3, -500.0, -200.0, -100.0, -50.0, -20.0, -10.0, -1.0, 0.0, 1.0, 10.0, 20.0,
+        50.0, 100.0, 200.0, 500.0, 1e3, 3e3, 1e4,
+    ],
+    "Raw return of each training episode.",
+);
+const EPISODE_LENGTH: Metric = Metric::histogram(
+    "rookery_episode_length_steps",
+    Unit::Count,
+    &[1.0, 3.0, 10.0, 30.0, 100.0, 200.0, 300.0, 500.0, 1e3, 3e3, 1e4, 3e4, 1e5],
+    "Length of each training episode in environment steps.",
+);
+const EVALUATION_RETURN: Metric = Metric::gauge(
+    "rookery_evaluation_return",
+    Unit::Count,
+    "Mean raw return of the newest evaluation.",
+);
+const CHECKPOINTS: Metric = Metric::counter(
+    "rookery_checkpoints_total",
+    Unit::Count,
+    "Checkpoints, by result: written or failed.",
+);
+const CHECKPOINT_SECONDS: Metric = Metric::histogram(
+    "rookery_checkpoint_seconds",
+    Unit::Seconds,
+    STAGE_SECONDS,
+    "Time to write a checkpoint, beside training.",
+);
+const CHECKPOINT_TIME: Metric = Metric::gauge(
+    "rookery_checkpoint_last_success_timestamp_seconds",
+    Unit::Seconds,
+    "When the newest checkpoint was written, in seconds since 1970.",
+);
+const POLICY_LOSS: Metric =
+    Metric::gauge("rookery_ppo_policy_loss", Unit::Count, "Clipped surrogate loss.");
+const VALUE_LOSS: Metric =
+    Metric::gauge("rookery_ppo_value_loss", Unit::Count, "Squared error of the values.");
+const ENTROPY: Metric =
+    Metric::gauge("rookery_ppo_entropy_nats", Unit::Count, "Mean entropy of the policy.");
+const APPROX_KL: Metric = Metric::gauge(
+    "rookery_ppo_approx_kl_nats",
+    Unit::Count,
+    "Estimated divergence from the policy that acted.",
+);
+const CLIP_FRACTION: Metric = Metric::gauge(
+    "rookery_ppo_clip_fraction_ratio",
+    Unit::Count,
+    "Share of the rows whose probability ratio was clipped.",
+);
+const EXPLAINED_VARIANCE: Metric = Metric::gauge(
+    "rookery_ppo_explained_variance_ratio",
+    Unit::Count,
+    "Share of the returns' variance that the values explain; 1 is perfect, below 0 is useless.",
+);
+const GRADIENT_NORM: Metric = Metric::gauge(
+    "rookery_ppo_gradient_norm",
+    Unit::Count,
+    "Mean norm of the gradients before clipping.",
+);
+const LEARNING_RATE: Metric =
+    Metric::gauge("rookery_ppo_learning_rate", Unit::Count, "Step size of the optimiser.");
+const INITIAL_LOG_RATIO: Metric = Metric::gauge(
+    "rookery_ppo_initial_log_ratio",
+    Unit::Count,
+    "Mean |log ratio| before the first gradient step: at lag 0 only rounding, below 1e-5.",
+);
+const SKIPPED_STEPS: Metric = Metric::counter(
+    "rookery_gradient_steps_skipped_total",
+    Unit::Count,
+    "Gradient steps that were not taken because the gradient was not finite.",
+);
+
+/// Every metric, in the order of the data's route.
+pub const ALL: &[Metric] = &[
+    ENV_STEPS,
+    EPISODES,
+    UPDATES,
+    UNROLLS,
+    UNROLLS_TRAINED,
+    UNROLLS_QUEUED,
+    RECEIVED_BYTES,
+    STAGE,
+    QUEUE_WAIT,
+    POLICY_LAG,
+    POLICY_VERSION,
+    PUBLISHED_BYTES,
+    ACTORS,
+    EVALUATORS,
+    SHARDS,
+    SHARDS_LEASED,
+    EPISODE_RETURN,
+    EPISODE_LENGTH,
+    EVALUATION_RETURN,
+    CHECKPOINTS,
+    CHECKPOINT_SECONDS,
+    CHECKPOINT_TIME,
+    POLICY_LOSS,
+    VALUE_LOSS,
+    ENTROPY,
+    APPROX_KL,
+    CLIP_FRACTION,
+    EXPLAINED_VARIANCE,
+    GRADIENT_NORM,
+    LEARNING_RATE,
+    INITIAL_LOG_RATIO,
+    SKIPPED_STEPS,
+];
+
+pub(crate) fn count_unroll(outcome: Outcome) {
+    let result = match outcome {
+        Outcome::Queued => "queued",
+        Outcome::Duplicate => "duplicate",
+        Outcome::Stale => "stale",
+        Outcome::Invalid => "invalid",
+    };
+    counter!(UNROLLS.name, "result" => result).increment(1);
+    if outcome == Outcome::Queued {
+        gauge!(UNROLLS_QUEUED.name).increment(1.0);
+    }
+}
+
+pub(crate) fn count_trained(count: u64) {
+    counter!(UNROLLS_TRAINED.name).increment(count);
+    gauge!(UNROLLS_QUEUED.name).decrement(count as f64);
+}
+
+pub(crate) fn count_received_bytes(count: u64) {
+    counter!(RECEIVED_BYTES.name).increment(count);
+}
+
+pub(crate) fn record_stage(stage: Stage, time: Duration) {
+    histogram!(STAGE.name, "stage" => stage.name()).record(time.as_secs_f64());
+}
+
+pub(crate) fn record_round(round: &CompleteRound, policy_lag: u64) {
+    let queue_wait = histogram!(QUEUE_WAIT.name);
+    for admitted_at in &round.admitted_at {
+        queue_wait.record(admitted_at.elapsed().as_secs_f64());
+    }
+    histogram!(POLICY_LAG.name).record(policy_lag as f64);
+}
+
+pub(crate) fn record_publication(version: u64, num_parameters: usize) {
+    gauge!(POLICY_VERSION.name).set(version as f64);
+    counter!(PUBLISHED_BYTES.name).increment((num_parameters * size_of::<f32>()) as u64);
+}
+
+pub(crate) fn set_fleet(size: FleetSize) {
+    gauge!(ACTORS.name).set(size.collectors as f64);
+    gauge!(EVALUATORS.name).set(size.evaluators as f64);
+    gauge!(SHARDS.name).set(size.shards as f64);
+    gauge!(SHARDS_LEASED.name).set(size.shards_leased as f64);
+}
+
+pub(crate) fn record_episode(return_: f64, length: u32) {
+    counter!(EPISODES.name).increment(1);
+    histogram!(EPISODE_RETURN.name).record(return_);
+    histogram!(EPISODE_LENGTH.name).record(f64::from(length));
+}
+
+pub(crate) fn record_evaluation(mean_return: f64) {
+    gauge!(EVALUATION_RETURN.name).set(mean_return);
+}
+
+pub(crate) fn record_checkpoint(written: bool, time: Duration) {
+    let result = if written { "written" } else { "failed" };
+    counter!(CHECKPOINTS.name, "result" => result).increment(1);
+    histogram!(CHECKPOINT_SECONDS.name).record(time.as_secs_f64());
+    if written {
+        gauge!(CHECKPOINT_TIME.name).set(rookery_common::telemetry::unix_seconds() as f64);
+    }
+}
+
+pub(crate) fn record_update(env_steps: u64, statistics: &PpoStatistics) {
+    counter!(ENV_STEPS.name).absolute(env_steps);
+    counter!(UPDATES.name).increment(1);
+    for (metric, value) in [
+        (POLICY_LOSS, statistics.policy_loss),
+        (VALUE_LOSS, statistics.value_loss),
+        (ENTROPY, statistics.entropy),
+        (APPROX_KL, statistics.approximate_kl),
+        (CLIP_FRACTION, statistics.clip_fraction),
+        (GRADIENT_NORM, statistics.gradient_norm),
+        (LEARNING_RATE, statistics.learning_rate),
+        (INITIAL_LOG_RATIO, statistics.initial_log_ratio),
+    ] {
+        gauge!(metric.name).set(value);
+    }
+    if let Some(value) = statistics.explained_variance {
+        gauge!(EXPLAINED_VARIANCE.name).set(value);
+    }
+    counter!(SKIPPED_STEPS.name).increment(statistics.skipped_steps);
+}
+
+/// Makes every series exist from the start, so that a rate over it is zero and not absent.
+pub fn describe() {
+    for metric in ALL {
+        metric.describe();
+    }
+    for result in ["queued", "duplicate", "stale", "invalid"] {
+        counter!(UNROLLS.name, "result" => result).increment(0);
+    }
+    for result in ["written", "failed"] {
+        counter!(CHECKPOINTS.name, "result" => result).increment(0);
+    }
+    for metric in [ENV_STEPS, EPISODES, UPDATES, UNROLLS_TRAINED, RECEIVED_BYTES, SKIPPED_STEPS] {
+        counter!(metric.name).increment(0);
+    }
+    set_fleet(FleetSize::default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_listed_with_its_help() {
+        let list: Vec<String> = ALL.iter().map(Metric::summary).collect();
+        insta::assert_snapshot!(list.join("\n"));
+    }
+
+    #[test]
+    fn names_follow_prometheus_practice() {
+        for metric in ALL {
+            assert!(metric.name.starts_with("rookery_"), "{}", metric.name);
+            let counts = matches!(metric.kind, rookery_common::metric::Kind::Counter);
+            assert_eq!(counts, metric.name.ends_with("_total"), "{}", metric.name);
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Where training stands, for whoever asks: written by the compute thread, read by `Status`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+/// Whether the run goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// No actor has joined yet.
+    #[default]
+    Waiting,
+    /// Rounds are collected and learned from.
+    Training,
+    /// An operator has paused it.
+    Paused,
+    /// The last update is done and its checkpoint is on disk.
+    Finished,
+    /// An error has ended it.
+    Failed,
+}
+
+/// A snapshot of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// Whether it goes on.
+    pub state: RunState,
+    /// Newest published version.
+    pub version: u64,
+    /// Environment steps consumed.
+    pub env_steps: u64,
+    /// Where it will end.
+    pub total_env_steps: u64,
+    /// Updates done.
+    pub updates: u64,
+    /// Training episodes that ended.
+    pub episodes: u64,
+    /// Time since the first round of this process began to be collected.
+    pub wall_seconds: f64,
+    /// Over the last 100 training episodes.
+    pub mean_return: Option<f64>,
+    /// Over the last 100 training episodes.
+    pub mean_length: Option<f64>,
+    /// The newest evaluation's mean return.
+    pub evaluation_return: Option<f64>,
+    /// When the mean return of the last 100 training episodes first reached the threshold.
+    pub solved_at: Option<SolvedAt>,
+    /// The newest checkpoint.
+    pub checkpoint: Option<PathBuf>,
+    /// The compute thread's time by stage, in seconds.
+    pub stage_seconds: BTreeMap<&'static str, f64>,
+    /// What ended the run, where it failed.
+    pub error: Option<String>,
+}
+
+/// The first time that training reached the preset's threshold.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SolvedAt {
+    /// Seconds since collection began, earlier processes of the run included.
+    pub seconds: f64,
+    /// Environment steps consumed.
+    pub env_steps: u64,
+}
+
+/// The place where the newest [`Progress`] hangs.
+#[derive(Debug, Default)]
+pub struct ProgressBoard(Mutex<Progress>);
+
+impl ProgressBoard {
+    /// The newest snapshot.
+    #[must_use]
+    pub fn read(&self) -> Progress {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the snapshot.
+    pub fn update(&self, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// What the compute thread spends its time on, in the order of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Waiting for the round's last unroll: the actors are slower.
+    Wait,
+    /// Ordering the round and making tensors of it.
+    Batch,
+    /// Gradient steps.
+    Update,
+    /// Encoding the new parameters.
+    Publish,
+    /// Episode statistics, metrics, the log.
+    Record,
+    /// Taking a snapshot for a checkpoint.
+    Checkpoint,
+}
+
+impl Stage {
+    /// Its name in metrics and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Wait => "wait",
+            Self::Batch => "batch",
+            Self::Update => "update",
+            Self::Publish => "publish",
+            Self::Record => "record",
+            Self::Checkpoint => "checkpoint",
+        }
+    }
+}
+
+/// Adds up the compute thread's time by stage.
+#[derive(Debug)]
+pub struct StageClock {
+    last: Instant,
+    total: BTreeMap<Stage, Duration>,
+}
+
+impl Default for StageClock {
+    fn default() -> Self {
+        Self { last: Instant::now(), total: BTreeMap::new() }
+    }
+}
+
+impl StageClock {
+    /// Books the time since the last call under `stage` and returns it.
+    pub fn lap(&mut self, stage: Stage) -> Duration {
+        let now = Instant::now();
+        let elapsed = now - self.last;
+        self.last = now;
+        *self.total.entry(stage).or_default() += elapsed;
+        elapsed
+    }
+
+    /// The sums in seconds.
+    #[must_use]
+    pub fn seconds(&self) -> BTreeMap<&'static str, f64> {
+        self.total.iter().map(|(stage, time)| (stage.name(), time.as_secs_f64())).collect()
+    }
+}

@@ -1,0 +1,70 @@
+//! Whether a checkpoint may be resumed with a configuration.
+
+use rookery_common::configuration::{Configuration, ConfigurationError};
+
+/// Why a checkpoint cannot be resumed.
+#[derive(Debug, thiserror::Error)]
+pub enum ResumeError {
+    /// The checkpoint's configuration cannot be read.
+    #[error("the checkpoint's configuration cannot be read: {0}")]
+    Unreadable(#[from] ConfigurationError),
+    /// Something that the run's result depends on has changed.
+    #[error(
+        "the configuration differs from the checkpoint's, so the run could not go on as it was: \
+         {}; use the run directory's config.toml, or start a new run",
+        .differences.join("; ")
+    )]
+    Different {
+        /// Each key with both values.
+        differences: Vec<String>,
+    },
+    /// The policy that is configured cannot be made for the checkpoint's environment.
+    #[error(transparent)]
+    Policy(#[from] rookery_common::policy::PolicyError),
+}
+
+/// Sections and keys that a resumed run may change: where it runs, how long, and what it reports.
+const FREE: &[&str] = &[
+    "run.name",
+    "run.total_env_steps",
+    "run.directory",
+    "run.solved_return",
+    "run.stop_when_solved",
+    "evaluation",
+    "checkpoint",
+    "learner",
+    "actor",
+    "security",
+    "telemetry",
+];
+
+/// Compares what the run's result depends on.
+///
+/// # Errors
+/// Lists every key that differs, with both values.
+pub fn check_compatible(
+    checkpoint: &str,
+    configuration: &Configuration,
+) -> Result<(), ResumeError> {
+    let theirs = Configuration::parse(checkpoint)?.leaves();
+    let ours = configuration.leaves();
+    let is_free = |key: &str| {
+        FREE.iter().any(|free| {
+            key == *free || key.strip_prefix(free).is_some_and(|rest| rest.starts_with('.'))
+        })
+    };
+    let absent = || "absent".to_owned();
+    let keys: std::collections::BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+    let differences: Vec<String> = keys
+        .into_iter()
+        .filter(|key| !is_free(key) && ours.get(*key) != theirs.get(*key))
+        .map(|key| {
+            format!(
+                "`{key}` is {} here and {} in the checkpoint",
+                ours.get(key).cloned().unwrap_or_else(absent),
+                theirs.get(key).cloned().unwrap_or_else(absent),
+            )
+        })
+        .collect();
+    if differences.is_empty() { Ok(()) } else { Err(ResumeError::Different { differences }) }
+}

@@ -1,0 +1,172 @@
+//! The `Collect` stream: one for each session, unrolls up, leases and answers down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rookery_common::unroll::SessionId;
+use rookery_proto::v1;
+use rookery_proto::v1::collect_request::Kind;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Response, Status, Streaming};
+
+use super::{Admission, BoxStream};
+use crate::intake::{Answer, Intake, Strikes};
+use crate::metrics;
+use crate::run::{Event, Run};
+
+/// How long a fresh stream may take to say whose it is.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// An unroll larger than this is checked outside the async threads: at about 5 GB/s, 500
+/// microseconds.
+const LARGE_UNROLL_BYTES: usize = 2 << 20;
+
+/// Attaches the stream to its session and serves it in a task of its own.
+pub(super) async fn open(
+    run: Arc<Run>,
+    admission: watch::Receiver<Admission>,
+    mut inbound: Streaming<v1::CollectRequest>,
+) -> Result<Response<BoxStream<v1::CollectReply>>, Status> {
+    let hello = tokio::time::timeout(HELLO_TIMEOUT, inbound.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("no `hello` came on the stream"))??;
+    let Some(v1::CollectRequest { kind: Some(Kind::Hello(hello)) }) = hello else {
+        return Err(Status::invalid_argument("the first message of a stream must be `hello`"));
+    };
+    let session = SessionId(hello.session);
+    let specification = run
+        .specification
+        .get()
+        .ok_or_else(|| Status::failed_precondition("join before opening a stream"))?;
+    let intake = Intake::new(
+        specification.contract.clone(),
+        Arc::clone(&run.fleet),
+        Arc::clone(&run.accounting),
+    );
+    let outgoing = {
+        let mut fleet = run.fleet();
+        let (outbox, outgoing) = mpsc::channel(fleet.outbox_capacity());
+        if !fleet.attach(session, outbox) {
+            return Err(Status::not_found(format!(
+                "session {session} is unknown or has a stream already; join again"
+            )));
+        }
+        outgoing
+    };
+    tokio::spawn(async move {
+        let connection = Connection { run, intake, session, strikes: Strikes::new(session) };
+        connection.serve(inbound, admission).await;
+    });
+    Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
+}
+
+struct Connection {
+    run: Arc<Run>,
+    intake: Intake,
+    session: SessionId,
+    strikes: Strikes,
+}
+
+impl Connection {
+    /// Reads the stream to its end, whatever ends it, and closes the session.
+    async fn serve(
+        mut self,
+        mut inbound: Streaming<v1::CollectRequest>,
+        mut admission: watch::Receiver<Admission>,
+    ) {
+        let timeout = self.run.settings.lease_timeout;
+        let session = self.session.0;
+        loop {
+            let message = tokio::select! {
+                message = tokio::time::timeout(timeout, inbound.message()) => message,
+                // The drain message went to every outbox; what still comes is not admitted.
+                _ = admission.wait_for(|admission| *admission != Admission::Open) => break,
+            };
+            match message {
+                Ok(Ok(Some(v1::CollectRequest { kind: Some(Kind::Unroll(unroll)) }))) => {
+                    if !self.receive(unroll).await {
+                        break;
+                    }
+                }
+                Ok(Ok(Some(v1::CollectRequest { kind: Some(Kind::Heartbeat(_)) }))) => {}
+                Ok(Ok(Some(v1::CollectRequest { kind: Some(Kind::Leave(_)) }))) => {
+                    tracing::info!(session, "actor left");
+                    break;
+                }
+                Ok(Ok(Some(v1::CollectRequest { kind: Some(Kind::Hello(_)) | None }))) => {
+                    self.expel(Status::invalid_argument("expected an unroll, heartbeat or leave"));
+                    break;
+                }
+                Ok(Ok(None)) => {
+                    tracing::info!(session, "actor closed its stream");
+                    break;
+                }
+                Ok(Err(status)) => {
+                    tracing::warn!(session, %status, "lost an actor");
+                    if status.code() == tonic::Code::OutOfRange {
+                        // Larger than the limit: tell the sender which, before the stream goes.
+                        self.expel(status);
+                    }
+                    break;
+                }
+                Err(_) => {
+                    tracing::warn!(session, ?timeout, "actor is silent, its leases are over");
+                    self.expel(Status::deadline_exceeded(format!(
+                        "nothing was heard for {timeout:?}; join again"
+                    )));
+                    break;
+                }
+            }
+        }
+        self.run.fleet().close(self.session);
+    }
+
+    /// Handles one unroll; `false` ends the session.
+    async fn receive(&mut self, message: v1::Unroll) -> bool {
+        let num_bytes = prost::Message::encoded_len(&message);
+        metrics::count_received_bytes(num_bytes as u64);
+        let answer = if num_bytes > LARGE_UNROLL_BYTES {
+            tokio::task::block_in_place(|| self.intake.receive(message))
+        } else {
+            self.intake.receive(message)
+        };
+        let reply = match answer {
+            Answer::Acknowledged(ack, unroll) => {
+                if let Some(unroll) = unroll
+                    && self.run.events.send(Event::Unroll(unroll)).await.is_err()
+                {
+                    return false;
+                }
+                v1::collect_reply::Kind::Ack(ack)
+            }
+            Answer::Refused { refusal, malformed } => {
+                tracing::warn!(
+                    session = self.session.0,
+                    shard = refusal.shard,
+                    index = refusal.index,
+                    reason = refusal.reason().as_str_name(),
+                    message = refusal.message,
+                    "refused an unroll"
+                );
+                if malformed {
+                    if let Some(reason) = self.strikes.strike(&refusal) {
+                        self.expel(Status::invalid_argument(reason));
+                        return false;
+                    }
+                    let mut fleet = self.run.fleet();
+                    let shard = rookery_common::unroll::ShardId(refusal.shard);
+                    fleet.reply(self.session, v1::collect_reply::Kind::Refusal(refusal));
+                    fleet.restart(shard);
+                    return true;
+                }
+                v1::collect_reply::Kind::Refusal(refusal)
+            }
+        };
+        self.run.fleet().reply(self.session, reply);
+        true
+    }
+
+    fn expel(&self, status: Status) {
+        self.run.fleet().expel(self.session, status);
+    }
+}

@@ -1,0 +1,637 @@
+//! The compute thread: it owns the tensors, waits for rounds, updates, publishes, and keeps the
+//! books.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rookery_common::configuration::Configuration;
+use rookery_common::normaliser::{ObservationNormaliser, RewardScaler, RunningMoments};
+use rookery_common::policy::PolicyArtifact;
+use rookery_common::unroll::{PolicyVersion, UnrollIndex};
+use rookery_common::wire::Publication;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::accounting::UnrollCounts;
+use crate::algorithms::ppo::{Ppo, PpoStatistics};
+use crate::build::{BuildError, make_ppo};
+use crate::checkpoint::{BestPolicy, KeptPublication, LearnerState};
+use crate::checkpoint_writer::{CheckpointWriter, Job};
+use crate::episodes::EpisodeWindow;
+use crate::experience::rollout::{CompleteRound, RoundAssembler};
+use crate::leases::ShardPosition;
+use crate::metrics;
+use crate::metrics_log::{MetricsLog, Record};
+use crate::progress::{RunState, SolvedAt, Stage, StageClock};
+use crate::run::{ControlCommand, EvaluationReport, Event, Run, RunSpecification};
+
+/// Updates in a row without one finite gradient after which a run is given up.
+const MAX_NON_FINITE_UPDATES: u32 = 5;
+/// Time between two snapshots for whoever asks.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Why training ended before its last update.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainingError {
+    /// The network cannot be built or restored.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The algorithm refused a round.
+    #[error("round {round}: {source}")]
+    Algorithm {
+        /// The round.
+        round: u64,
+        /// Its reason.
+        source: crate::algorithms::ppo::PpoError,
+    },
+    /// Gradients stayed infinite or not a number.
+    #[error(
+        "no gradient was finite in {updates} updates, the last of round {round}; the parameters \
+         are those of the last finite one. Lower ppo.learning_rate, or set normalisation.rewards"
+    )]
+    NonFinite {
+        /// The last round.
+        round: u64,
+        /// Updates in a row.
+        updates: u32,
+    },
+    /// The final checkpoint could not be written.
+    #[error("{0}")]
+    FinalCheckpoint(String),
+    /// The network side is gone.
+    #[error("the service ended before the training")]
+    Disconnected,
+}
+
+/// How training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// All updates are done, or the run is solved and was to stop then.
+    Finished,
+    /// An operator or a signal ended it; it can be resumed.
+    Stopped,
+}
+
+/// What a run came to; written to `summary.json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Environment steps consumed.
+    pub env_steps: u64,
+    /// Updates done.
+    pub updates: u64,
+    /// Training episodes that ended.
+    pub episodes: u64,
+    /// Seconds of training, earlier processes included.
+    pub wall_seconds: f64,
+    /// Over the last 100 training episodes.
+    pub mean_return: Option<f64>,
+    /// The newest evaluation by an evaluator.
+    pub evaluation_return: Option<f64>,
+    /// When the threshold was first reached.
+    pub solved_at_seconds: Option<f64>,
+    /// When the threshold was first reached.
+    pub solved_at_env_steps: Option<u64>,
+    /// Of all parameters, in lower-case hexadecimal.
+    pub parameters_sha256: String,
+    /// Where the unrolls went.
+    pub unrolls: UnrollCounts,
+}
+
+/// What the rounds change: exactly what a checkpoint holds.
+struct Training {
+    specification: RunSpecification,
+    ppo: Ppo,
+    round: u64,
+    env_steps: u64,
+    episodes: EpisodeWindow,
+    solved_at: Option<SolvedAt>,
+    best_mean_return: Option<f64>,
+    positions: Vec<ShardPosition>,
+    observation_moments: Option<RunningMoments>,
+    reward_scaler: Option<RewardScaler>,
+    publications: VecDeque<KeptPublication>,
+    /// Seconds before this process.
+    earlier_seconds: f64,
+    since: Instant,
+}
+
+/// The compute thread's state.
+pub struct Trainer {
+    run: Arc<Run>,
+    configuration: Configuration,
+    configuration_text: String,
+    events: mpsc::Receiver<Event>,
+    assembler: RoundAssembler,
+    writer: CheckpointWriter,
+    log: MetricsLog,
+    clock: StageClock,
+    best: Option<BestPolicy>,
+    paused: bool,
+    stopping: bool,
+    wanted_checkpoints: Vec<oneshot::Sender<Result<PathBuf, String>>>,
+    evaluation_return: Option<f64>,
+    last_checkpoint: (u64, Instant),
+    last_shown: Option<Instant>,
+    non_finite_updates: u32,
+}
+
+impl Trainer {
+    /// Takes the compute side of a run.
+    pub fn new(
+        run: Arc<Run>,
+        configuration: Configuration,
+        events: mpsc::Receiver<Event>,
+        writer: CheckpointWriter,
+        log: MetricsLog,
+    ) -> Self {
+        let assembler = RoundAssembler::new(run.settings.num_shards());
+        let configuration_text = configuration.to_toml();
+        Self {
+            run,
+            configuration,
+            configuration_text,
+            events,
+            assembler,
+            writer,
+            log,
+            clock: StageClock::default(),
+            best: None,
+            paused: false,
+            stopping: false,
+            wanted_checkpoints: Vec::new(),
+            evaluation_return: None,
+            last_checkpoint: (0, Instant::now()),
+            last_shown: None,
+            non_finite_updates: 0,
+        }
+    }
+
+    /// Trains to the end: from `resumed`, or from the first actor's environment on. Returns `None`
+    /// where it was stopped before any actor came.
+    ///
+    /// # Errors
+    /// [`TrainingError`]; checkpoints on disk stay as they are.
+    pub fn run(mut self, resumed: Option<LearnerState>) -> Result<Option<Summary>, TrainingError> {
+        let mut training = match resumed {
+            Some(state) => self.restore(state)?,
+            None => match self.wait_for_specification()? {
+                Some(specification) => self.begin(specification)?,
+                None => return Ok(None),
+            },
+        };
+        for kept in &training.publications {
+            self.publish(kept);
+        }
+        self.last_checkpoint = (training.round, Instant::now());
+        self.show(&training, RunState::Training);
+        let total_rounds = self.total_rounds();
+        while training.round < total_rounds && !self.stopping {
+            let Some(round) = self.next_round(&mut training)? else { break };
+            self.consume(&mut training, &round)?;
+            self.after_round(&mut training);
+            if self.configuration.run.stop_when_solved && training.solved_at.is_some() {
+                break;
+            }
+        }
+        let outcome = if self.stopping { Outcome::Stopped } else { Outcome::Finished };
+        self.finish(&training, outcome).map(Some)
+    }
+
+    /// Rounds of the whole run: as many as consume the configured environment steps.
+    fn total_rounds(&self) -> u64 {
+        self.configuration.run.total_env_steps.div_ceil(self.run.settings.steps_per_round())
+    }
+
+    fn wait_for_specification(&mut self) -> Result<Option<RunSpecification>, TrainingError> {
+        loop {
+            match self.events.blocking_recv().ok_or(TrainingError::Disconnected)? {
+                Event::Specified(specification) => return Ok(Some(*specification)),
+                Event::Unroll(unroll) => self.assembler.insert(*unroll),
+                Event::Evaluated(_) => {}
+                Event::Control(ControlCommand::Stop) => return Ok(None),
+                Event::Control(ControlCommand::Pause) => self.paused = true,
+                Event::Control(ControlCommand::Resume) => self.paused = false,
+                Event::Control(ControlCommand::Checkpoint(answer)) => {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(Err("training has not begun: no actor has joined".into()));
+                }
+            }
+        }
+    }
+
+    fn begin(&self, specification: RunSpecification) -> Result<Training, TrainingError> {
+        let settings = &self.run.settings;
+        let ppo = make_ppo(&self.configuration, &specification)?;
+        let normalisation = &self.configuration.normalisation;
+        let width = specification.contract.shape.observation_width;
+        let initial = KeptPublication {
+            version: 0,
+            env_steps: 0,
+            parameters: ppo.policy_parameters(),
+            normaliser: normalisation.observations.then(|| {
+                ObservationNormaliser::from_moments(
+                    &RunningMoments::new(width),
+                    normalisation.observation_clip,
+                )
+            }),
+        };
+        Ok(Training {
+            ppo,
+            round: 0,
+            env_steps: 0,
+            episodes: EpisodeWindow::default(),
+            solved_at: None,
+            best_mean_return: None,
+            positions: vec![ShardPosition::default(); settings.num_shards()],
+            observation_moments: normalisation.observations.then(|| RunningMoments::new(width)),
+            reward_scaler: normalisation.rewards.then(|| {
+                RewardScaler::new(
+                    settings.num_envs,
+                    self.configuration.ppo.discount,
+                    normalisation.reward_clip,
+                )
+            }),
+            publications: VecDeque::from([initial]),
+            earlier_seconds: 0.0,
+            since: Instant::now(),
+            specification,
+        })
+    }
+
+    fn restore(&self, state: LearnerState) -> Result<Training, TrainingError> {
+        let specification =
+            self.run.specification.get().cloned().ok_or(TrainingError::Disconnected)?;
+        let mut ppo = make_ppo(&self.configuration, &specification)?;
+        ppo.restore(&state.algorithm)
+            .map_err(|source| TrainingError::Algorithm { round: state.round, source })?;
+        Ok(Training {
+            specification,
+            ppo,
+            round: state.round,
+            env_steps: state.env_steps,
+            episodes: state.episodes,
+            solved_at: state.solved_at,
+            best_mean_return: state.best_mean_return,
+            positions: state.positions,
+            observation_moments: state.observation_moments,
+            reward_scaler: state.reward_scaler,
+            publications: state.publications.into(),
+            earlier_seconds: state.wall_seconds,
+            since: Instant::now(),
+        })
+    }
+
+    /// Waits until the next round is complete; `None` where the run is to stop first.
+    fn next_round(
+        &mut self,
+        training: &mut Training,
+    ) -> Result<Option<CompleteRound>, TrainingError> {
+        loop {
+            if self.stopping {
+                return Ok(None);
+            }
+            self.answer_checkpoints(training);
+            if !self.paused
+                && let Some(round) = self.assembler.take(UnrollIndex(training.round))
+            {
+                let waited = self.clock.lap(Stage::Wait);
+                metrics::record_stage(Stage::Wait, waited);
+                return Ok(Some(round));
+            }
+            let event = self.events.blocking_recv().ok_or(TrainingError::Disconnected)?;
+            self.handle(event, training);
+        }
+    }
+
+    fn handle(&mut self, event: Event, training: &Training) {
+        match event {
+            Event::Unroll(unroll) => self.assembler.insert(*unroll),
+            Event::Evaluated(report) => self.evaluated(&report),
+            Event::Control(ControlCommand::Stop) => self.stopping = true,
+            Event::Control(ControlCommand::Pause) => {
+                self.paused = true;
+                self.show(training, RunState::Paused);
+            }
+            Event::Control(ControlCommand::Resume) => {
+                self.paused = false;
+                self.show(training, RunState::Training);
+            }
+            Event::Control(ControlCommand::Checkpoint(answer)) => {
+                self.wanted_checkpoints.push(answer);
+            }
+            // The specification is known before training begins.
+            Event::Specified(_) => {}
+        }
+    }
+
+    /// Everything that one round changes, in an order that makes the result a function of the
+    /// round alone.
+    fn consume(
+        &mut self,
+        training: &mut Training,
+        round: &CompleteRound,
+    ) -> Result<(), TrainingError> {
+        let index = training.round;
+        let shape = training.specification.contract.shape;
+        let collected_with = self.collected_with(training);
+        let columns = round.columns(
+            &shape,
+            collected_with.normaliser.as_ref(),
+            training.reward_scaler.as_mut(),
+        );
+        metrics::record_round(round, index - collected_with.version);
+        metrics::record_stage(Stage::Batch, self.clock.lap(Stage::Batch));
+
+        let progress = index as f64 / self.total_rounds() as f64;
+        let statistics = training
+            .ppo
+            .update(&columns, progress, index)
+            .map_err(|source| TrainingError::Algorithm { round: index, source })?;
+        metrics::record_stage(Stage::Update, self.clock.lap(Stage::Update));
+
+        training.round += 1;
+        training.env_steps += self.run.settings.steps_per_round();
+        for (position, state) in training.positions.iter_mut().zip(round.states()) {
+            *position = ShardPosition { next_index: UnrollIndex(training.round), state };
+        }
+        if let Some(moments) = &mut training.observation_moments {
+            round.observe(&shape, moments);
+        }
+        self.publish_next(training);
+        metrics::record_stage(Stage::Publish, self.clock.lap(Stage::Publish));
+
+        self.run.accounting.trained(round.unrolls.len() as u64);
+        self.record(training, round, &statistics);
+        metrics::record_stage(Stage::Record, self.clock.lap(Stage::Record));
+        self.check_finite(index, &statistics)
+    }
+
+    /// The version with which the next round to consume was collected.
+    fn collected_with<'a>(&self, training: &'a Training) -> &'a KeptPublication {
+        let version = training.round.saturating_sub(self.run.settings.lag);
+        let oldest = training.publications.front().map_or(0, |kept| kept.version);
+        &training.publications[(version - oldest) as usize]
+    }
+
+    fn publish_next(&self, training: &mut Training) {
+        let clip = self.configuration.normalisation.observation_clip;
+        let kept = KeptPublication {
+            version: training.round,
+            env_steps: training.env_steps,
+            parameters: training.ppo.policy_parameters(),
+            normaliser: training
+                .observation_moments
+                .as_ref()
+                .map(|moments| ObservationNormaliser::from_moments(moments, clip)),
+        };
+        self.publish(&kept);
+        training.publications.push_back(kept);
+        while training.publications.len() > self.run.settings.lag as usize + 1 {
+            training.publications.pop_front();
+        }
+    }
+
+    fn publish(&self, kept: &KeptPublication) {
+        self.run.publisher.publish(&Publication {
+            version: PolicyVersion {
+                learner_epoch: self.run.settings.learner_epoch,
+                version: kept.version,
+            },
+            env_steps: kept.env_steps,
+            parameters: kept.parameters.clone(),
+            normaliser: kept.normaliser.clone(),
+            acting: std::collections::BTreeMap::new(),
+        });
+        metrics::record_publication(kept.version, kept.parameters.len());
+    }
+
+    /// Episode statistics, the threshold, the best policy, the log.
+    fn record(
+        &mut self,
+        training: &mut Training,
+        round: &CompleteRound,
+        statistics: &PpoStatistics,
+    ) {
+        for unroll in &round.unrolls {
+            for (return_, length) in unroll.episode_return.iter().zip(unroll.episode_length.iter())
+            {
+                training.episodes.push(return_, length);
+                metrics::record_episode(return_, length);
+            }
+        }
+        let seconds = training.seconds();
+        let mean_return = training.episodes.mean_return();
+        if let Some(mean_return) = mean_return.filter(|_| training.episodes.is_full()) {
+            let threshold = self.configuration.run.solved_return;
+            if training.solved_at.is_none() && threshold.is_some_and(|t| mean_return >= t) {
+                training.solved_at = Some(SolvedAt { seconds, env_steps: training.env_steps });
+                tracing::info!(mean_return, env_steps = training.env_steps, seconds, "solved");
+            }
+            if training.best_mean_return.is_none_or(|best| mean_return > best) {
+                training.best_mean_return = Some(mean_return);
+                self.best = Some(BestPolicy { policy: training.artifact(), mean_return });
+            }
+        }
+        metrics::record_update(training.env_steps, statistics);
+        self.log.write(&Record {
+            update: training.round,
+            env_steps: training.env_steps,
+            seconds,
+            episodes: training.episodes.total,
+            mean_return,
+            mean_length: training.episodes.mean_length(),
+            statistics,
+        });
+    }
+
+    fn check_finite(
+        &mut self,
+        round: u64,
+        statistics: &PpoStatistics,
+    ) -> Result<(), TrainingError> {
+        if statistics.skipped_steps > 0 {
+            tracing::warn!(
+                round,
+                skipped = statistics.skipped_steps,
+                "skipped gradient steps that were not finite"
+            );
+        }
+        let all_skipped = statistics.gradient_steps == 0 && statistics.skipped_steps > 0;
+        self.non_finite_updates = if all_skipped { self.non_finite_updates + 1 } else { 0 };
+        if self.non_finite_updates >= MAX_NON_FINITE_UPDATES {
+            return Err(TrainingError::NonFinite { round, updates: self.non_finite_updates });
+        }
+        Ok(())
+    }
+
+    fn evaluated(&mut self, report: &EvaluationReport) {
+        let mean = report.returns.iter().sum::<f64>() / report.returns.len() as f64;
+        self.evaluation_return = Some(mean);
+        metrics::record_evaluation(mean);
+        self.log.write_evaluation(report, mean);
+    }
+
+    /// What is due between two rounds.
+    fn after_round(&mut self, training: &mut Training) {
+        while let Ok(event) = self.events.try_recv() {
+            self.handle(event, training);
+        }
+        let checkpoint = &self.configuration.checkpoint;
+        let (last_round, last_time) = self.last_checkpoint;
+        let due_by_updates = checkpoint.every_updates > 0
+            && training.round - last_round >= checkpoint.every_updates;
+        let due_by_time =
+            checkpoint.every.is_some_and(|every| last_time.elapsed() >= Duration::from(every));
+        if (due_by_updates || due_by_time) && self.wanted_checkpoints.is_empty() {
+            self.start_checkpoint(training, Vec::new());
+        }
+        self.answer_checkpoints(training);
+        if self.last_shown.is_none_or(|shown| shown.elapsed() >= PROGRESS_INTERVAL) {
+            self.show(training, RunState::Training);
+        }
+    }
+
+    fn answer_checkpoints(&mut self, training: &Training) {
+        if !self.wanted_checkpoints.is_empty() {
+            let answers = std::mem::take(&mut self.wanted_checkpoints);
+            self.start_checkpoint(training, answers);
+        }
+    }
+
+    fn job(
+        &mut self,
+        training: &Training,
+        answers: Vec<oneshot::Sender<Result<PathBuf, String>>>,
+    ) -> Job {
+        Job {
+            state: training.state(&self.run.settings.run_id),
+            policy: training.artifact(),
+            best: self.best.take(),
+            configuration: self.configuration_text.clone(),
+            answers,
+        }
+    }
+
+    /// Snapshots the state and leaves the writing to another thread. Where that is still at work,
+    /// the next round tries again.
+    fn start_checkpoint(
+        &mut self,
+        training: &Training,
+        answers: Vec<oneshot::Sender<Result<PathBuf, String>>>,
+    ) {
+        let job = self.job(training, answers);
+        match self.writer.try_start(job) {
+            Ok(()) => self.last_checkpoint = (training.round, Instant::now()),
+            Err(unwritten) => {
+                self.best = unwritten.best;
+                self.wanted_checkpoints = unwritten.answers;
+            }
+        }
+        metrics::record_stage(Stage::Checkpoint, self.clock.lap(Stage::Checkpoint));
+    }
+
+    /// Writes the last checkpoint, waits until it is on disk and sums up.
+    fn finish(mut self, training: &Training, outcome: Outcome) -> Result<Summary, TrainingError> {
+        let (answer, written) = oneshot::channel();
+        let mut answers = std::mem::take(&mut self.wanted_checkpoints);
+        answers.push(answer);
+        let job = self.job(training, answers);
+        self.writer.start(job);
+        self.log.flush();
+        written
+            .blocking_recv()
+            .unwrap_or_else(|_| Err("the writer has ended".to_owned()))
+            .map_err(TrainingError::FinalCheckpoint)?;
+        let state = match outcome {
+            Outcome::Finished => RunState::Finished,
+            Outcome::Stopped => RunState::Paused,
+        };
+        self.show(training, state);
+        Ok(Summary {
+            outcome,
+            env_steps: training.env_steps,
+            updates: training.round,
+            episodes: training.episodes.total,
+            wall_seconds: training.seconds(),
+            mean_return: training.episodes.mean_return(),
+            evaluation_return: self.evaluation_return,
+            solved_at_seconds: training.solved_at.map(|solved| solved.seconds),
+            solved_at_env_steps: training.solved_at.map(|solved| solved.env_steps),
+            parameters_sha256: parameters_sha256(&training.ppo.state().parameters),
+            unrolls: self.run.accounting.counts(),
+        })
+    }
+
+    fn show(&mut self, training: &Training, state: RunState) {
+        self.last_shown = Some(Instant::now());
+        let stage_seconds = self.clock.seconds();
+        let checkpoint = self.writer.newest();
+        let evaluation_return = self.evaluation_return;
+        let total_env_steps = self.total_rounds() * self.run.settings.steps_per_round();
+        self.run.progress.update(|progress| {
+            progress.state = state;
+            progress.version = training.round;
+            progress.env_steps = training.env_steps;
+            progress.total_env_steps = total_env_steps;
+            progress.updates = training.round;
+            progress.episodes = training.episodes.total;
+            progress.wall_seconds = training.seconds();
+            progress.mean_return = training.episodes.mean_return();
+            progress.mean_length = training.episodes.mean_length();
+            progress.evaluation_return = evaluation_return;
+            progress.solved_at = training.solved_at;
+            progress.checkpoint = checkpoint;
+            progress.stage_seconds = stage_seconds;
+        });
+    }
+}
+
+impl Training {
+    /// Seconds of training, earlier processes included.
+    fn seconds(&self) -> f64 {
+        self.earlier_seconds + self.since.elapsed().as_secs_f64()
+    }
+
+    fn artifact(&self) -> PolicyArtifact {
+        let newest = self.publications.back();
+        PolicyArtifact {
+            spec: self.specification.policy.clone(),
+            environment: self.specification.environment.clone(),
+            version: self.round,
+            env_steps: self.env_steps,
+            parameters: newest.map(|kept| kept.parameters.clone()).unwrap_or_default(),
+            normaliser: newest.and_then(|kept| kept.normaliser.clone()),
+        }
+    }
+
+    fn state(&self, run_id: &str) -> LearnerState {
+        LearnerState {
+            run_id: run_id.to_owned(),
+            environment: self.specification.environment.clone(),
+            policy: self.specification.policy.clone(),
+            round: self.round,
+            env_steps: self.env_steps,
+            wall_seconds: self.seconds(),
+            solved_at: self.solved_at,
+            episodes: self.episodes.clone(),
+            best_mean_return: self.best_mean_return,
+            positions: self.positions.clone(),
+            observation_moments: self.observation_moments.clone(),
+            reward_scaler: self.reward_scaler.clone(),
+            algorithm: self.ppo.state(),
+            publications: self.publications.iter().cloned().collect(),
+        }
+    }
+}
+
+/// SHA-256 of the little-endian bytes, in lower-case hexadecimal.
+fn parameters_sha256(parameters: &[f32]) -> String {
+    let bytes: &[u8] = bytemuck::cast_slice(parameters);
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
