@@ -18,9 +18,9 @@ use rookery_common::wire;
 use rookery_proto::v1;
 use tokio::sync::mpsc;
 
-use crate::environments::{self, EnvironmentError};
+use crate::environments::{self, EnvironmentError, RestoreError};
 use crate::metrics::{self, Stage};
-use crate::shard::{Shard, ShardError, StepRow};
+use crate::shard::{EpisodeRecord, FinalObservations, Shard, StepRow};
 
 /// Environment steps between two that are timed: the clock costs as much as a small batch.
 const TIMED_STEP_INTERVAL: usize = 16;
@@ -84,7 +84,7 @@ pub enum CollectorError {
         /// The unroll that would have been next.
         index: UnrollIndex,
         /// What is wrong with the state.
-        source: ShardError,
+        source: RestoreError,
     },
 }
 
@@ -221,10 +221,12 @@ impl Collector {
         let mut terminated = vec![0; num_steps];
         let mut truncated = vec![0; num_steps];
         let mut finals = FinalObservations::default();
-        let mut episodes = Vec::new();
+        let mut episodes: Vec<EpisodeRecord> = Vec::new();
         let mut times = StageTimes::default();
 
-        observation[..row].copy_from_slice(work.shard.observations());
+        let mut final_index = Vec::new();
+        let mut episode_index = Vec::new();
+        work.shard.observe(&mut observation[..row]);
         let first_step = work.next_index.0 * unroll_length as u64;
         for t in 0..unroll_length {
             let timed = t.is_multiple_of(TIMED_STEP_INTERVAL).then(Instant::now);
@@ -246,15 +248,17 @@ impl Collector {
             work.shard.step(
                 actions,
                 StepRow {
-                    first_index: steps.start as u32,
-                    observations: &mut future[..row],
+                    next_observations: &mut future[..row],
                     rewards: &mut reward[steps.clone()],
                     terminated: &mut terminated[steps.clone()],
-                    truncated: &mut truncated[steps],
+                    truncated: &mut truncated[steps.clone()],
                     finals: &mut finals,
                     episodes: &mut episodes,
                 },
             );
+            let first = steps.start as u32;
+            final_index.extend(finals.envs.drain(..).map(|env| first + env));
+            episode_index.extend(episodes[episode_index.len()..].iter().map(|e| first + e.env));
             if let Some((forward, since)) = acted {
                 times.add(forward, since.elapsed());
             }
@@ -277,9 +281,9 @@ impl Collector {
             reward: reward.into(),
             terminated: terminated.into(),
             truncated: truncated.into(),
-            final_index: finals.indices.into(),
+            final_index: final_index.into(),
             final_observation: finals.observations.into(),
-            episode_index: episodes.iter().map(|e| e.index).collect::<Vec<_>>().into(),
+            episode_index: episode_index.into(),
             episode_return: episodes.iter().map(|e| e.return_).collect::<Vec<_>>().into(),
             episode_length: episodes.iter().map(|e| e.length).collect::<Vec<_>>().into(),
             state_after: Bytes::from(work.shard.save()),

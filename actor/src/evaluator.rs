@@ -13,7 +13,7 @@ use rookery_proto::v1;
 use crate::environments::{self, EnvironmentError};
 use crate::metrics;
 use crate::session::{self, Client, SessionEnd, SessionError, Streams};
-use crate::shard::{Shard, StepRow};
+use crate::shard::{FinalObservations, Shard, StepRow};
 
 /// What one evaluation found, an entry for each episode.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -83,7 +83,8 @@ pub fn evaluate(
     let batch = environments::make(&environment.id, &environment.arguments, num_envs)?;
     let mut shard = Shard::new(batch, 0, seed, Purpose::Evaluation);
     let mut workspace = Workspace::default();
-    let mut observations = shard.observations().to_vec();
+    let mut observations = vec![0.0; num_envs * environment.observation.width()];
+    shard.observe(&mut observations);
     let mut actions = vec![0.0; num_envs * environment.action.width()];
     let mut rewards = vec![0.0; num_envs];
     let mut terminated = vec![0; num_envs];
@@ -100,17 +101,16 @@ pub fn evaluate(
         shard.step(
             &actions,
             StepRow {
-                first_index: 0,
-                observations: &mut observations,
+                next_observations: &mut observations,
                 rewards: &mut rewards,
                 terminated: &mut terminated,
                 truncated: &mut truncated,
-                finals: &mut crate::shard::FinalObservations::default(),
+                finals: &mut FinalObservations::default(),
                 episodes: &mut ended,
             },
         );
         for episode in ended {
-            let outcome = &mut first[episode.index as usize];
+            let outcome = &mut first[episode.env as usize];
             if outcome.is_none() {
                 *outcome = Some((episode.return_, episode.length));
                 num_ended += 1;

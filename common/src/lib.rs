@@ -6,5 +6,8 @@
 
 pub mod seeds;
 pub mod spaces;
+pub mod unroll;
 pub mod policy;
+pub mod wire;
 pub mod snapshot;
+pub mod metric;

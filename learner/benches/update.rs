@@ -4,11 +4,15 @@
 
 use std::time::Duration;
 
-use rookery_common::policy::Head;
+use rookery_common::policy::spec::Head;
 use rookery_learner::algorithms::ppo::bench::{Setting, bench_update};
 use tch::Device;
 
 fn main() -> anyhow::Result<()> {
+    // `cargo test --all-targets` runs this program too, without the argument that `cargo bench` adds.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return Ok(());
+    }
     let threads = std::env::args()
         .skip(1)
         .find_map(|argument| argument.parse().ok());
@@ -39,7 +43,7 @@ fn main() -> anyhow::Result<()> {
         for (minibatch_size, repetitions) in [(64, 40), (256, 40), (1024, 12), (16_384, 2)] {
             let timings = bench_update(&Setting {
                 observation_width,
-                head,
+                head: head.clone(),
                 hidden: vec![64, 64],
                 minibatch_size,
                 num_minibatches: 8,

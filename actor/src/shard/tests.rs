@@ -394,6 +394,7 @@ proptest! {
         let mut shard = shard_of(variant, 0, 3, 1);
         run(&mut shard, 0..20);
         let state = shard.save();
+        run(&mut shard, 20..27);
         refuses(&mut shard, &state[..cut.index(state.len())])?;
         refuses(&mut shard, &[state, extra].concat())?;
     }
@@ -420,6 +421,7 @@ proptest! {
         let mut state = shard.save();
         let place = place.index(state.len());
         state[place] = byte;
+        run(&mut shard, 20..27);
         let before = shard.save();
         if shard.restore(&state).is_err() {
             prop_assert_eq!(shard.save(), before);

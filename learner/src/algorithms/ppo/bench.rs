@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use rookery_common::policy::{Activation, Encoder, Head, PolicySpec};
+use rookery_common::policy::PolicySpec;
+use rookery_common::policy::spec::{Activation, Encoder, Head};
 use rookery_common::seeds::{Purpose, Random};
 use tch::Device;
 
@@ -75,7 +76,7 @@ pub fn bench_update(setting: &Setting) -> Result<Timings, PpoError> {
             },
             hidden: setting.hidden.clone(),
             activation: Activation::Tanh,
-            head: setting.head,
+            head: setting.head.clone(),
         },
         critic: CriticSpec::Separate(setting.hidden.clone()),
     };

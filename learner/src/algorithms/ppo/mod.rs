@@ -9,7 +9,6 @@ pub mod bench;
 #[cfg(test)]
 mod tests;
 
-use rookery_common::policy::Head;
 use tch::Device;
 use thiserror::Error;
 
@@ -80,7 +79,7 @@ impl Ppo {
     /// A start from `seed`, which also decides the order of every minibatch.
     ///
     /// # Errors
-    /// [`PpoError::Option`].
+    /// [`PpoError::Option`], and [`PpoError::Network`] where the spec makes no network.
     pub fn new(
         spec: ActorCriticSpec,
         config: PpoConfig,
@@ -99,7 +98,7 @@ impl Ppo {
                 });
             }
         }
-        let network = ActorCritic::new(spec, seed, device);
+        let network = ActorCritic::new(spec, seed, device)?;
         let adam = Adam::new(network.num_parameters(), config.adam(), device);
         Ok(Self {
             config,
@@ -151,13 +150,5 @@ impl Ppo {
         self.adam.restore(&state.adam)?;
         self.network.import(&state.parameters)?;
         Ok(())
-    }
-
-    /// Number of `f32` values of an action.
-    fn action_width(&self) -> usize {
-        match self.network.spec().policy.head {
-            Head::Categorical { .. } => 1,
-            Head::DiagonalGaussian { dimension } => dimension,
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! Golden vectors and invariants of the losses, of one gradient step and of a whole update.
 
-use rookery_common::policy::{Activation, Encoder, Head, PolicySpec};
+use rookery_common::policy::PolicySpec;
+use rookery_common::policy::spec::{Activation, Encoder, Head};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
@@ -527,30 +528,15 @@ fn what_does_not_fit_is_refused_before_anything_changes() {
 fn the_policy_comes_first_in_the_flat_parameters() {
     for case in update_cases() {
         let ppo = case.options.ppo(case.config());
-        let names: Vec<&str> = ppo
-            .network
-            .slots()
+        let slots = ppo.network.layout().tensors();
+        let first_of_critic = slots
             .iter()
-            .map(|slot| slot.name.as_str())
-            .collect();
-        let first_of_critic = names
-            .iter()
-            .position(|name| name.starts_with("critic."))
+            .position(|slot| slot.name().starts_with("critic."))
             .unwrap();
-        assert!(
-            names[..first_of_critic]
-                .iter()
-                .all(|name| name.starts_with("policy."))
-        );
-        assert!(
-            names[first_of_critic..]
-                .iter()
-                .all(|name| name.starts_with("critic."))
-        );
-        let prefix: usize = ppo.network.slots()[..first_of_critic]
-            .iter()
-            .map(|slot| slot.num_elements())
-            .sum();
+        let (policy, critic) = slots.split_at(first_of_critic);
+        assert_eq!(policy, ppo.network.spec().policy.layout().tensors());
+        assert!(critic.iter().all(|slot| slot.name().starts_with("critic.")));
+        let prefix = critic[0].offset();
         assert_eq!(ppo.policy_parameters(), ppo.network.export()[..prefix]);
         assert_eq!(prefix, ppo.network.num_policy_parameters());
     }

@@ -1,6 +1,6 @@
 //! What one round does to the parameters.
 
-use rookery_common::policy::Head;
+use rookery_common::policy::spec::Head;
 use rookery_common::seeds::{Purpose, Random};
 use tch::{Kind, Tensor};
 
@@ -148,8 +148,8 @@ impl Ppo {
     /// Brings a round to the device, with its advantages and returns, and says how much of the
     /// returns' variance the critic explains.
     pub(super) fn columns(&self, round: &Round) -> Result<(Columns, Option<f64>), PpoError> {
-        let observation_width = self.network.observation_width();
-        round.check(observation_width, self.action_width())?;
+        let policy = &self.network.spec().policy;
+        round.check(policy.observation_width(), policy.action_width())?;
         let actions = self.actions(&round.actions)?;
         let inputs = self.network.encode(&round.observations)?;
         let values = self.network.values(&inputs);

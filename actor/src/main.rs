@@ -1,0 +1,125 @@
+//! `rookery-actor`: runs environments for a learner.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use rookery_actor::actor::{Actor, ActorError, ActorRole};
+use rookery_actor::metrics;
+use rookery_actor::session::SessionError;
+use rookery_common::configuration::Layers;
+use rookery_common::exit::Exit;
+use rookery_common::security::Address;
+use rookery_common::{shutdown, telemetry};
+
+/// Runs environments and streams unrolls to a learner, or evaluates its policies.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// The run's configuration: a TOML file, the same as the learner's.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A built-in configuration instead of a file.
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    preset: Option<String>,
+    /// Where the learner is: `host:port`, `https://host:port` or `unix:///path`.
+    #[arg(long, value_name = "ADDRESS")]
+    learner: Option<Address>,
+    /// Collector threads.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Evaluates policies instead of collecting unrolls.
+    #[arg(long)]
+    evaluate: bool,
+    /// Sets one key, such as `--set environment.num_envs=16`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Prints the effective configuration and exits.
+    #[arg(long)]
+    print_config: bool,
+    /// Ends when standard input closes, as it does when the parent process dies.
+    #[arg(long)]
+    exit_with_parent: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match start(arguments) {
+        Ok(()) => Exit::Ok.into(),
+        Err(error) => {
+            eprintln!("rookery-actor: {error:#}");
+            exit_code(&error).into()
+        }
+    }
+}
+
+fn start(arguments: Arguments) -> anyhow::Result<()> {
+    let mut layers = Layers::new();
+    if let Some(preset) = &arguments.preset {
+        layers = layers.preset(preset);
+    }
+    if let Some(file) = &arguments.config {
+        layers = layers.file(file);
+    }
+    for setting in &arguments.settings {
+        layers = layers.set(setting);
+    }
+    if let Some(learner) = &arguments.learner {
+        layers = layers.value("actor.learner", learner.to_string());
+    }
+    if let Some(threads) = arguments.threads {
+        layers = layers.value("actor.threads", threads as i64);
+    }
+    let configuration = layers.build()?;
+    if arguments.print_config {
+        print!("{}", configuration.to_toml());
+        return Ok(());
+    }
+    telemetry::init(&configuration.telemetry)?;
+    let role = if arguments.evaluate { ActorRole::Evaluator } else { ActorRole::Collector };
+    let metrics_listen = configuration.actor.metrics_listen;
+    let actor = Actor::build(configuration, role)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("cannot start the network threads")?;
+    runtime.block_on(async {
+        if let Some(listen) = metrics_listen {
+            let address = telemetry::serve_metrics(listen, metrics::ALL)?;
+            tracing::info!(%address, "serving metrics");
+            metrics::describe();
+        }
+        actor.run(shutdown::requested(arguments.exit_with_parent)).await?;
+        anyhow::Ok(())
+    })?;
+    // A collector thread in the middle of a long unroll must not hold the process up.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+fn exit_code(error: &anyhow::Error) -> Exit {
+    match error.downcast_ref::<ActorError>() {
+        Some(ActorError::Unreachable { .. }) => Exit::Unavailable,
+        Some(ActorError::Refused(SessionError::Rpc { status, .. }))
+            if matches!(
+                status.code(),
+                tonic::Code::Unauthenticated | tonic::Code::PermissionDenied
+            ) =>
+        {
+            Exit::NotPermitted
+        }
+        Some(ActorError::Refused(SessionError::Rpc { status, .. }))
+            if status.code() == tonic::Code::FailedPrecondition =>
+        {
+            Exit::Configuration
+        }
+        Some(ActorError::Refused(_)) => Exit::Internal,
+        Some(_) => Exit::Configuration,
+        None if error.is::<rookery_common::configuration::ConfigurationError>() => {
+            Exit::Configuration
+        }
+        None => Exit::Internal,
+    }
+}
