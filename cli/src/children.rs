@@ -117,7 +117,7 @@ impl Launch {
             process,
             started: Instant::now(),
             log: Log { path, start: log_start },
-            _lifeline: lifeline,
+            lifeline,
         })
     }
 }
@@ -131,7 +131,7 @@ pub(crate) struct Child {
     log: Log,
     /// The child's standard input: it closes with this process, however this process ends, and
     /// then a child that was started with `--exit-with-parent` ends too.
-    _lifeline: Option<ChildStdin>,
+    lifeline: Option<ChildStdin>,
 }
 
 impl Child {
@@ -193,18 +193,13 @@ impl Child {
     /// The error that its end stands for: its exit, and the last lines of its log.
     pub(crate) fn failure(&self, status: ExitStatus) -> Failure {
         let exit = exit_of(status);
-        let mut message = format!("{} {}", self.name, describe(status));
-        let lines = self.log.last_lines();
-        if !lines.is_empty() {
-            message.push_str("; its last words:\n");
-            for line in lines {
-                message.push_str("  ");
-                message.push_str(&line);
-                message.push('\n');
-            }
+        let mut message = format!("{} {}; its last words:\n", self.name, describe(status));
+        for line in self.log.last_lines() {
+            message.push_str("  ");
+            message.push_str(&line);
+            message.push('\n');
         }
-        message.push_str(&format!("The whole log: {}", self.log.path.display()));
-        Failure::new(exit, message)
+        Failure::new(exit, format!("{message}The whole log: {}", self.log.path.display()))
     }
 }
 
@@ -323,7 +318,7 @@ mod tests {
     #[test]
     fn what_cannot_get_better_is_not_tried_again() {
         for exit in [Exit::Usage, Exit::NotPermitted] {
-            let verdict = Restarts::default().after(Some(exit), Duration::from_secs(60));
+            let verdict = Restarts::default().after(Some(exit), Duration::from_mins(1));
             assert_eq!(verdict, Verdict::GiveUp);
         }
     }
@@ -336,17 +331,22 @@ mod tests {
         assert!(message.contains("rookery-learner") && message.contains(BIN_DIR), "{message}");
     }
 
+    /// A child that runs a line of shell.
+    fn shell(logs: &Path, line: &str) -> Child {
+        let launch = Launch {
+            name: "learner".to_owned(),
+            program: "/bin/sh".into(),
+            arguments: ["-c", line].map(OsString::from).into(),
+            logs: logs.to_owned(),
+        };
+        launch.start().unwrap()
+    }
+
     #[tokio::test]
     async fn a_failed_child_is_quoted_without_what_an_earlier_one_said() {
         let logs = tempfile::tempdir().unwrap();
         fs::write(logs.path().join("learner.log"), "an older story\n").unwrap();
-        let launch = Launch {
-            name: "learner".to_owned(),
-            program: "/bin/sh".into(),
-            arguments: ["-c", "echo out; echo 'no luck' >&2; exit 77"].map(OsString::from).into(),
-            logs: logs.path().to_owned(),
-        };
-        let mut child = launch.start().unwrap();
+        let mut child = shell(logs.path(), "echo out; echo 'no luck' >&2; exit 77");
         let status = child.wait().await.unwrap();
         let failure = child.failure(status);
         assert_eq!(failure.exit, Exit::NotPermitted);
@@ -355,17 +355,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_child_that_does_not_end_is_ended() {
+    async fn a_child_is_asked_to_end_before_it_is_made_to() {
         let logs = tempfile::tempdir().unwrap();
-        let launch = Launch {
-            name: "stubborn".to_owned(),
-            program: "/bin/sh".into(),
-            arguments: ["-c", "trap '' TERM; while :; do sleep 1; done"].map(OsString::from).into(),
-            logs: logs.path().to_owned(),
-        };
-        let mut child = launch.start().unwrap();
-        child.terminate();
-        assert_eq!(child.wait_at_most(Duration::from_millis(50)).await.unwrap(), None);
-        assert_eq!(child.ended().unwrap().and_then(|status| status.signal()), Some(9));
+        let mut asked = shell(logs.path(), "exec sleep 600");
+        asked.terminate();
+        let status = asked.wait_at_most(Duration::from_secs(60)).await.unwrap();
+        assert_eq!(status.and_then(|status| status.signal()), Some(15));
+
+        let mut forced = shell(logs.path(), "exec sleep 600");
+        assert_eq!(forced.wait_at_most(Duration::from_millis(1)).await.unwrap(), None);
+        assert_eq!(forced.ended().unwrap().and_then(|status| status.signal()), Some(9));
+    }
+
+    #[tokio::test]
+    async fn the_lifeline_of_a_child_is_open_until_it_is_dropped() {
+        let logs = tempfile::tempdir().unwrap();
+        let mut child = shell(logs.path(), "cat; exit 3");
+        // Waiting must not close it.
+        let patience = Duration::from_millis(50);
+        assert!(tokio::time::timeout(patience, child.wait()).await.is_err());
+        child.lifeline = None;
+        assert_eq!(child.wait().await.unwrap().code(), Some(3));
     }
 }

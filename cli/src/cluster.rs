@@ -54,7 +54,7 @@ struct Worker {
 
 #[derive(Debug)]
 enum WorkerState {
-    Running(Child),
+    Running(Box<Child>),
     Waiting { until: Instant },
     /// It ended in good order: there is nothing more for it to do.
     Done,
@@ -114,7 +114,7 @@ impl Cluster {
         let workers = launches
             .into_iter()
             .map(|launch| {
-                let state = WorkerState::Running(launch.start()?);
+                let state = WorkerState::Running(Box::new(launch.start()?));
                 Ok(Worker { launch, state, restarts: Restarts::default() })
             })
             .collect::<anyhow::Result<_>>()?;
@@ -212,7 +212,7 @@ impl Worker {
                 }
             }
             WorkerState::Waiting { until } if *until <= Instant::now() => {
-                self.state = WorkerState::Running(self.launch.start()?);
+                self.state = WorkerState::Running(Box::new(self.launch.start()?));
                 Ok(None)
             }
             WorkerState::Waiting { .. } | WorkerState::Done => Ok(None),

@@ -42,14 +42,13 @@ impl Control {
     }
 
     async fn ask(&mut self) -> Option<StatusReply> {
-        let channel = match &self.channel {
-            Some(channel) => channel.clone(),
-            None => {
-                let channel = self.security.connect(&self.address).await.ok()?;
-                self.channel.insert(channel).clone()
-            }
+        let channel = if let Some(channel) = &self.channel {
+            channel.clone()
+        } else {
+            let channel = self.security.connect(&self.address).await.ok()?;
+            self.channel.insert(channel).clone()
         };
-        let mut client = ControlClient::with_interceptor(channel, self.security.interceptor());
+        let mut client = ControlClient::with_interceptor(channel, self.security.show_token());
         client.status(StatusRequest {}).await.ok().map(tonic::Response::into_inner)
     }
 }

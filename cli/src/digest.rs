@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use clap::Args;
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest as _, Sha256};
@@ -59,7 +60,8 @@ pub(crate) fn parameters_sha256(path: &Path) -> anyhow::Result<String> {
             parameters.dtype()
         );
     }
-    Ok(Sha256::digest(parameters.data()).iter().map(|byte| format!("{byte:02x}")).collect())
+    let hash = Sha256::digest(parameters.data());
+    Ok(format!("{:x}", Bytes::copy_from_slice(&hash)))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use rookery_common::configuration::ConfigurationError;
 use rookery_common::exit::Exit;
+use rookery_common::security::SecurityError;
 
 /// An error that knows how the process is to end.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,9 @@ pub(crate) fn exit_of(error: &anyhow::Error) -> Exit {
     let known = error.chain().find_map(|cause| {
         if cause.is::<ConfigurationError>() {
             return Some(Exit::Usage);
+        }
+        if let Some(error) = cause.downcast_ref::<SecurityError>() {
+            return Some(error.exit());
         }
         cause.downcast_ref::<Failure>().map(|failure| failure.exit)
     });

@@ -142,18 +142,16 @@ fn kind(configuration: &Configuration) -> String {
 /// What a group is called: its folder, without seed and number where `rookery train` named it.
 fn label(members: &[(PathBuf, Curve)]) -> String {
     let name = |path: &Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    match members {
-        [(path, _)] => name(path),
-        _ => {
-            let name = members.first().map(|(path, _)| name(path)).unwrap_or_default();
-            let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-            let mut parts: Vec<&str> = name.split('-').collect();
-            while parts.len() > 1 && parts.last().is_some_and(|part| is_number(part)) {
-                parts.pop();
-            }
-            format!("{}, {} runs", parts.join("-"), members.len())
-        }
+    let first = members.first().map(|(path, _)| name(path)).unwrap_or_default();
+    if members.len() == 1 {
+        return first;
     }
+    let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let mut parts: Vec<&str> = first.split('-').collect();
+    while parts.len() > 1 && parts.last().is_some_and(|part| is_number(part)) {
+        parts.pop();
+    }
+    format!("{}, {} runs", parts.join("-"), members.len())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use rookery_common::configuration::{Configuration, Layers};
+use rookery_common::exit::Exit;
 use rookery_proto::v1::StatusReply;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -17,6 +18,7 @@ use tokio::time::{Instant, sleep};
 use super::{print, row, seconds};
 use crate::children::Programs;
 use crate::cluster::{Cluster, ClusterPlan};
+use crate::failure::Failure;
 use crate::format;
 use crate::run_directory::RunDirectory;
 use crate::source::Overrides;
@@ -24,7 +26,7 @@ use crate::source::Overrides;
 /// What is not measured, from the first update on: connections, caches and the first episodes.
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Time in which the first update must have come.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_PATIENCE: Duration = Duration::from_mins(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The actors' metric, by stage.
 const ACTOR_STAGES: &str = "rookery_actor_stage_seconds_total";
@@ -201,6 +203,10 @@ async fn watch(cluster: &mut Cluster, time: Duration) -> anyhow::Result<Option<S
         ended = cluster.learner_ended() => {
             let ended = ended?;
             return Err(cluster.learner().failure(ended).into());
+        }
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted.context("cannot listen for signals")?;
+            return Err(Failure::new(Exit::TryAgain, "interrupted before anything was measured").into());
         }
         () = sleep(time.max(POLL_INTERVAL)) => {}
     }

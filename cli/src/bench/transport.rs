@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Args;
 use rookery_common::configuration::SecurityConfiguration;
-use rookery_common::security::{self, Address, ClientSecurity};
+use rookery_common::security::{Address, ClientSecurity, ServerSecurity};
 use rookery_proto::v1;
 use rookery_proto::v1::learner_client::LearnerClient;
 use rookery_proto::v1::learner_server::{Learner, LearnerServer};
@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
-use tonic::transport::{Channel, Server};
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{PartArguments, print, row};
@@ -27,9 +27,6 @@ use super::{PartArguments, print, row};
 const SIZES_KIB: [usize; 3] = [64, 256, 1024];
 /// Unrolls that may wait for the connection, as in an actor.
 const PENDING: usize = 2;
-/// HTTP/2 windows, as in the learner.
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 /// Bytes on the wire of one step of CartPole: observation, action, log-probability, reward, flags.
 const CART_POLE_STEP_BYTES: f64 = 30.0;
 
@@ -133,14 +130,14 @@ async fn serve(
     bound: std::sync::mpsc::SyncSender<Address>,
     stopped: oneshot::Receiver<()>,
 ) -> anyhow::Result<()> {
-    let (incoming, address) = security::listen(&address).await?;
+    let security = ServerSecurity::load(&SecurityConfiguration::default())?;
+    let listener = security.listen(&address).await?;
     // Whoever waits for the address holds the other end.
-    let _ = bound.send(address);
-    Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+    let _ = bound.send(listener.address().clone());
+    security
+        .server(&listener)?
         .add_service(LearnerServer::new(Sink))
-        .serve_with_incoming_shutdown(incoming, async {
+        .serve_with_incoming_shutdown(listener, async {
             let _ = stopped.await;
         })
         .await
