@@ -81,11 +81,12 @@ struct Job {
 /// # Errors
 /// Where the configuration is unsound or a process fails for good.
 pub(crate) fn train(arguments: &TrainArguments) -> anyhow::Result<()> {
+    let (source, configuration) = configure(arguments)?;
     let programs = Programs::locate()?;
     // A program that is missing is said before a folder is made.
     programs.learner()?;
     programs.actor()?;
-    let job = prepare(arguments)?;
+    let job = prepare(arguments, &source, configuration)?;
     let num_actors = arguments.actors.unwrap_or_else(|| fitting_actors(&job.configuration));
     let plan = ClusterPlan {
         run: &job.run,
@@ -141,8 +142,8 @@ fn close(arguments: &TrainArguments, job: &Job) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds the configuration and the run directory.
-fn prepare(arguments: &TrainArguments) -> anyhow::Result<Job> {
+/// Builds the configuration and says where it began.
+fn configure(arguments: &TrainArguments) -> anyhow::Result<(Source, Configuration)> {
     let source = source(arguments)?;
     let mut layers = arguments.overrides.lay(source.layers());
     if let Some(threads) = arguments.threads {
@@ -156,7 +157,16 @@ fn prepare(arguments: &TrainArguments) -> anyhow::Result<Job> {
         let every = configuration.run.total_env_steps / NUM_EVALUATIONS;
         configuration.evaluation.every_env_steps = Some(every.max(1));
     }
-    let run = run_directory(arguments, &source, &configuration)?;
+    Ok((source, configuration))
+}
+
+/// Makes the run directory.
+fn prepare(
+    arguments: &TrainArguments,
+    source: &Source,
+    configuration: Configuration,
+) -> anyhow::Result<Job> {
+    let run = run_directory(arguments, source, &configuration)?;
     if run.path().join("checkpoints").exists() && !arguments.resume {
         return Err(Failure::usage(format!(
             "{} holds a run already; add --resume to go on with it, or choose another --run-dir",
@@ -366,6 +376,13 @@ mod tests {
         Line::try_parse_from(line).map(|line| line.arguments)
     }
 
+    /// All that happens before processes are started.
+    fn begin(line: &[&str]) -> anyhow::Result<Job> {
+        let arguments = parse(line)?;
+        let (source, configuration) = configure(&arguments)?;
+        prepare(&arguments, &source, configuration)
+    }
+
     #[test]
     fn actors_fit_cores_and_shards() {
         for (cores, learner_threads, actor_threads, shards, expected) in [
@@ -385,7 +402,7 @@ mod tests {
     fn flags_change_the_configuration_and_the_folder_holds_it() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("run");
-        let arguments = parse(&[
+        let job = begin(&[
             Configuration::presets()[0].name,
             "--threads",
             "3",
@@ -398,7 +415,6 @@ mod tests {
             folder.to_str().unwrap(),
         ])
         .unwrap();
-        let job = prepare(&arguments).unwrap();
         assert_eq!(job.configuration.actor.threads, 3);
         assert_eq!(job.configuration.run.total_env_steps, 5000);
         assert_eq!(job.configuration.run.seed, 9);
@@ -413,10 +429,10 @@ mod tests {
         std::fs::write(folder.path().join("config.toml"), "[run]\nseed = 5\n").unwrap();
         let path = folder.path().to_str().unwrap();
         for line in [vec![Configuration::presets()[0].name, "--run-dir", path], vec![path]] {
-            let error = prepare(&parse(&line).unwrap()).map(|_| ()).unwrap_err().to_string();
+            let error = begin(&line).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains("--resume"), "{error}");
         }
-        let job = prepare(&parse(&["--resume", "--run-dir", path]).unwrap()).unwrap();
+        let job = begin(&["--resume", "--run-dir", path]).unwrap();
         assert_eq!(job.configuration.run.seed, 5);
         assert_eq!(job.previous.as_deref(), Some("[run]\nseed = 5\n"));
     }
@@ -426,7 +442,7 @@ mod tests {
         assert!(parse(&[]).is_err());
         let preset = Configuration::presets()[0].name;
         for line in [vec!["--resume"], vec![preset, "--resume"]] {
-            assert!(prepare(&parse(&line).unwrap()).is_err());
+            assert!(begin(&line).is_err());
         }
     }
 }

@@ -43,7 +43,7 @@ struct Measurement {
 pub(super) fn bench(arguments: &EnvArguments) -> anyhow::Result<()> {
     let ids: Vec<&str> = ids().collect();
     let time = arguments.part.seconds / (ids.len() * BATCHES.len()) as u32;
-    let mut table = vec![row(["million steps/s", "1", "8", "64", "1024"])];
+    let mut table = vec![row(["steps/s in batches of", "1", "8", "64", "1024"])];
     let mut results = Vec::new();
     for environment in ids {
         let mut line = vec![environment.to_owned()];
