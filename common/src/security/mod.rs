@@ -1,0 +1,5 @@
+//! Who may connect, and who can listen in.
+
+mod address;
+
+pub use address::{Address, AddressError, Scheme};
