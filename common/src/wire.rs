@@ -14,9 +14,9 @@ use crate::unroll::{
     UnrollShape,
 };
 
-//mod policy;
+mod policy;
 
-//pub use policy::{Publication, PublicationAssembler, PublicationHeader, publication_chunks};
+pub use policy::{Publication, PublicationAssembler, publication_chunks};
 
 /// A message lacks something or holds something that it must not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use layers::Layers;
+pub use crate::policy::Activation;
 pub use ppo::{AdvantageNormalisation, Annealing, PpoConfiguration};
 pub use presets::Preset;
 pub use processes::{
@@ -30,7 +31,7 @@ pub use processes::{
     TelemetryConfiguration,
 };
 pub use training::{
-    Activation, CheckpointConfiguration, EnvironmentConfiguration, EvaluationConfiguration,
+    CheckpointConfiguration, EnvironmentConfiguration, EvaluationConfiguration,
     NormalisationConfiguration, PolicyConfiguration, RolloutConfiguration, RunConfiguration,
     ScheduleConfiguration, ScheduleKind,
 };

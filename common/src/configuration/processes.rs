@@ -78,6 +78,8 @@ pub struct ActorConfiguration {
     pub reconnect_backoff_initial: HumanDuration,
     /// Longest wait between attempts. \[`"5s"`\]
     pub reconnect_backoff_max: HumanDuration,
+    /// Time without a learner after which the process ends with an error. \[`"10m"`\]
+    pub give_up_after: HumanDuration,
 }
 
 impl Default for ActorConfiguration {
@@ -88,6 +90,7 @@ impl Default for ActorConfiguration {
             metrics_listen: None,
             reconnect_backoff_initial: HumanDuration::from_millis(50),
             reconnect_backoff_max: HumanDuration::from_secs(5),
+            give_up_after: HumanDuration::from_secs(600),
         }
     }
 }

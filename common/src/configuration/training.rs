@@ -122,16 +122,6 @@ impl Default for ScheduleConfiguration {
     }
 }
 
-/// What follows every hidden layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// The hyperbolic tangent.
-    Tanh,
-    /// The larger of the value and zero.
-    Relu,
-}
-
 /// `[policy]`: the networks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
