@@ -4,6 +4,9 @@
 use std::fs;
 
 use insta::assert_snapshot;
+use proptest::collection::vec;
+use proptest::prelude::{Strategy, any, prop_oneof, proptest};
+use proptest::sample::select;
 use rookery_common::configuration::{
     Activation, Annealing, Configuration, ConfigurationError, HumanDuration, Layers, Source,
 };
@@ -521,4 +524,49 @@ fn an_actor_is_told_what_acting_depends_on_and_nothing_else() {
     "#);
     let raw = Layers::new().preset("cartpole-ppo").build().unwrap();
     assert_eq!(raw.acting().observation_clip, None);
+}
+
+/// Every key that has a default, as a dotted path.
+fn paths() -> Vec<String> {
+    let table: Table = Configuration::default().to_toml().parse().unwrap();
+    table
+        .iter()
+        .flat_map(|(section, keys)| {
+            let keys = keys.as_table().unwrap().keys();
+            keys.map(move |key| format!("{section}.{key}"))
+        })
+        .collect()
+}
+
+/// Values of every kind, and the edges of what can be counted.
+fn value() -> impl Strategy<Value = String> {
+    prop_oneof![
+        (0_i64..4096).prop_map(|integer| integer.to_string()),
+        any::<i64>().prop_map(|integer| integer.to_string()),
+        select(vec![i64::MAX, i64::MIN, 1 << 53, 1 << 32]).prop_map(|edge| edge.to_string()),
+        any::<f64>().prop_map(|float| format!("{float:?}")),
+        "[a-z0-9:/. \"\\[\\]]{0,12}",
+        "[0-9]{1,20}(ms|s|d|B|MiB|GiB)",
+        vec(any::<i32>(), 0..4).prop_map(|list| format!("{list:?}")),
+        any::<bool>().prop_map(|boolean| boolean.to_string()),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_set_is_refused_in_words_or_reads_back_equal(
+        assignments in vec((select(paths()), value()), 1..5)
+    ) {
+        let layers = assignments
+            .iter()
+            .fold(Layers::new(), |layers, (path, value)| layers.set(format!("{path}={value}")));
+        match layers.build() {
+            Ok(configuration) => {
+                assert_eq!(configuration.validate(), []);
+                let again = Configuration::parse(&configuration.to_toml()).unwrap();
+                assert_eq!(again, configuration);
+            }
+            Err(error) => assert!(!error.violations.is_empty()),
+        }
+    }
 }
