@@ -9,12 +9,13 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use rookery_common::configuration::Configuration;
 use rookery_common::security::{ClientSecurity, SecurityError};
 use rookery_common::spaces::EnvironmentSpec;
+use rookery_proto::v1::learner_client::LearnerClient;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::environments::{self, EnvironmentError};
 use crate::evaluator;
-use crate::session::{self, Client, SessionEnd, SessionError};
+use crate::session::{self, SessionEnd, SessionError};
 
 /// What the process does for the learner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +178,7 @@ impl Actor {
             _ = stopped.wait_for(|stopped| *stopped) => return Ok(SessionEnd::ShutDown),
         };
         let max_message = self.configuration.learner.max_message.bytes() as usize;
-        let mut client = Client::with_interceptor(channel, self.security.show_token())
+        let mut client = LearnerClient::with_interceptor(channel, self.security.show_token())
             .max_decoding_message_size(max_message);
         let ended = match self.role {
             ActorRole::Collector => {

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use rookery_common::configuration::Configuration;
@@ -263,7 +263,7 @@ fn serve(
     let learner = LearnerServer::new(LearnerService::new(Arc::clone(run), recipe, admitted))
         .max_decoding_message_size(max_message);
     let control = ControlServer::new(ControlService::new(Arc::clone(run)));
-    let mut builder = security.server(&listener)?;
+    let builder = security.server(&listener)?;
     let (reporter, health) = tonic_health::server::health_reporter();
     let guard = security.require_token();
     let router = builder

@@ -131,8 +131,7 @@ fn exit_code(error: &anyhow::Error) -> Exit {
     }
     match error.downcast_ref::<LearnerError>() {
         Some(
-            LearnerError::Configuration(_)
-            | LearnerError::Resume(_)
+            LearnerError::Resume(_)
             | LearnerError::Checkpoint(_)
             | LearnerError::DirectoryInUse(_)
             | LearnerError::Device(_),

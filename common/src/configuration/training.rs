@@ -8,6 +8,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::units::{HumanDuration, or_none};
+use crate::policy::Activation;
 
 /// `[run]`: what the run is called, how long it lasts and where it writes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

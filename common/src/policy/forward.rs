@@ -21,15 +21,11 @@ use pulp::{Arch, Simd, WithSimd};
 use super::math;
 use super::spec::{Activation, Encoder, PolicySpec};
 
-/// Outputs in a panel: one AVX-512 register, two of AVX2, four of NEON.
-const LANES: usize = 16;
-
 /// Rows that pass through all layers together.
 const BLOCK_ROWS: usize = 8;
 
+/// Inputs that are added between two checks of bounds.
 const DEPTH: usize = 4;
-
-type Lanes = [f32; LANES];
 
 /// A flat vector of parameters has the wrong length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,140 +37,150 @@ pub struct ShapeMismatch {
     pub got: usize,
 }
 
-/// One fully connected layer, packed.
+/// One fully connected layer, packed into panels of as many outputs as a vector has lanes.
 #[derive(Clone, Debug)]
 struct Dense {
     inputs: usize,
-    /// `[panels]`: the biases, zero beyond the last output.
-    bias: Vec<Lanes>,
-    /// `[panels, inputs]`: the weights, zero beyond the last output.
-    weights: Vec<Lanes>,
+    /// Outputs, rounded up to whole panels: the stride of this layer's output rows.
+    width: usize,
+    /// `[panels, lanes]`: the biases, zero beyond the last output.
+    bias: Vec<f32>,
+    /// `[panels, inputs, lanes]`: the weights, zero beyond the last output.
+    weights: Vec<f32>,
 }
 
 impl Dense {
     /// Packs a `[outputs, inputs]` weight and an `[outputs]` bias.
-    fn new(weight: &[f32], bias: &[f32], inputs: usize) -> Self {
-        let panels = bias.len().div_ceil(LANES);
+    fn new(weight: &[f32], bias: &[f32], inputs: usize, lanes: usize) -> Self {
+        let width = bias.len().next_multiple_of(lanes);
         let mut packed = Self {
             inputs,
-            bias: vec![[0.0; LANES]; panels],
-            weights: vec![[0.0; LANES]; panels * inputs],
+            width,
+            bias: vec![0.0; width],
+            weights: vec![0.0; width * inputs],
         };
-        for (output, (row, bias)) in weight.chunks_exact(inputs).zip(bias).enumerate() {
-            let (panel, lane) = (output / LANES, output % LANES);
-            packed.bias[panel][lane] = *bias;
-            let panel = &mut packed.weights[panel * inputs..][..inputs];
-            for (lanes, weight) in panel.iter_mut().zip(row) {
+        packed.bias[..bias.len()].copy_from_slice(bias);
+        for (output, row) in weight.chunks_exact(inputs).enumerate() {
+            let (panel, lane) = (output / lanes, output % lanes);
+            let panel = &mut packed.weights[panel * lanes * inputs..][..lanes * inputs];
+            for (lanes, weight) in panel.chunks_exact_mut(lanes).zip(row) {
                 lanes[lane] = *weight;
             }
         }
         packed
     }
 
-    /// Number of panels, which is the stride of this layer's output rows in [`Lanes`].
+    /// `output[row] = bias + weight x[row]`, in tiles of `ROWS x PANELS` and, for what is left
+    /// over, of one row or one panel.
     #[inline(always)]
-    fn panels(&self) -> usize {
-        self.bias.len()
-    }
-
-    /// `output[row][panel] = bias[panel] + sum of x[row][i] * weights[panel][i]`, in tiles of
-    /// `ROWS x PANELS` and what is left over in tiles of one row or one panel.
-    #[inline(always)]
-    fn apply<const ROWS: usize, const PANELS: usize>(
+    fn apply<S: Simd, const ROWS: usize, const PANELS: usize>(
         &self,
+        simd: S,
         x: Rows<'_>,
-        rows: usize,
-        output: &mut [Lanes],
+        output: &mut [f32],
     ) {
-        let mut row = 0;
-        while row + ROWS <= rows {
-            self.apply_rows::<ROWS, PANELS>(x, row, output);
-            row += ROWS;
+        let rows = output.len() / self.width;
+        let whole = rows - rows % ROWS;
+        for row in (0..whole).step_by(ROWS) {
+            self.apply_rows::<S, ROWS, PANELS>(simd, x, row, output);
         }
-        while row < rows {
-            self.apply_rows::<1, PANELS>(x, row, output);
-            row += 1;
+        for row in whole..rows {
+            self.apply_rows::<S, 1, PANELS>(simd, x, row, output);
         }
     }
 
     #[inline(always)]
-    fn apply_rows<const ROWS: usize, const PANELS: usize>(
+    fn apply_rows<S: Simd, const ROWS: usize, const PANELS: usize>(
         &self,
+        simd: S,
         x: Rows<'_>,
         row: usize,
-        output: &mut [Lanes],
+        output: &mut [f32],
     ) {
-        let mut panel = 0;
-        while panel + PANELS <= self.panels() {
-            self.tile::<ROWS, PANELS>(x, row, panel, output);
-            panel += PANELS;
+        let x: [&[f32]; ROWS] = std::array::from_fn(|r| &x.row(row + r)[..self.inputs]);
+        let output = &mut output[row * self.width..][..ROWS * self.width];
+        let panels = self.width / S::F32_LANES;
+        let whole = panels - panels % PANELS;
+        for panel in (0..whole).step_by(PANELS) {
+            self.tile::<S, ROWS, PANELS>(simd, x, panel, output);
         }
-        while panel < self.panels() {
-            self.tile::<ROWS, 1>(x, row, panel, output);
-            panel += 1;
+        for panel in whole..panels {
+            self.tile::<S, ROWS, 1>(simd, x, panel, output);
         }
     }
 
     #[inline(always)]
-    fn tile<const ROWS: usize, const PANELS: usize>(
+    fn tile<S: Simd, const ROWS: usize, const PANELS: usize>(
         &self,
-        x: Rows<'_>,
-        row: usize,
+        simd: S,
+        x: [&[f32]; ROWS],
         panel: usize,
-        output: &mut [Lanes],
+        output: &mut [f32],
     ) {
-        let inputs = self.inputs;
-        let x: [&[f32]; ROWS] = std::array::from_fn(|r| &x.row(row + r)[..inputs]);
-        let weights: [&[Lanes]; PANELS] =
-            std::array::from_fn(|p| &self.weights[(panel + p) * inputs..][..inputs]);
-        let bias: [Lanes; PANELS] = std::array::from_fn(|p| self.bias[panel + p]);
+        let (weights, _) = S::as_simd_f32s(&self.weights);
+        let weights: [&[S::f32s]; PANELS] =
+            std::array::from_fn(|p| &weights[(panel + p) * self.inputs..][..self.inputs]);
+        let (bias, _) = S::as_simd_f32s(&self.bias);
+        let bias: [S::f32s; PANELS] = std::array::from_fn(|p| bias[panel + p]);
         let mut sums = [bias; ROWS];
-        let whole = inputs - inputs % DEPTH;
-        for i in (0..whole).step_by(DEPTH) {
-            for p in 0..PANELS {
-                let weights: &[Lanes; DEPTH] = weights[p][i..].first_chunk().unwrap();
-                let x: [&[f32; DEPTH]; ROWS] = x.map(|x| x[i..].first_chunk().unwrap());
-                for k in 0..DEPTH {
-                    for r in 0..ROWS {
-                        for lane in 0..LANES {
-                            sums[r][p][lane] = x[r][k].mul_add(weights[k][lane], sums[r][p][lane]);
-                        }
-                    }
-                }
+
+        let x = x.map(<[f32]>::as_chunks::<DEPTH>);
+        let weights = weights.map(<[S::f32s]>::as_chunks::<DEPTH>);
+        for i in 0..self.inputs / DEPTH {
+            let x: [&[f32; DEPTH]; ROWS] = x.map(|(chunks, _)| &chunks[i]);
+            let weights: [&[S::f32s; DEPTH]; PANELS] = weights.map(|(chunks, _)| &chunks[i]);
+            for k in 0..DEPTH {
+                accumulate(
+                    simd,
+                    &mut sums,
+                    x.map(|x| x[k]),
+                    weights.map(|weights| weights[k]),
+                );
             }
         }
-        for i in whole..inputs {
-            for p in 0..PANELS {
-                let weight = &weights[p][i];
-                for r in 0..ROWS {
-                    let value = x[r][i];
-                    for lane in 0..LANES {
-                        sums[r][p][lane] = value.mul_add(weight[lane], sums[r][p][lane]);
-                    }
-                }
-            }
+        for k in 0..self.inputs % DEPTH {
+            let weights = weights.map(|(_, rest)| rest[k]);
+            accumulate(simd, &mut sums, x.map(|(_, rest)| rest[k]), weights);
         }
-        for (r, sums) in sums.iter().enumerate() {
-            output[(row + r) * self.panels() + panel..][..PANELS].copy_from_slice(sums);
+        for (sums, output) in sums.iter().zip(output.chunks_exact_mut(self.width)) {
+            let (output, _) = S::as_mut_simd_f32s(output);
+            output[panel..][..PANELS].copy_from_slice(sums);
         }
     }
 
     /// What [`Dense::apply`] gives for unit vectors: the sum of the bias and one weight column.
     #[inline(always)]
-    fn apply_one_hot(&self, indices: &[f32], output: &mut [Lanes]) {
-        for (index, output) in indices.iter().zip(output.chunks_exact_mut(self.panels())) {
+    fn apply_one_hot<S: Simd>(&self, simd: S, indices: &[f32], output: &mut [f32]) {
+        let (weights, _) = S::as_simd_f32s(&self.weights);
+        let (bias, _) = S::as_simd_f32s(&self.bias);
+        for (index, output) in indices.iter().zip(output.chunks_exact_mut(self.width)) {
             let at = *index as usize;
             assert!(
                 at < self.inputs && at as f32 == *index,
                 "observation {index} is not an index below {}",
                 self.inputs
             );
-            for (panel, output) in output.iter_mut().enumerate() {
-                let weight = &self.weights[panel * self.inputs + at];
-                for lane in 0..LANES {
-                    output[lane] = self.bias[panel][lane] + weight[lane];
-                }
+            let (output, _) = S::as_mut_simd_f32s(output);
+            let columns = weights.chunks_exact(self.inputs).map(|panel| panel[at]);
+            for ((output, bias), weight) in output.iter_mut().zip(bias).zip(columns) {
+                *output = simd.add_f32s(*bias, weight);
             }
+        }
+    }
+}
+
+/// Adds one input of each row, times its weights, to a tile of sums.
+#[inline(always)]
+fn accumulate<S: Simd, const ROWS: usize, const PANELS: usize>(
+    simd: S,
+    sums: &mut [[S::f32s; PANELS]; ROWS],
+    x: [f32; ROWS],
+    weights: [S::f32s; PANELS],
+) {
+    for (sums, x) in sums.iter_mut().zip(x) {
+        let x = simd.splat_f32s(x);
+        for (sum, weight) in sums.iter_mut().zip(weights) {
+            *sum = simd.mul_add_f32s(x, weight, *sum);
         }
     }
 }
@@ -208,15 +214,25 @@ pub struct Network {
 /// Buffers of one thread for [`Network::forward`]; they grow to the widest network they served.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
-    layers: [Vec<Lanes>; 2],
+    layers: [Vec<f32>; 2],
 }
 
 impl Network {
-    /// Packs `parameters`, which lie as [`PolicySpec::layout`] says. The spec must be valid.
+    /// Packs `parameters`, which lie as [`PolicySpec::layout`] says, for this processor. The spec
+    /// must be valid.
     ///
     /// # Errors
     /// If there are more or fewer parameters than the layout has.
     pub fn new(spec: &PolicySpec, parameters: &[f32]) -> Result<Self, ShapeMismatch> {
+        Self::for_arch(Arch::new(), spec, parameters)
+    }
+
+    /// As [`Network::new`], for one instruction set that this processor has.
+    pub(super) fn for_arch(
+        arch: Arch,
+        spec: &PolicySpec,
+        parameters: &[f32],
+    ) -> Result<Self, ShapeMismatch> {
         let layout = spec.layout();
         if parameters.len() != layout.len() {
             return Err(ShapeMismatch {
@@ -224,16 +240,17 @@ impl Network {
                 got: parameters.len(),
             });
         }
+        let lanes = arch.dispatch(CountLanes);
         let layers = spec
             .layer_shapes()
             .zip(layout.tensors().chunks_exact(2))
             .map(|((inputs, _), tensors)| {
                 let [weight, bias] = [0, 1].map(|i| &parameters[tensors[i].range()]);
-                Dense::new(weight, bias, inputs)
+                Dense::new(weight, bias, inputs, lanes)
             })
             .collect();
         Ok(Self {
-            arch: Arch::new(),
+            arch,
             one_hot: matches!(spec.encoder, Encoder::OneHot { .. }),
             activation: spec.activation,
             observation_width: spec.observation_width(),
@@ -242,16 +259,9 @@ impl Network {
         })
     }
 
-    /// The instruction set that this network runs on.
-    #[must_use]
-    pub fn arch(&self) -> Arch {
+    /// The instruction set that this network is packed for.
+    pub(super) fn arch(&self) -> Arch {
         self.arch
-    }
-
-    /// Runs on `arch` instead of the best instruction set of this processor; for tests.
-    #[cfg(test)]
-    pub(super) fn set_arch(&mut self, arch: Arch) {
-        self.arch = arch;
     }
 
     /// Computes the head's outputs for each observation.
@@ -262,23 +272,6 @@ impl Network {
     /// # Panics
     /// If the shapes disagree, or if the encoder is one-hot and an observation is no index.
     pub fn forward(&self, scratch: &mut Scratch, observations: &[f32], outputs: &mut [f32]) {
-        struct Forward<'a> {
-            network: &'a Network,
-            scratch: &'a mut Scratch,
-            observations: &'a [f32],
-            outputs: &'a mut [f32],
-        }
-
-        impl WithSimd for Forward<'_> {
-            type Output = ();
-
-            #[inline(always)]
-            fn with_simd<S: Simd>(self, _: S) {
-                self.network
-                    .forward_with::<S>(self.scratch, self.observations, self.outputs);
-            }
-        }
-
         self.arch.dispatch(Forward {
             network: self,
             scratch,
@@ -287,61 +280,91 @@ impl Network {
         });
     }
 
-    /// [`Network::forward`] inside a function that is compiled for the instruction set `S`.
     #[inline(always)]
-    pub(super) fn forward_with<S: Simd>(
-        &self,
-        scratch: &mut Scratch,
-        observations: &[f32],
-        outputs: &mut [f32],
-    ) {
-        let rows = outputs.len() / self.outputs;
-        assert_eq!(outputs.len(), rows * self.outputs, "whole rows of outputs");
-        assert_eq!(observations.len(), rows * self.observation_width, "one observation a row");
-
-        let widest = self.layers.iter().map(Dense::panels).max().unwrap_or(0);
-        for buffer in &mut scratch.layers {
-            if buffer.len() < BLOCK_ROWS * widest {
-                buffer.resize(BLOCK_ROWS * widest, [0.0; LANES]);
-            }
-        }
-        let blocks = observations.chunks(BLOCK_ROWS * self.observation_width);
-        for (x, y) in blocks.zip(outputs.chunks_mut(BLOCK_ROWS * self.outputs)) {
-            self.forward_block::<S>(scratch, x, y);
-        }
-    }
-
-    #[inline(always)]
-    fn forward_block<S: Simd>(&self, scratch: &mut Scratch, x: &[f32], y: &mut [f32]) {
+    fn forward_block<S: Simd>(&self, simd: S, scratch: &mut Scratch, x: &[f32], y: &mut [f32]) {
         let rows = y.len() / self.outputs;
         let [mut previous, mut current] = scratch.layers.each_mut().map(|buffer| &mut buffer[..]);
         let mut stride = self.observation_width;
         for (index, layer) in self.layers.iter().enumerate() {
-            let output = &mut current[..rows * layer.panels()];
+            let output = &mut current[..rows * layer.width];
             if index == 0 && self.one_hot {
-                layer.apply_one_hot(x, output);
+                layer.apply_one_hot(simd, x, output);
             } else {
-                let values = if index == 0 { x } else { previous.as_flattened() };
+                let values = if index == 0 { x } else { &*previous };
+                let x = Rows { values, stride };
                 // Tiles whose sums fit the registers of the instruction set and keep both
                 // multiply-add units busy; chosen by measurement.
-                let rows_of = Rows { values, stride };
-                if S::F32_LANES < LANES {
-                    layer.apply::<8, 1>(rows_of, rows, output);
-                } else if layer.panels() < 4 {
-                    layer.apply::<8, 1>(rows_of, rows, output);
+                if layer.width < 2 * S::F32_LANES {
+                    layer.apply::<S, 8, 1>(simd, x, output);
+                } else if S::F32_LANES < 16 {
+                    layer.apply::<S, 4, 2>(simd, x, output);
                 } else {
-                    layer.apply::<8, 1>(rows_of, rows, output);
+                    layer.apply::<S, 4, 4>(simd, x, output);
                 }
             }
             if index + 1 < self.layers.len() {
-                activate(self.activation, output.as_flattened_mut());
+                activate(self.activation, output);
             }
-            stride = layer.panels() * LANES;
+            stride = layer.width;
             std::mem::swap(&mut previous, &mut current);
         }
-        let heads = previous.as_flattened().chunks_exact(stride);
-        for (y, head) in y.chunks_exact_mut(self.outputs).zip(heads) {
+        for (y, head) in y
+            .chunks_exact_mut(self.outputs)
+            .zip(previous.chunks_exact(stride))
+        {
             y.copy_from_slice(&head[..self.outputs]);
+        }
+    }
+}
+
+/// Gives the `f32` lanes of an instruction set's vectors.
+struct CountLanes;
+
+impl WithSimd for CountLanes {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        S::F32_LANES
+    }
+}
+
+/// [`Network::forward`] as something that can be compiled for an instruction set.
+pub(super) struct Forward<'a> {
+    pub(super) network: &'a Network,
+    pub(super) scratch: &'a mut Scratch,
+    pub(super) observations: &'a [f32],
+    pub(super) outputs: &'a mut [f32],
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Network {
+            observation_width,
+            outputs: head,
+            layers,
+            ..
+        } = self.network;
+        let rows = self.outputs.len() / head;
+        assert_eq!(self.outputs.len(), rows * head, "outputs are whole rows");
+        assert_eq!(
+            self.observations.len(),
+            rows * observation_width,
+            "one observation a row"
+        );
+
+        let widest = layers.iter().map(|layer| layer.width).max().unwrap_or(0);
+        for buffer in &mut self.scratch.layers {
+            if buffer.len() < BLOCK_ROWS * widest {
+                buffer.resize(BLOCK_ROWS * widest, 0.0);
+            }
+        }
+        let blocks = self.observations.chunks(BLOCK_ROWS * observation_width);
+        for (x, y) in blocks.zip(self.outputs.chunks_mut(BLOCK_ROWS * head)) {
+            self.network.forward_block(simd, self.scratch, x, y);
         }
     }
 }
@@ -349,7 +372,11 @@ impl Network {
 #[inline(always)]
 fn activate(activation: Activation, values: &mut [f32]) {
     match activation {
-        Activation::Tanh => values.iter_mut().for_each(|value| *value = math::tanh(*value)),
-        Activation::Relu => values.iter_mut().for_each(|value| *value = math::relu(*value)),
+        Activation::Tanh => values
+            .iter_mut()
+            .for_each(|value| *value = math::tanh(*value)),
+        Activation::Relu => values
+            .iter_mut()
+            .for_each(|value| *value = math::relu(*value)),
     }
 }

@@ -58,7 +58,10 @@ impl Layout {
     /// If the name is taken.
     pub fn push(&mut self, name: impl Into<String>, shape: &[usize]) -> usize {
         let name = name.into();
-        assert!(self.find(&name).is_none(), "tensor {name} is laid out twice");
+        assert!(
+            self.find(&name).is_none(),
+            "tensor {name} is laid out twice"
+        );
         let offset = self.len();
         self.tensors.push(TensorSlot {
             name,

@@ -31,8 +31,20 @@ fn polynomial<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
 
 /// From here on the hyperbolic tangent rounds to one.
 const TANH_LIMIT: f32 = 9.02;
-const TANH_NUMERATOR: [f32; 5] = [1.0, 0.133_797_17, 3.494_033_8e-3, 2.058_346_8e-5, 1.331_905_3e-8];
-const TANH_DENOMINATOR: [f32; 5] = [1.0, 0.467_130_33, 2.587_107e-2, 3.283_091_4e-4, 7.762_011_5e-7];
+const TANH_NUMERATOR: [f32; 5] = [
+    1.0,
+    0.133_797_17,
+    3.494_033_8e-3,
+    2.058_346_8e-5,
+    1.331_905_3e-8,
+];
+const TANH_DENOMINATOR: [f32; 5] = [
+    1.0,
+    0.467_130_33,
+    2.587_107e-2,
+    3.283_091_4e-4,
+    7.762_011_5e-7,
+];
 
 /// The hyperbolic tangent.
 ///
@@ -78,7 +90,10 @@ pub fn exp(x: f32) -> f32 {
     let r = n.mul_add(-LN_2_LOW, n.mul_add(-LN_2_HIGH, x));
     let value = (r * r).mul_add(polynomial(r, EXP_COEFFICIENTS), r) + 1.0;
     // Two factors, because 2^n alone may be neither finite nor normal where the product is.
-    let n = shifted.to_bits().wrapping_sub(ROUNDER.to_bits()).cast_signed();
+    let n = shifted
+        .to_bits()
+        .wrapping_sub(ROUNDER.to_bits())
+        .cast_signed();
     let half = n >> 1;
     value * power_of_two(half) * power_of_two(n.wrapping_sub(half))
 }
@@ -176,7 +191,12 @@ mod tests {
     #[test]
     fn errors_stay_within_the_documented_ulps() {
         for (name, function, exact, bound) in [
-            ("tanh", tanh as fn(f32) -> f32, libm::tanh as fn(f64) -> f64, 4.5),
+            (
+                "tanh",
+                tanh as fn(f32) -> f32,
+                libm::tanh as fn(f64) -> f64,
+                4.5,
+            ),
             ("exp", exp, libm::exp, 1.0),
             ("ln", ln, libm::log, 0.9),
         ] {
@@ -202,14 +222,25 @@ mod tests {
     #[test]
     fn every_exponent_near_the_edges_of_the_range_is_exact_to_an_ulp() {
         // Neighbours of the overflow, underflow and subnormal thresholds and of ln's poles.
-        for centre in [88.722_84_f32, -87.336_55, -103.972_08, -104.5, 89.0, 1.0, f32::MIN_POSITIVE] {
+        for centre in [
+            88.722_84_f32,
+            -87.336_55,
+            -103.972_08,
+            -104.5,
+            89.0,
+            1.0,
+            f32::MIN_POSITIVE,
+        ] {
             let mut x = centre;
             for _ in 0..2000 {
                 x = x.next_down();
             }
             for _ in 0..4000 {
                 assert!(ulps(exp(x), libm::exp(f64::from(x))) <= 1.0, "exp({x:e})");
-                assert!(x < 0.0 || ulps(ln(x), libm::log(f64::from(x))) <= 0.9, "ln({x:e})");
+                assert!(
+                    x < 0.0 || ulps(ln(x), libm::log(f64::from(x))) <= 0.9,
+                    "ln({x:e})"
+                );
                 x = x.next_up();
             }
         }
@@ -253,7 +284,11 @@ mod tests {
         each_number(STRIDE, |x| {
             for function in [tanh, exp, ln] {
                 let value = function(x);
-                let bits = if value.is_nan() { u32::MAX } else { value.to_bits() };
+                let bits = if value.is_nan() {
+                    u32::MAX
+                } else {
+                    value.to_bits()
+                };
                 checksum = checksum.rotate_left(5) ^ u64::from(bits);
                 checksum = checksum.wrapping_mul(0x9E37_79B9_7F4A_7C15);
             }

@@ -88,13 +88,19 @@ pub enum SpecError {
         got: usize,
     },
     /// There are more hidden layers than [`MAX_HIDDEN_LAYERS`].
-    #[error("policy has {got} hidden layers, expected at most {}", MAX_HIDDEN_LAYERS)]
+    #[error(
+        "policy has {got} hidden layers, expected at most {}",
+        MAX_HIDDEN_LAYERS
+    )]
     Depth {
         /// Number of hidden layers.
         got: usize,
     },
     /// The network has more parameters than [`MAX_PARAMETERS`].
-    #[error("policy has {got} parameters, expected at most {}: narrow its layers", MAX_PARAMETERS)]
+    #[error(
+        "policy has {got} parameters, expected at most {}: narrow its layers",
+        MAX_PARAMETERS
+    )]
     Parameters {
         /// Number of parameters.
         got: u128,
@@ -253,7 +259,11 @@ fn check_width(field: impl fmt::Display, got: usize) -> Result<(), SpecError> {
 mod tests {
     use super::*;
 
-    fn spec(observation: &Space, action: &Space, hidden: &[usize]) -> Result<PolicySpec, SpecError> {
+    fn spec(
+        observation: &Space,
+        action: &Space,
+        hidden: &[usize],
+    ) -> Result<PolicySpec, SpecError> {
         PolicySpec::new(observation, action, hidden.to_vec(), Activation::Tanh)
     }
 
@@ -279,9 +289,13 @@ mod tests {
     #[test]
     fn layout_lists_the_tensors_in_libtorch_order() {
         let observation = Space::bounded(&[-1.0; 3], &[1.0; 3]);
-        let layout = spec(&observation, &Space::bounded(&[-1.0; 2], &[1.0; 2]), &[4, 5])
-            .unwrap()
-            .layout();
+        let layout = spec(
+            &observation,
+            &Space::bounded(&[-1.0; 2], &[1.0; 2]),
+            &[4, 5],
+        )
+        .unwrap()
+        .layout();
         let listed: Vec<_> = layout
             .tensors()
             .iter()
@@ -305,15 +319,27 @@ mod tests {
         let four = Space::bounded(&[-1.0; 4], &[1.0; 4]);
         let two = Space::Discrete { n: 2 };
         for (built, field) in [
-            (spec(&Space::bounded(&[], &[]), &two, &[4]), "encoder.identity.width"),
-            (spec(&Space::Discrete { n: 0 }, &two, &[4]), "encoder.one_hot.n"),
-            (spec(&four, &Space::Discrete { n: 0 }, &[4]), "head.categorical.num_actions"),
+            (
+                spec(&Space::bounded(&[], &[]), &two, &[4]),
+                "encoder.identity.width",
+            ),
+            (
+                spec(&Space::Discrete { n: 0 }, &two, &[4]),
+                "encoder.one_hot.n",
+            ),
+            (
+                spec(&four, &Space::Discrete { n: 0 }, &[4]),
+                "head.categorical.num_actions",
+            ),
             (spec(&four, &two, &[4, 0]), "hidden[1]"),
             (spec(&four, &two, &[usize::MAX]), "hidden[0]"),
         ] {
             assert!(matches!(built, Err(SpecError::Width { field: got, .. }) if got == field));
         }
-        assert_eq!(spec(&four, &two, &[1; 65]), Err(SpecError::Depth { got: 65 }));
+        assert_eq!(
+            spec(&four, &two, &[1; 65]),
+            Err(SpecError::Depth { got: 65 })
+        );
         // (4 + 1) * 2^16 + (2^16 + 1) * 2^16 + (2^16 + 1) * 2.
         assert_eq!(
             spec(&four, &two, &[1 << 16, 1 << 16]),

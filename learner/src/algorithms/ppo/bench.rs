@@ -7,6 +7,7 @@ use rookery_common::policy::spec::{Activation, Encoder, Head};
 use rookery_common::seeds::{Purpose, Random};
 use tch::Device;
 
+use super::config::loss_options;
 use super::loss::losses;
 use super::{Ppo, PpoConfiguration, PpoError};
 use crate::algorithms::round::{Round, ShardColumns};

@@ -9,6 +9,8 @@ pub mod bench;
 #[cfg(test)]
 mod tests;
 
+use rookery_common::configuration::Configuration;
+use rookery_common::policy::PolicySpec;
 use tch::Device;
 use thiserror::Error;
 

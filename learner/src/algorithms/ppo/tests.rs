@@ -1,5 +1,6 @@
 //! Golden vectors and invariants of the losses, of one gradient step and of a whole update.
 
+use super::config::loss_options;
 use rookery_common::policy::PolicySpec;
 use rookery_common::policy::spec::{Activation, Encoder, Head};
 use serde::Deserialize;
