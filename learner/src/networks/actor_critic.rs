@@ -27,6 +27,8 @@ pub enum CriticSpec {
 pub struct ActorCriticSpec {
     /// The acting half, shared with the actors.
     pub policy: PolicySpec,
+    /// Logarithm of the standard deviation with which a continuous policy starts.
+    pub initial_log_std: f32,
     /// The critic.
     pub critic: CriticSpec,
 }
@@ -121,8 +123,8 @@ pub struct ActorCritic {
 }
 
 impl ActorCritic {
-    /// A network whose parameters are drawn from `seed`: orthogonal weights, zero biases, and a
-    /// standard deviation of one.
+    /// A network whose parameters are drawn from `seed`: orthogonal weights, zero biases, and the
+    /// configured standard deviation.
     ///
     /// # Errors
     /// [`NetworkError::Policy`] and [`NetworkError::CriticWidth`].
@@ -133,7 +135,7 @@ impl ActorCritic {
         push_critic(&mut layout, &spec)?;
         let mut values = Vec::with_capacity(layout.len());
         for (index, slot) in layout.tensors().iter().enumerate() {
-            values.extend(initial_values(slot, seed, index as u64));
+            values.extend(initial_values(slot, &spec, seed, index as u64));
         }
         let split_sizes = layout
             .tensors()
@@ -386,7 +388,12 @@ fn push_critic(layout: &mut Layout, spec: &ActorCriticSpec) -> Result<(), Networ
 
 /// Orthogonal weights; everything that is no matrix starts at zero (Huang and others 2022, "The 37
 /// implementation details of proximal policy optimization", details 2 and 23; T23).
-fn initial_values(slot: &TensorSlot, seed: u64, index: u64) -> Vec<f32> {
+fn initial_values(
+    slot: &TensorSlot,
+    spec: &ActorCriticSpec,
+    seed: u64,
+    index: u64,
+) -> Vec<f32> {
     let gain = match slot.name() {
         "policy.head.weight" => POLICY_HEAD_GAIN,
         "critic.head.weight" => VALUE_HEAD_GAIN,
@@ -394,6 +401,7 @@ fn initial_values(slot: &TensorSlot, seed: u64, index: u64) -> Vec<f32> {
     };
     match *slot.shape() {
         [rows, columns] => orthogonal(rows, columns, gain, seed, index),
+        _ if slot.name() == "policy.log_std" => vec![spec.initial_log_std; slot.range().len()],
         _ => vec![0.0; slot.range().len()],
     }
 }
