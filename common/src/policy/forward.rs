@@ -2,7 +2,7 @@
 //!
 //! Every output is the fused multiply-add sum over the inputs in index order, starting from the
 //! bias, whatever the batch, the row's place in it or the width of the vectors; an activation is a
-//! function of [`math`](super::math). So a row's result is a function of the row and the
+//! function of [`math`]. So a row's result is a function of the row and the
 //! parameters alone, with the same bits on every processor.
 //!
 //! The work is shaped for vector registers: weights are repacked once into panels of
