@@ -70,9 +70,15 @@ impl Actor {
     pub fn build(configuration: Configuration, role: ActorRole) -> Result<Self, ActorError> {
         let security = ClientSecurity::load(&configuration.security)?;
         let settings = &configuration.environment;
-        let environment =
-            environments::make(&settings.id, &settings.arguments, 1)?.spec().clone();
-        Ok(Self { configuration, role, environment, security })
+        let environment = environments::make(&settings.id, &settings.arguments, 1)?
+            .spec()
+            .clone();
+        Ok(Self {
+            configuration,
+            role,
+            environment,
+            security,
+        })
     }
 
     /// Works for the learner until the run is complete or `shutdown` resolves.
@@ -156,10 +162,7 @@ impl Actor {
             .build()
     }
 
-    async fn session(
-        &self,
-        stopped: &mut watch::Receiver<bool>,
-    ) -> Result<SessionEnd, Attempt> {
+    async fn session(&self, stopped: &mut watch::Receiver<bool>) -> Result<SessionEnd, Attempt> {
         let settings = &self.configuration.actor;
         let shutdown: Pin<Box<dyn Future<Output = ()> + Send>> = {
             let mut stopped = stopped.clone();

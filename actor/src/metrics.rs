@@ -40,8 +40,11 @@ const STAGE_SECONDS: Metric = Metric::gauge(
     "Time of all collector threads by stage: forward, environment, send, wait (for parameters or \
      a lease).",
 );
-const POLICY_VERSION: Metric =
-    Metric::gauge("rookery_actor_policy_version", Unit::Count, "Newest version received.");
+const POLICY_VERSION: Metric = Metric::gauge(
+    "rookery_actor_policy_version",
+    Unit::Count,
+    "Newest version received.",
+);
 const JOINS: Metric = Metric::counter(
     "rookery_actor_joins_total",
     Unit::Count,

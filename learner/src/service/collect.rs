@@ -30,8 +30,13 @@ pub(super) async fn open(
     let hello = tokio::time::timeout(HELLO_TIMEOUT, inbound.message())
         .await
         .map_err(|_| Status::deadline_exceeded("no `hello` came on the stream"))??;
-    let Some(v1::CollectRequest { kind: Some(Kind::Hello(hello)) }) = hello else {
-        return Err(Status::invalid_argument("the first message of a stream must be `hello`"));
+    let Some(v1::CollectRequest {
+        kind: Some(Kind::Hello(hello)),
+    }) = hello
+    else {
+        return Err(Status::invalid_argument(
+            "the first message of a stream must be `hello`",
+        ));
     };
     let session = SessionId(hello.session);
     let specification = run
@@ -54,7 +59,12 @@ pub(super) async fn open(
         outgoing
     };
     tokio::spawn(async move {
-        let connection = Connection { run, intake, session, strikes: Strikes::new(session) };
+        let connection = Connection {
+            run,
+            intake,
+            session,
+            strikes: Strikes::new(session),
+        };
         connection.serve(inbound, admission).await;
     });
     Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
@@ -83,18 +93,28 @@ impl Connection {
                 _ = admission.wait_for(|admission| *admission != Admission::Open) => break,
             };
             match message {
-                Ok(Ok(Some(v1::CollectRequest { kind: Some(Kind::Unroll(unroll)) }))) => {
+                Ok(Ok(Some(v1::CollectRequest {
+                    kind: Some(Kind::Unroll(unroll)),
+                }))) => {
                     if !self.receive(unroll).await {
                         break;
                     }
                 }
-                Ok(Ok(Some(v1::CollectRequest { kind: Some(Kind::Heartbeat(_)) }))) => {}
-                Ok(Ok(Some(v1::CollectRequest { kind: Some(Kind::Leave(_)) }))) => {
+                Ok(Ok(Some(v1::CollectRequest {
+                    kind: Some(Kind::Heartbeat(_)),
+                }))) => {}
+                Ok(Ok(Some(v1::CollectRequest {
+                    kind: Some(Kind::Leave(_)),
+                }))) => {
                     tracing::info!(session, "actor left");
                     break;
                 }
-                Ok(Ok(Some(v1::CollectRequest { kind: Some(Kind::Hello(_)) | None }))) => {
-                    self.expel(Status::invalid_argument("expected an unroll, heartbeat or leave"));
+                Ok(Ok(Some(v1::CollectRequest {
+                    kind: Some(Kind::Hello(_)) | None,
+                }))) => {
+                    self.expel(Status::invalid_argument(
+                        "expected an unroll, heartbeat or leave",
+                    ));
                     break;
                 }
                 Ok(Ok(None)) => {
