@@ -74,15 +74,27 @@ mod tests {
     fn the_digest_is_that_of_the_bytes_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("learner.safetensors");
-        let data: Vec<u8> = [1.0_f32, -2.5, 0.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let data: Vec<u8> = [1.0_f32, -2.5, 0.0]
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect();
         let other = [0_u8; 8];
         let tensors = [
-            ("adam.first_moment", TensorView::new(Dtype::F32, vec![2], &other).unwrap()),
-            (PARAMETERS, TensorView::new(Dtype::F32, vec![3], &data).unwrap()),
+            (
+                "adam.first_moment",
+                TensorView::new(Dtype::F32, vec![2], &other).unwrap(),
+            ),
+            (
+                PARAMETERS,
+                TensorView::new(Dtype::F32, vec![3], &data).unwrap(),
+            ),
         ];
         fs::write(&path, safetensors::serialize(tensors, None).unwrap()).unwrap();
         // python3 -c "import hashlib, struct; print(hashlib.sha256(struct.pack('<3f', 1, -2.5, 0)).hexdigest())"
-        assert_eq!(parameters_sha256(&path).unwrap(), "738e86d615200bd3391d7ae379779a8e4644bade56d93d0634aa07004fa697f3");
+        assert_eq!(
+            parameters_sha256(&path).unwrap(),
+            "738e86d615200bd3391d7ae379779a8e4644bade56d93d0634aa07004fa697f3"
+        );
     }
 
     #[test]
@@ -90,10 +102,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("learner.safetensors");
         fs::write(&path, b"not tensors").unwrap();
-        assert!(parameters_sha256(&path).unwrap_err().to_string().contains("not a safetensors"));
+        assert!(
+            parameters_sha256(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("not a safetensors")
+        );
         let data = [0_u8; 8];
         let view = TensorView::new(Dtype::F32, vec![2], &data).unwrap();
-        fs::write(&path, safetensors::serialize([("other", view)], None).unwrap()).unwrap();
-        assert!(parameters_sha256(&path).unwrap_err().to_string().contains("lacks the tensor"));
+        fs::write(
+            &path,
+            safetensors::serialize([("other", view)], None).unwrap(),
+        )
+        .unwrap();
+        assert!(
+            parameters_sha256(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("lacks the tensor")
+        );
     }
 }

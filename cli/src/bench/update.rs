@@ -61,7 +61,11 @@ pub(super) fn bench(arguments: &UpdateArguments) -> anyhow::Result<()> {
         .with_context(|| format!("cannot start {}", program.display()))?;
     if !output.status.success() {
         let errors = String::from_utf8_lossy(&output.stderr);
-        let message = format!("{} bench-update failed: {}", program.display(), errors.trim());
+        let message = format!(
+            "{} bench-update failed: {}",
+            program.display(),
+            errors.trim()
+        );
         return Err(Failure::new(Exit::Internal, message).into());
     }
     let report = report(&String::from_utf8_lossy(&output.stdout))?;
@@ -71,9 +75,13 @@ pub(super) fn bench(arguments: &UpdateArguments) -> anyhow::Result<()> {
 fn report(text: &str) -> anyhow::Result<Report> {
     let measured: Measured = serde_json::from_str(text)
         .with_context(|| format!("cannot understand what bench-update printed: {text:?}"))?;
-    let headline = measured.rows.iter().find(|row| row.minibatch_size == HEADLINE_MINIBATCH);
+    let headline = measured
+        .rows
+        .iter()
+        .find(|row| row.minibatch_size == HEADLINE_MINIBATCH);
     Ok(Report {
-        env_steps_per_second: headline.map_or(f64::NAN, |row| row.rows_per_second() / HEADLINE_EPOCHS),
+        env_steps_per_second: headline
+            .map_or(f64::NAN, |row| row.rows_per_second() / HEADLINE_EPOCHS),
         device: measured.device,
         results: measured.rows,
     })
@@ -99,7 +107,9 @@ fn table(report: &Report) -> Vec<Vec<String>> {
     ])];
     let milliseconds = |microseconds: f64| format!("{:.3}", microseconds / 1e3);
     for result in &report.results {
-        let reference = REFERENCE.iter().find(|(size, _)| *size == result.minibatch_size);
+        let reference = REFERENCE
+            .iter()
+            .find(|(size, _)| *size == result.minibatch_size);
         table.push(row([
             &format::grouped(result.minibatch_size),
             &milliseconds(result.gradient_step_microseconds),

@@ -30,7 +30,9 @@ pub(super) fn svg(picture: &Picture) -> anyhow::Result<String> {
     let mut text = String::new();
     {
         let root = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
-        draw(picture, &root).map_err(|error| anyhow::anyhow!("{error}")).context("cannot draw")?;
+        draw(picture, &root)
+            .map_err(|error| anyhow::anyhow!("{error}"))
+            .context("cannot draw")?;
     }
     Ok(text)
 }
@@ -43,7 +45,10 @@ fn draw(picture: &Picture, root: &Area<'_>) -> DrawResult {
     let (x, y) = ranges(picture);
     let mut chart = ChartBuilder::on(root)
         .margin(16)
-        .caption(&picture.title, (FONT, 22).into_font().style(FontStyle::Bold))
+        .caption(
+            &picture.title,
+            (FONT, 22).into_font().style(FontStyle::Bold),
+        )
         .x_label_area_size(46)
         .y_label_area_size(64)
         .build_cartesian_2d(x.clone(), y)?;
@@ -83,7 +88,9 @@ fn draw(picture: &Picture, root: &Area<'_>) -> DrawResult {
                 let style = colour.mix(0.25).stroke_width(1);
                 chart.draw_series(LineSeries::new(curve.points.iter().copied(), style))?;
             }
-            let upper = points.iter().map(|point| (point.x, point.mean + point.standard_error));
+            let upper = points
+                .iter()
+                .map(|point| (point.x, point.mean + point.standard_error));
             let lower = points.iter().rev();
             let lower = lower.map(|point| (point.x, point.mean - point.standard_error));
             let band: Vec<_> = upper.chain(lower).collect();
@@ -91,7 +98,10 @@ fn draw(picture: &Picture, root: &Area<'_>) -> DrawResult {
         }
         let style = colour.stroke_width(2);
         chart
-            .draw_series(LineSeries::new(points.iter().map(|point| (point.x, point.mean)), style))?
+            .draw_series(LineSeries::new(
+                points.iter().map(|point| (point.x, point.mean)),
+                style,
+            ))?
             .label(group.label.clone())
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], style));
     }
@@ -109,7 +119,10 @@ fn draw(picture: &Picture, root: &Area<'_>) -> DrawResult {
 /// The stretches of both axes, never empty.
 fn ranges(picture: &Picture) -> (std::ops::Range<f64>, std::ops::Range<f64>) {
     let points = || {
-        let curves = picture.groups.iter().flat_map(|group: &Group| &group.curves);
+        let curves = picture
+            .groups
+            .iter()
+            .flat_map(|group: &Group| &group.curves);
         curves.flat_map(|curve| curve.points.iter().copied())
     };
     let right = points().map(|(x, _)| x).fold(0.0, f64::max);
