@@ -17,11 +17,16 @@ impl Certificates {
     pub fn new(directory: &Path, name: &str) -> Self {
         let mut parameters = CertificateParams::new(Vec::new()).expect("no names");
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
+        parameters
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
         let key = KeyPair::generate().expect("a key");
         let authority = CertifiedIssuer::self_signed(parameters, key).expect("an authority");
-        let certificates =
-            Self { directory: directory.to_owned(), name: name.to_owned(), authority };
+        let certificates = Self {
+            directory: directory.to_owned(),
+            name: name.to_owned(),
+            authority,
+        };
         fs::write(certificates.authority(), certificates.authority.pem()).expect("a file");
         certificates
     }
@@ -35,7 +40,9 @@ impl Certificates {
     pub fn sign(&self, host: &str) -> (PathBuf, PathBuf) {
         let parameters = CertificateParams::new(vec![host.to_owned()]).expect("a host's name");
         let key = KeyPair::generate().expect("a key");
-        let certificate = parameters.signed_by(&key, &self.authority).expect("a signature");
+        let certificate = parameters
+            .signed_by(&key, &self.authority)
+            .expect("a signature");
         let file = |end: &str| self.directory.join(format!("{}-{host}.{end}", self.name));
         fs::write(file("pem"), certificate.pem()).expect("a file");
         fs::write(file("key"), key.serialize_pem()).expect("a file");

@@ -27,7 +27,10 @@ impl Cluster {
             .prefix("rk-")
             .tempdir_in("/tmp")
             .expect("a temporary directory");
-        let cluster = Self { directory, started: Cell::new(0) };
+        let cluster = Self {
+            directory,
+            started: Cell::new(0),
+        };
         cluster.configure(setup);
         cluster
     }
@@ -75,30 +78,40 @@ impl Cluster {
 
     /// The command that starts the learner, for tests that change it.
     pub fn learner_command(&self) -> Command {
+        self.learner_command_at(&self.address())
+    }
+
+    /// The command that starts the learner and has it listen at `address`.
+    pub fn learner_command_at(&self, address: &str) -> Command {
         let mut command = Command::new(binary("rookery-learner"));
         command
             .arg("--config")
             .arg(self.configuration())
             .arg("--run-dir")
             .arg(self.run_directory())
-            .args(["--listen", &self.address(), "--exit-with-parent"]);
+            .args(["--listen", address, "--exit-with-parent"]);
         command
     }
 
     /// The command that starts an actor, for tests that change it.
     pub fn actor_command(&self, learner: &str) -> Command {
         let mut command = Command::new(binary("rookery-actor"));
-        command
-            .arg("--config")
-            .arg(self.configuration())
-            .args(["--learner", learner, "--exit-with-parent"]);
+        command.arg("--config").arg(self.configuration()).args([
+            "--learner",
+            learner,
+            "--exit-with-parent",
+        ]);
         command
     }
 
     /// Starts `command` as a process of this run.
     pub fn start(&self, name: &str, command: Command) -> Program {
         self.started.set(self.started.get() + 1);
-        Program::start(&format!("{}-{name}", self.started.get()), command, self.path())
+        Program::start(
+            &format!("{}-{name}", self.started.get()),
+            command,
+            self.path(),
+        )
     }
 
     /// Takes a learner that `command` starts, once it listens.
@@ -121,9 +134,19 @@ impl Cluster {
 
     /// Starts an actor.
     pub fn actor(&self, threads: u32) -> Actor {
-        let mut command = self.actor_command(&self.address());
+        self.actor_at(&self.address(), threads)
+    }
+
+    /// Starts an actor that looks for its learner at `address`.
+    pub fn actor_at(&self, address: &str, threads: u32) -> Actor {
+        let mut command = self.actor_command(address);
         command.args(["--threads", &threads.to_string()]);
         Actor(self.start("actor", command))
+    }
+
+    /// What the learner wrote at its end.
+    pub fn summary(&self) -> Summary {
+        Summary::read(&self.run_directory())
     }
 
     /// The versions of the checkpoints that have their names, ascending.
@@ -141,6 +164,8 @@ impl Cluster {
 
     /// The directory of the checkpoint `version`.
     pub fn checkpoint(&self, version: u64) -> PathBuf {
-        self.run_directory().join("checkpoints").join(format!("{version:08}"))
+        self.run_directory()
+            .join("checkpoints")
+            .join(format!("{version:08}"))
     }
 }

@@ -10,8 +10,8 @@ use rookery_proto::v1::learner_client::LearnerClient;
 use rookery_proto::{PROTOCOL_VERSION, v1};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::codegen::http::uri::PathAndQuery;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
@@ -42,7 +42,9 @@ pub fn cart_pole() -> v1::JoinRequest {
         environment: Some(v1::EnvironmentSpec {
             id: "CartPole-v1".to_owned(),
             arguments: std::collections::HashMap::new(),
-            observation: Some(v1::Space { kind: Some(v1::space::Kind::Box(observation)) }),
+            observation: Some(v1::Space {
+                kind: Some(v1::space::Kind::Box(observation)),
+            }),
             action: Some(v1::Space {
                 kind: Some(v1::space::Kind::Discrete(v1::DiscreteSpace { n: 2 })),
             }),
@@ -124,14 +126,21 @@ impl Handmade {
         let first = v1::CollectRequest { kind: Some(first) };
         requests.try_send(first).expect("an empty channel has room");
         let replies = block_on(self.client().collect(ReceiverStream::new(outgoing)))?;
-        Ok(Stream { requests, replies: replies.into_inner() })
+        Ok(Stream {
+            requests,
+            replies: replies.into_inner(),
+        })
     }
 
     /// Joins as a sound actor of `CartPole-v1` would and opens its stream.
     pub fn session(&self) -> (v1::JoinReply, Stream) {
         let joined = self.join(cart_pole()).expect("a sound actor may join");
-        let hello = v1::Hello { session: joined.session };
-        let stream = self.open(collect_request::Kind::Hello(hello)).expect("it has a stream");
+        let hello = v1::Hello {
+            session: joined.session,
+        };
+        let stream = self
+            .open(collect_request::Kind::Hello(hello))
+            .expect("it has a stream");
         (joined, stream)
     }
 
@@ -140,7 +149,10 @@ impl Handmade {
     /// # Errors
     /// What the learner ends the stream with.
     pub fn send_garbage(&self, garbage: &'static [u8]) -> Result<(), Status> {
-        let session = self.join(cart_pole()).expect("a sound actor may join").session;
+        let session = self
+            .join(cart_pole())
+            .expect("a sound actor may join")
+            .session;
         let hello = v1::CollectRequest {
             kind: Some(collect_request::Kind::Hello(v1::Hello { session })),
         };
@@ -169,7 +181,9 @@ impl Stream {
     /// Sends a message.
     pub fn send(&self, kind: collect_request::Kind) {
         let message = v1::CollectRequest { kind: Some(kind) };
-        self.requests.try_send(message).expect("nobody fills the stream");
+        self.requests
+            .try_send(message)
+            .expect("nobody fills the stream");
     }
 
     /// Sends an unroll.
@@ -189,7 +203,9 @@ impl Stream {
 
     /// The learner's next message, which must be there.
     pub fn expect_next(&mut self) -> Kind {
-        let next = self.receive().unwrap_or_else(|status| panic!("the stream ended: {status}"));
+        let next = self
+            .receive()
+            .unwrap_or_else(|status| panic!("the stream ended: {status}"));
         next.expect("the stream is open")
     }
 
@@ -255,6 +271,8 @@ impl Decoder for RawCodec {
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Self::Item>, Status> {
         let reply = prost::Message::decode(buffer);
-        reply.map(Some).map_err(|error| Status::internal(error.to_string()))
+        reply
+            .map(Some)
+            .map_err(|error| Status::internal(error.to_string()))
     }
 }

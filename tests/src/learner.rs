@@ -25,6 +25,17 @@ pub struct Summary {
     pub unrolls: Unrolls,
 }
 
+impl Summary {
+    /// Reads it in a run directory.
+    pub(crate) fn read(run_directory: &Path) -> Self {
+        let path = run_directory.join("summary.json");
+        let text = std::fs::read(&path)
+            .unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
+        serde_json::from_slice(&text)
+            .unwrap_or_else(|error| panic!("{} is malformed: {error}", path.display()))
+    }
+}
+
 /// What must be equal between two runs of one configuration, whatever happened to their processes.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Outcome {
@@ -43,11 +54,17 @@ pub struct Outcome {
 /// Where the unrolls went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Unrolls {
+    /// All that arrived.
     pub received: u64,
+    /// Learned from.
     pub trained: u64,
+    /// Admitted and waiting for the others of their round.
     pub queued: u64,
+    /// Admitted before.
     pub duplicate: u64,
+    /// Refused for their name or version.
     pub stale: u64,
+    /// Refused for what they hold.
     pub invalid: u64,
 }
 
@@ -57,7 +74,14 @@ impl Unrolls {
     /// # Panics
     /// Where one is not.
     pub fn check(&self) {
-        let Self { received, trained, queued, duplicate, stale, invalid } = *self;
+        let Self {
+            received,
+            trained,
+            queued,
+            duplicate,
+            stale,
+            invalid,
+        } = *self;
         assert_eq!(
             received,
             trained + queued + duplicate + stale + invalid,
@@ -68,8 +92,22 @@ impl Unrolls {
 
 impl From<v1::UnrollAccounting> for Unrolls {
     fn from(counts: v1::UnrollAccounting) -> Self {
-        let v1::UnrollAccounting { received, trained, queued, duplicate, stale, invalid } = counts;
-        Self { received, trained, queued, duplicate, stale, invalid }
+        let v1::UnrollAccounting {
+            received,
+            trained,
+            queued,
+            duplicate,
+            stale,
+            invalid,
+        } = counts;
+        Self {
+            received,
+            trained,
+            queued,
+            duplicate,
+            stale,
+            invalid,
+        }
     }
 }
 
@@ -101,7 +139,8 @@ impl Learner {
     /// # Panics
     /// Where the learner does not answer, or has lost count.
     pub fn status(&self) -> v1::StatusReply {
-        self.try_status().unwrap_or_else(|status| panic!("the learner does not answer: {status}"))
+        self.try_status()
+            .unwrap_or_else(|status| panic!("the learner does not answer: {status}"))
     }
 
     fn try_status(&self) -> Result<v1::StatusReply, Status> {
@@ -113,7 +152,10 @@ impl Learner {
 
     /// Where the unrolls went so far.
     pub fn unrolls(&self) -> Unrolls {
-        self.status().unrolls.expect("a status counts unrolls").into()
+        self.status()
+            .unrolls
+            .expect("a status counts unrolls")
+            .into()
     }
 
     /// Reads the status until `condition` holds, and gives the one in which it did.
@@ -129,7 +171,10 @@ impl Learner {
             Ok(status) => condition(&status).then_some(status),
             Err(status) => {
                 let exit = self.program.exit();
-                assert!(exit.is_none(), "the learner ended with {exit:?} before this: {what}");
+                assert!(
+                    exit.is_none(),
+                    "the learner ended with {exit:?} before this: {what}"
+                );
                 panic!("the learner does not answer ({status}) while waiting for this: {what}");
             }
         })
@@ -138,7 +183,9 @@ impl Learner {
     /// Waits until `count` unrolls have arrived at this learner process.
     pub fn wait_received(&mut self, count: u64) {
         self.wait_status(&format!("{count} unrolls"), |status| {
-            status.unrolls.is_some_and(|unrolls| unrolls.received >= count)
+            status
+                .unrolls
+                .is_some_and(|unrolls| unrolls.received >= count)
         });
     }
 
@@ -175,19 +222,10 @@ impl Learner {
     pub fn finish(mut self) -> Summary {
         let exit = self.program.wait_exit(wait::LONG);
         assert_eq!(exit, Exit::Code(0), "how the learner ended");
-        let summary = self.summary();
+        let summary = Summary::read(&self.run_directory);
         assert_eq!(summary.outcome, "finished");
         summary.unrolls.check();
         summary
-    }
-
-    /// What it wrote at its end.
-    pub fn summary(&self) -> Summary {
-        let path = self.run_directory.join("summary.json");
-        let text = std::fs::read(&path)
-            .unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
-        serde_json::from_slice(&text)
-            .unwrap_or_else(|error| panic!("{} is malformed: {error}", path.display()))
     }
 }
 

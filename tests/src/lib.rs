@@ -33,7 +33,7 @@ pub use actor::Actor;
 pub use certificates::Certificates;
 pub use cluster::Cluster;
 pub use handmade::{Handmade, Stream, cart_pole, unroll};
-pub use learner::{Learner, Outcome, Summary};
+pub use learner::{Learner, Outcome, Summary, Unrolls};
 pub use program::{Exit, Program, binary};
 pub use relay::{Relay, Tamper};
 pub use runtime::block_on;

@@ -17,7 +17,10 @@ pub fn binary(name: &str) -> PathBuf {
     let directory = std::env::var_os("ROOKERY_BIN_DIR").map_or_else(
         || {
             let test = std::env::current_exe().expect("the path of this test");
-            let directory = test.ancestors().nth(2).expect("target/<profile>/deps/<test>");
+            let directory = test
+                .ancestors()
+                .nth(2)
+                .expect("target/<profile>/deps/<test>");
             directory.to_owned()
         },
         PathBuf::from,
@@ -47,7 +50,7 @@ pub struct Program {
     name: String,
     child: Child,
     /// `--exit-with-parent`: the kernel closes it when the test dies, however it dies.
-    _stdin: Option<ChildStdin>,
+    stdin: Option<ChildStdin>,
     log: PathBuf,
 }
 
@@ -55,7 +58,11 @@ impl Program {
     /// Starts `command` with its output in `directory/<name>.log`; messages call it `name`.
     pub fn start(name: &str, mut command: Command, directory: &Path) -> Self {
         let log = directory.join(format!("{name}.log"));
-        let output = File::options().create(true).append(true).open(&log).expect("a log file");
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("a log file");
         let errors = output.try_clone().expect("a log file");
         let mut child = command
             .env_remove("ROOKERY_TOKEN")
@@ -66,7 +73,12 @@ impl Program {
             .stderr(errors)
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
-        Self { name: name.to_owned(), _stdin: child.stdin.take(), child, log }
+        Self {
+            name: name.to_owned(),
+            stdin: child.stdin.take(),
+            child,
+            log,
+        }
     }
 
     /// Everything that it has printed.
@@ -104,7 +116,12 @@ impl Program {
     /// Where it ends otherwise, or still runs after `deadline`.
     pub fn expect_exit(&mut self, code: i32, deadline: Duration) -> String {
         let exit = self.wait_exit(deadline);
-        assert_eq!(exit, Exit::Code(code), "how {} ended; its log is below", self.name);
+        assert_eq!(
+            exit,
+            Exit::Code(code),
+            "how {} ended; its log is below",
+            self.name
+        );
         self.log()
     }
 
@@ -117,7 +134,10 @@ impl Program {
         wait::wait(&what, wait::LONG, || {
             let has_ended = self.exit();
             let log = self.log();
-            let line = log.lines().find(|line| line.contains(text)).map(str::to_owned);
+            let line = log
+                .lines()
+                .find(|line| line.contains(text))
+                .map(str::to_owned);
             assert!(
                 line.is_some() || has_ended.is_none(),
                 "{} ended with {has_ended:?} before it logged `{text}`",
@@ -131,7 +151,11 @@ impl Program {
     pub fn wait_address(&mut self, text: &str) -> String {
         let line = self.wait_log(text);
         let address = line.split("address=").nth(1).unwrap_or_default();
-        let address = address.split_whitespace().next().unwrap_or_default().trim_matches('"');
+        let address = address
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .trim_matches('"');
         assert!(!address.is_empty(), "no address in `{line}`");
         address.to_owned()
     }
@@ -141,9 +165,19 @@ impl Program {
     /// # Panics
     /// Where it had ended before: then the test has missed the moment it was for.
     pub fn kill(&mut self) {
-        assert_eq!(self.exit(), None, "{} was to be killed but had ended already", self.name);
+        assert_eq!(
+            self.exit(),
+            None,
+            "{} was to be killed but had ended already",
+            self.name
+        );
         self.child.kill().expect("SIGKILL is sent");
         self.child.wait().expect("the kernel ends it");
+    }
+
+    /// Closes its standard input, as the kernel does when the test dies.
+    pub fn close_input(&mut self) {
+        self.stdin = None;
     }
 
     /// Sends SIGTERM.
@@ -162,7 +196,12 @@ impl Program {
     }
 
     fn signal(&mut self, signal: Signal) {
-        assert_eq!(self.exit(), None, "{} has ended, {signal:?} is too late", self.name);
+        assert_eq!(
+            self.exit(),
+            None,
+            "{} has ended, {signal:?} is too late",
+            self.name
+        );
         let id = Pid::from_child(&self.child);
         kill_process(id, signal).expect("a signal to a child");
     }

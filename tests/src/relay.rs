@@ -35,7 +35,10 @@ impl Relay {
         let channel = block_on(endpoint.connect()).expect("the learner listens");
         let _guard = runtime().enter();
         let listener = UnixListener::bind(socket).expect("a free socket");
-        let between = Between { learner: LearnerClient::new(channel), tamper };
+        let between = Between {
+            learner: LearnerClient::new(channel),
+            tamper,
+        };
         let server = runtime().spawn(async move {
             Server::builder()
                 .add_service(LearnerServer::new(between))
@@ -97,7 +100,11 @@ impl Learner for Between {
                 }
             }
         });
-        let replies = self.learner.clone().collect(ReceiverStream::new(outgoing)).await?;
+        let replies = self
+            .learner
+            .clone()
+            .collect(ReceiverStream::new(outgoing))
+            .await?;
         Ok(Response::new(Box::pin(replies.into_inner())))
     }
 
@@ -105,7 +112,11 @@ impl Learner for Between {
         &self,
         request: Request<v1::ParametersRequest>,
     ) -> Result<Response<Self::ParametersStream>, Status> {
-        let chunks = self.learner.clone().parameters(request.into_inner()).await?;
+        let chunks = self
+            .learner
+            .clone()
+            .parameters(request.into_inner())
+            .await?;
         Ok(Response::new(Box::pin(chunks.into_inner())))
     }
 
@@ -113,6 +124,9 @@ impl Learner for Between {
         &self,
         request: Request<v1::ReportEvaluationRequest>,
     ) -> Result<Response<v1::ReportEvaluationReply>, Status> {
-        self.learner.clone().report_evaluation(request.into_inner()).await
+        self.learner
+            .clone()
+            .report_evaluation(request.into_inner())
+            .await
     }
 }

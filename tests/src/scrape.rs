@@ -22,7 +22,10 @@ impl Scrape {
     /// # Panics
     /// Where there is none.
     pub fn value(&self, series: &str) -> f64 {
-        *self.samples.get(series).unwrap_or_else(|| panic!("no series `{series}` in {self:#?}"))
+        *self
+            .samples
+            .get(series)
+            .unwrap_or_else(|| panic!("no series `{series}` in {self:#?}"))
     }
 }
 
@@ -33,13 +36,20 @@ impl Scrape {
 pub fn scrape(address: &str) -> Scrape {
     let mut stream = TcpStream::connect(address)
         .unwrap_or_else(|error| panic!("cannot connect to the metrics at {address}: {error}"));
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a time limit");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .expect("a time limit");
     let request = format!("GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("a request");
     let mut reply = String::new();
     stream.read_to_string(&mut reply).expect("a reply in UTF-8");
     let (head, body) = reply.split_once("\r\n\r\n").expect("a head and a body");
-    assert!(head.lines().next().is_some_and(|line| line.contains(" 200")), "{head}");
+    assert!(
+        head.lines()
+            .next()
+            .is_some_and(|line| line.contains(" 200")),
+        "{head}"
+    );
     parse(body)
 }
 
@@ -58,7 +68,9 @@ fn parse(text: &str) -> Scrape {
             assert!(before.is_none(), "two types for {name}");
         } else {
             let (series, value) = line.rsplit_once(' ').expect("a series and its value");
-            let value = value.parse().unwrap_or_else(|_| panic!("no number in `{line}`"));
+            let value = value
+                .parse()
+                .unwrap_or_else(|_| panic!("no number in `{line}`"));
             let before = scrape.samples.insert(series.to_owned(), value);
             assert!(before.is_none(), "two values for {series}");
             let name = series.split('{').next().unwrap_or_default();

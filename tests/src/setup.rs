@@ -34,21 +34,26 @@ impl Setup {
 
     fn small(environment: &str) -> Self {
         let none = "none";
-        Self { table: Table::new() }
-            .set("run.seed", 7)
-            .set("run.total_env_steps", (Self::ROUNDS * Self::ROUND_STEPS) as i64)
-            .set("environment.id", environment)
-            .set("environment.num_envs", 8)
-            .set("rollout.envs_per_shard", 2)
-            .set("rollout.unroll_length", 32)
-            .set("policy.hidden", vec![Value::from(16), Value::from(16)])
-            .set("ppo.epochs", 2)
-            .set("ppo.minibatch_size", 64)
-            .set("ppo.learning_rate", 3e-3)
-            .set("checkpoint.every", none)
-            .set("learner.device", "cpu")
-            .set("actor.reconnect_backoff_initial", "10ms")
-            .set("actor.reconnect_backoff_max", "200ms")
+        Self {
+            table: Table::new(),
+        }
+        .set("run.seed", 7)
+        .set(
+            "run.total_env_steps",
+            (Self::ROUNDS * Self::ROUND_STEPS) as i64,
+        )
+        .set("environment.id", environment)
+        .set("environment.num_envs", 8)
+        .set("rollout.envs_per_shard", 2)
+        .set("rollout.unroll_length", 32)
+        .set("policy.hidden", vec![Value::from(16), Value::from(16)])
+        .set("ppo.epochs", 2)
+        .set("ppo.minibatch_size", 64)
+        .set("ppo.learning_rate", 3e-3)
+        .set("checkpoint.every", none)
+        .set("learner.device", "cpu")
+        .set("actor.reconnect_backoff_initial", "10ms")
+        .set("actor.reconnect_backoff_max", "200ms")
     }
 
     /// With `value` for the dotted `key`.

@@ -19,7 +19,10 @@ pub fn wait<T>(what: &str, deadline: Duration, mut condition: impl FnMut() -> Op
         if let Some(value) = condition() {
             return value;
         }
-        assert!(since.elapsed() < deadline, "waited {deadline:?} in vain: {what}");
+        assert!(
+            since.elapsed() < deadline,
+            "waited {deadline:?} in vain: {what}"
+        );
         thread::sleep(INTERVAL);
     }
 }

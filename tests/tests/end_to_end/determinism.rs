@@ -14,7 +14,10 @@ fn one_actor_of_one_thread(setup: &Setup) -> Outcome {
     assert_eq!(summary.result.updates, Setup::ROUNDS);
     assert_eq!(summary.result.env_steps, Setup::ROUNDS * Setup::ROUND_STEPS);
     assert_eq!(summary.unrolls.trained, Setup::ROUNDS * Setup::SHARDS);
-    assert!(summary.result.episodes > 0, "episodes end, so that statistics depend on them");
+    assert!(
+        summary.result.episodes > 0,
+        "episodes end, so that statistics depend on them"
+    );
     summary.result
 }
 
@@ -77,7 +80,9 @@ fn the_learner_killed_after_a_checkpoint_and_resumed(setup: &Setup) -> Outcome {
     let mut learner = cluster.learner();
     for _ in 0..3 {
         let checkpoints = cluster.checkpoints();
-        wait::until("a new checkpoint", wait::LONG, || cluster.checkpoints() != checkpoints);
+        wait::until("a new checkpoint", wait::LONG, || {
+            cluster.checkpoints() != checkpoints
+        });
         let received = learner.unrolls().received;
         learner.wait_received(received + moments.u64(1..=3 * Setup::SHARDS));
         learner.kill();

@@ -1,5 +1,11 @@
 //! End-to-end tests: what Rookery promises, held by real processes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what is unexpected fails the test, in its helpers too"
+)]
+
 mod determinism;
 mod faults;
 mod crafted;
