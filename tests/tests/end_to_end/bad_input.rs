@@ -200,6 +200,7 @@ fn training_goes_on_while_the_disk_is_full() {
         directory.join("latest").exists()
     });
     learner.pause();
+    learner.checkpoint().expect("there is room");
     let before = contents(&directory);
     assert!(
         before.keys().any(|file| file.ends_with("manifest.json")),
@@ -243,10 +244,10 @@ fn stopped_run(setup: &Setup) -> (Cluster, Outcome) {
     let mut learner = cluster.learner();
     let mut actor = cluster.actor(1);
     for checkpoints in 1..=7 {
+        learner.resume();
         learner.wait_received(checkpoints * 3 * Setup::SHARDS);
         learner.pause();
         learner.checkpoint().expect("a checkpoint");
-        learner.resume();
     }
     learner.terminate();
     learner.expect_exit(0, wait::LONG);

@@ -79,103 +79,103 @@ fn starting_with(column: &v1::Column, value: f32) -> Bytes {
 /// What a test does to an unroll.
 type Change = fn(&mut v1::Unroll);
 
+/// Unrolls that are not sound: what is done to them, and the refusal.
+const MALFORMED: &[(Change, RefusalReason, &str)] = &[
+    (
+        |u| u.key = None,
+        RefusalReason::Invalid,
+        "field `key`: expected a value, got nothing",
+    ),
+    (
+        |u| u.version = None,
+        RefusalReason::Invalid,
+        "field `version`: expected a value, got nothing",
+    ),
+    (
+        |u| u.observation = None,
+        RefusalReason::Invalid,
+        "field `observation`: expected a value, got nothing",
+    ),
+    (
+        |u| u.observation.as_mut().unwrap().shape = vec![33, 4, 2],
+        RefusalReason::Invalid,
+        "field `observation`: expected shape [33, 2, 4], got shape [33, 4, 2]",
+    ),
+    (
+        |u| u.reward.as_mut().unwrap().shape = vec![31, 2],
+        RefusalReason::Invalid,
+        "field `reward`: expected shape [32, 2], got shape [31, 2]",
+    ),
+    (
+        |u| u.action.as_mut().unwrap().element_type = v1::ElementType::F64.into(),
+        RefusalReason::Invalid,
+        "field `action`: expected ELEMENT_TYPE_F32, got ELEMENT_TYPE_F64",
+    ),
+    (
+        |u| u.action.as_mut().unwrap().element_type = 99,
+        RefusalReason::Invalid,
+        "field `action`: expected ELEMENT_TYPE_F32, got 99",
+    ),
+    (
+        |u| u.log_prob.as_mut().unwrap().data.truncate(255),
+        RefusalReason::Invalid,
+        "field `log_prob`: expected 256 bytes for shape [32, 2], got 255 bytes",
+    ),
+    (
+        |u| u.final_index.as_mut().unwrap().shape = vec![u32::MAX],
+        RefusalReason::Invalid,
+        "field `final_index`: expected 17179869180 bytes for shape [4294967295], got 0 bytes",
+    ),
+    (
+        |u| {
+            let column = u.action.as_mut().unwrap();
+            column.data = starting_with(column, 2.0);
+        },
+        RefusalReason::Invalid,
+        "field `action`: expected whole numbers in 0..2, got 2",
+    ),
+    (
+        |u| u.terminated.as_mut().unwrap().data = Bytes::from(vec![2; 64]),
+        RefusalReason::Invalid,
+        "field `terminated`: expected 0 or 1, got 2",
+    ),
+    (
+        |u| u.truncated.as_mut().unwrap().data = Bytes::from(vec![1; 64]),
+        RefusalReason::Invalid,
+        "field `final_index`: expected step 0, which was truncated, got nothing",
+    ),
+    (
+        |u| {
+            let column = u.observation.as_mut().unwrap();
+            column.data = starting_with(column, f32::NAN);
+        },
+        RefusalReason::NonFinite,
+        "field `observation`: element 0 is NaN",
+    ),
+    (
+        |u| {
+            let column = u.reward.as_mut().unwrap();
+            column.data = starting_with(column, f32::INFINITY);
+        },
+        RefusalReason::NonFinite,
+        "field `reward`: element 0 is inf",
+    ),
+    (
+        |u| u.key.as_mut().unwrap().shard = 77,
+        RefusalReason::Invalid,
+        "field `key.shard`: expected 0..4, got 77",
+    ),
+    (
+        |u| u.key.as_mut().unwrap().index = 5,
+        RefusalReason::Gap,
+        "expected unroll 0 of shard 0, got 5",
+    ),
+];
+
 #[test]
 fn unrolls_that_are_not_sound_are_refused_with_the_field_and_both_values() {
     let mut scene = Scene::new();
-    let invalid = RefusalReason::Invalid;
-    let non_finite = RefusalReason::NonFinite;
-    let cases: &[(Change, RefusalReason, &str)] = &[
-        (
-            |u| u.key = None,
-            invalid,
-            "field `key`: expected a value, got nothing",
-        ),
-        (
-            |u| u.version = None,
-            invalid,
-            "field `version`: expected a value, got nothing",
-        ),
-        (
-            |u| u.observation = None,
-            invalid,
-            "field `observation`: expected a value, got nothing",
-        ),
-        (
-            |u| u.observation.as_mut().unwrap().shape = vec![33, 4, 2],
-            invalid,
-            "field `observation`: expected shape [33, 2, 4], got shape [33, 4, 2]",
-        ),
-        (
-            |u| u.reward.as_mut().unwrap().shape = vec![31, 2],
-            invalid,
-            "field `reward`: expected shape [32, 2], got shape [31, 2]",
-        ),
-        (
-            |u| u.action.as_mut().unwrap().element_type = v1::ElementType::F64.into(),
-            invalid,
-            "field `action`: expected ELEMENT_TYPE_F32, got ELEMENT_TYPE_F64",
-        ),
-        (
-            |u| u.action.as_mut().unwrap().element_type = 99,
-            invalid,
-            "field `action`: expected ELEMENT_TYPE_F32, got 99",
-        ),
-        (
-            |u| u.log_prob.as_mut().unwrap().data.truncate(255),
-            invalid,
-            "field `log_prob`: expected 256 bytes for shape [32, 2], got 255 bytes",
-        ),
-        (
-            |u| u.final_index.as_mut().unwrap().shape = vec![u32::MAX],
-            invalid,
-            "field `final_index`: expected 17179869180 bytes for shape [4294967295], got 0 bytes",
-        ),
-        (
-            |u| {
-                let column = u.action.as_mut().unwrap();
-                column.data = starting_with(column, 2.0);
-            },
-            invalid,
-            "field `action`: expected whole numbers in 0..2, got 2",
-        ),
-        (
-            |u| u.terminated.as_mut().unwrap().data = Bytes::from(vec![2; 64]),
-            invalid,
-            "field `terminated`: expected 0 or 1, got 2",
-        ),
-        (
-            |u| u.truncated.as_mut().unwrap().data = Bytes::from(vec![1; 64]),
-            invalid,
-            "field `final_index`: expected step 0, which was truncated, got nothing",
-        ),
-        (
-            |u| {
-                let column = u.observation.as_mut().unwrap();
-                column.data = starting_with(column, f32::NAN);
-            },
-            non_finite,
-            "field `observation`: element 0 is NaN",
-        ),
-        (
-            |u| {
-                let column = u.reward.as_mut().unwrap();
-                column.data = starting_with(column, f32::INFINITY);
-            },
-            non_finite,
-            "field `reward`: element 0 is inf",
-        ),
-        (
-            |u| u.key.as_mut().unwrap().shard = 77,
-            invalid,
-            "field `key.shard`: expected 0..4, got 77",
-        ),
-        (
-            |u| u.key.as_mut().unwrap().index = 5,
-            RefusalReason::Gap,
-            "expected unroll 0 of shard 0, got 5",
-        ),
-    ];
-    for (count, (change, reason, message)) in (1..).zip(cases) {
+    for (count, (change, reason, message)) in (1..).zip(MALFORMED) {
         let refusal = scene.refusal_of(change);
         assert_eq!(refusal.reason(), *reason, "{refusal:?}");
         assert!(
@@ -189,7 +189,7 @@ fn unrolls_that_are_not_sound_are_refused_with_the_field_and_both_values() {
         };
         assert_eq!(scene.learner.unrolls(), counts);
     }
-    let count = cases.len() as u64;
+    let count = MALFORMED.len() as u64;
     scene.sound_actor_gets_the_undisturbed_result(Unrolls {
         received: count,
         invalid: count,

@@ -91,7 +91,7 @@ const AUTHORITY: &str = "security.tls_ca";
 fn a_learner_that_others_can_reach_does_not_listen_without_token_and_tls() {
     let scene = Scene::new();
     let refused = |scene: &Scene, missing: &str| {
-        let log = scene.start("0.0.0.0:0", &[]).expect_exit(64, wait::LONG);
+        let log = scene.start("0.0.0.0:0", &[]).expect_exit(77, wait::LONG);
         for message in [
             "refusing to listen on 0.0.0.0:0",
             missing,
@@ -104,7 +104,7 @@ fn a_learner_that_others_can_reach_does_not_listen_without_token_and_tls() {
         &scene,
         "neither is a client identified (security.token_file or ROOKERY_TOKEN) nor",
     );
-    let token = scene.token("token", "a secret");
+    let token = scene.token("token", "a-secret");
     let scene = scene.set(TOKEN, &token);
     refused(
         &scene,
