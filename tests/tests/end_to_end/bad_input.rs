@@ -64,7 +64,7 @@ fn an_environment_that_nobody_knows_is_refused_by_the_actor() {
     let cluster = Cluster::new(&Setup::cart_pole().set("environment.id", "CartPol-v1"));
     let log = cluster.actor(1).expect_exit(64, wait::LONG);
     assert!(
-        log.contains("unknown environment `CartPol-v1`; did you mean `CartPole-v1`?"),
+        log.contains("unknown environment `CartPol-v1` (did you mean `CartPole-v1`?)"),
         "{log}"
     );
 }
