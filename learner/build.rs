@@ -5,6 +5,7 @@
 //! of a Python installation.
 
 use std::env;
+use std::fs;
 use std::path::PathBuf;
 use std::process::exit;
 
@@ -24,6 +25,8 @@ fn main() {
             exit(1);
         }
     };
+    let version = fs::read_to_string(libtorch.join("build-version")).unwrap_or_default();
+    println!("cargo::rustc-env=ROOKERY_LIBTORCH_VERSION={}", version.trim());
     println!("cargo::rustc-link-arg=-Wl,--enable-new-dtags");
     for path in [lib.to_string_lossy().as_ref(), "$ORIGIN", "$ORIGIN/lib", "$ORIGIN/../lib"] {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{path}");

@@ -6,15 +6,16 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use rookery_common::configuration::{Configuration, ConfigurationError};
+use rookery_common::configuration::Configuration;
 use rookery_common::security::{ClientSecurity, SecurityError};
 use rookery_common::spaces::EnvironmentSpec;
+use rookery_proto::v1::learner_client::LearnerClient;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::environments::{self, EnvironmentError};
 use crate::evaluator;
-use crate::session::{self, Client, SessionEnd, SessionError};
+use crate::session::{self, SessionEnd, SessionError};
 
 /// What the process does for the learner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +29,6 @@ pub enum ActorRole {
 /// Why an actor does not start or gives up.
 #[derive(Debug, thiserror::Error)]
 pub enum ActorError {
-    /// The configuration is unsound.
-    #[error(transparent)]
-    Configuration(#[from] ConfigurationError),
     /// Token or certificates are unsound.
     #[error(transparent)]
     Security(#[from] SecurityError),
@@ -70,7 +68,6 @@ impl Actor {
     /// # Errors
     /// [`ActorError`].
     pub fn build(configuration: Configuration, role: ActorRole) -> Result<Self, ActorError> {
-        configuration.check()?;
         let security = ClientSecurity::load(&configuration.security)?;
         let settings = &configuration.environment;
         let environment =
@@ -174,14 +171,14 @@ impl Actor {
         let channel = tokio::select! {
             channel = self.security.connect(&settings.learner) => {
                 channel.map_err(|error| match error {
-                    SecurityError::Connect { .. } => Attempt::Connect(error.to_string()),
+                    SecurityError::Unreachable { .. } => Attempt::Connect(error.to_string()),
                     error => Attempt::Security(error),
                 })?
             }
             _ = stopped.wait_for(|stopped| *stopped) => return Ok(SessionEnd::ShutDown),
         };
         let max_message = self.configuration.learner.max_message.bytes() as usize;
-        let mut client = Client::with_interceptor(channel, self.security.interceptor())
+        let mut client = LearnerClient::with_interceptor(channel, self.security.show_token())
             .max_decoding_message_size(max_message);
         let ended = match self.role {
             ActorRole::Collector => {

@@ -133,14 +133,11 @@ pub fn evaluate(
 ///
 /// # Errors
 /// Whatever broke the session; [`SessionError::is_permanent`] says whether to try again.
-pub async fn serve<I>(
-    client: &mut Client<I>,
+pub async fn serve(
+    client: &mut Client,
     environment: &EnvironmentSpec,
     shutdown: impl Future<Output = ()>,
-) -> Result<SessionEnd, SessionError>
-where
-    I: tonic::service::Interceptor,
-{
+) -> Result<SessionEnd, SessionError> {
     let joined = session::join(client, v1::Role::Evaluator, environment, 1, 0).await?;
     let mut streams = Streams::open(client, &joined).await?;
     tracing::info!(session = joined.session, run = joined.plan.run_id, "joined as evaluator");
@@ -197,15 +194,12 @@ async fn measure(
         .map_err(SessionError::from)
 }
 
-async fn report<I>(
-    client: &mut Client<I>,
+async fn report(
+    client: &mut Client,
     session: u64,
     publication: &Publication,
     evaluation: Evaluation,
-) -> Result<(), SessionError>
-where
-    I: tonic::service::Interceptor,
-{
+) -> Result<(), SessionError> {
     tracing::info!(
         version = %publication.version,
         env_steps = publication.env_steps,

@@ -11,7 +11,7 @@ use rookery_actor::session::SessionError;
 use rookery_common::configuration::Layers;
 use rookery_common::exit::Exit;
 use rookery_common::security::Address;
-use rookery_common::{shutdown, telemetry};
+use rookery_common::{metric, shutdown, telemetry};
 
 /// Runs environments and streams unrolls to a learner, or evaluates its policies.
 #[derive(Debug, Parser)]
@@ -87,7 +87,7 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
         .context("cannot start the network threads")?;
     runtime.block_on(async {
         if let Some(listen) = metrics_listen {
-            let address = telemetry::serve_metrics(listen, metrics::ALL)?;
+            let address = metric::serve("rookery-actor", listen, metrics::ALL).await?;
             tracing::info!(%address, "serving metrics");
             metrics::describe();
         }
@@ -113,12 +113,12 @@ fn exit_code(error: &anyhow::Error) -> Exit {
         Some(ActorError::Refused(SessionError::Rpc { status, .. }))
             if status.code() == tonic::Code::FailedPrecondition =>
         {
-            Exit::Configuration
+            Exit::Usage
         }
         Some(ActorError::Refused(_)) => Exit::Internal,
-        Some(_) => Exit::Configuration,
+        Some(_) => Exit::Usage,
         None if error.is::<rookery_common::configuration::ConfigurationError>() => {
-            Exit::Configuration
+            Exit::Usage
         }
         None => Exit::Internal,
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use rookery_common::policy::{Policy, PolicySpec};
+use rookery_common::security::ShowToken;
 use rookery_common::spaces::EnvironmentSpec;
 use rookery_common::unroll::{LeaseEpoch, PolicyVersion, ShardId, UnrollIndex, UnrollShape};
 use rookery_common::wire::{Publication, PublicationAssembler, WireError};
@@ -25,7 +26,7 @@ use crate::evaluator::EvaluationError;
 use crate::metrics;
 
 /// The client with which everything is called.
-pub type Client<I> = LearnerClient<InterceptedService<Channel, I>>;
+pub type Client = LearnerClient<InterceptedService<Channel, ShowToken>>;
 
 /// How a session ended.
 #[derive(Debug)]
@@ -142,16 +143,13 @@ pub struct Joined {
 ///
 /// # Errors
 /// The learner's refusal, or a reply that makes no sense.
-pub async fn join<I>(
-    client: &mut Client<I>,
+pub async fn join(
+    client: &mut Client,
     role: v1::Role,
     environment: &EnvironmentSpec,
     num_threads: u32,
     max_shards: u32,
-) -> Result<Joined, SessionError>
-where
-    I: tonic::service::Interceptor,
-{
+) -> Result<Joined, SessionError> {
     let request = v1::JoinRequest {
         protocol_version: PROTOCOL_VERSION,
         software_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -210,13 +208,10 @@ pub(crate) struct Streams {
 
 impl Streams {
     /// Opens both streams of a session that has joined.
-    pub(crate) async fn open<I>(
-        client: &mut Client<I>,
+    pub(crate) async fn open(
+        client: &mut Client,
         joined: &Joined,
-    ) -> Result<Self, SessionError>
-    where
-        I: tonic::service::Interceptor,
-    {
+    ) -> Result<Self, SessionError> {
         // Two unrolls: one on its way and one ready; beyond that the collectors wait.
         let (uplink, outgoing) = mpsc::channel(2);
         let hello = v1::collect_request::Kind::Hello(v1::Hello { session: joined.session });
@@ -235,7 +230,7 @@ impl Streams {
             .into_inner();
         let parameters = Parameters {
             stream: parameters,
-            assembler: PublicationAssembler::new(joined.policy.num_parameters()),
+            assembler: PublicationAssembler::new(joined.policy.layout().len()),
             spec: joined.policy.clone(),
         };
         Ok(Self { uplink, downlink, parameters })
@@ -370,16 +365,13 @@ impl Threads {
 ///
 /// # Errors
 /// Whatever broke the session; [`SessionError::is_permanent`] says whether to try again.
-pub async fn collect<I>(
-    client: &mut Client<I>,
+pub async fn collect(
+    client: &mut Client,
     environment: &EnvironmentSpec,
     num_threads: u32,
     max_shards: u32,
     shutdown: impl Future<Output = ()>,
-) -> Result<SessionEnd, SessionError>
-where
-    I: tonic::service::Interceptor,
-{
+) -> Result<SessionEnd, SessionError> {
     let joined =
         join(client, v1::Role::Collector, environment, num_threads, max_shards).await?;
     let mut streams = Streams::open(client, &joined).await?;

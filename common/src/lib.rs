@@ -1,13 +1,21 @@
-//! What Rookery's actors and its learner share, in the order in which the data flows:
-//! an environment is described by its [`spaces`], draws from its [`seeds`] and is acted on by a
-//! [`policy`]; what must survive its process is kept as a [`snapshot`].
+//! What Rookery's actors and its learner share, in the order in which the data flows: a run is
+//! described by its [`configuration`], an environment by its [`spaces`]; it draws from its
+//! [`seeds`]; what it lives through is an [`unroll`], whose observations are seen through a
+//! [`normaliser`] and acted on by a [`policy`]. The [`wire`] carries them, [`security`] guards it,
+//! and what must survive its process is kept as a [`snapshot`].
 //!
 //! Nothing here knows libtorch, and nothing here is an environment.
 
-pub mod seeds;
+pub mod configuration;
 pub mod spaces;
+pub mod seeds;
 pub mod unroll;
+pub mod normaliser;
 pub mod policy;
 pub mod wire;
+pub mod security;
 pub mod snapshot;
 pub mod metric;
+pub mod telemetry;
+pub mod shutdown;
+pub mod exit;

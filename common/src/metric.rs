@@ -1,6 +1,10 @@
 //! How a metric is declared: once, as a constant, with its kind, unit and help.
 
+use std::net::SocketAddr;
+
 use metrics::Unit;
+
+use crate::telemetry::{Metrics, TelemetryError};
 
 /// What a metric measures with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,6 +73,29 @@ impl Metric {
         };
         format!("{} ({kind}): {}", self.name, self.help)
     }
+}
+
+/// Takes the metrics of this process, answers scrapes at `listen` as long as the process lives,
+/// and returns the address with the port that it got.
+///
+/// # Errors
+/// If metrics are taken already or the address cannot be bound.
+pub async fn serve(
+    program: &'static str,
+    listen: SocketAddr,
+    all: &[Metric],
+) -> Result<SocketAddr, TelemetryError> {
+    let buckets: Vec<(&str, &[f64])> = all
+        .iter()
+        .filter_map(|metric| match metric.kind {
+            Kind::Histogram(buckets) => Some((metric.name, buckets)),
+            Kind::Counter | Kind::Gauge => None,
+        })
+        .collect();
+    let listener = Metrics::install(program, &buckets)?.listen(listen).await?;
+    let address = listener.address();
+    tokio::spawn(listener.run(std::future::pending()));
+    Ok(address)
 }
 
 /// Upper bounds in seconds for the stages of a round, from 10 microseconds to a minute.

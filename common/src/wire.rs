@@ -14,9 +14,9 @@ use crate::unroll::{
     UnrollShape,
 };
 
-//mod policy;
+mod policy;
 
-//pub use policy::{Publication, PublicationAssembler, PublicationHeader, publication_chunks};
+pub use policy::{Publication, PublicationAssembler, publication_chunks};
 
 /// A message lacks something or holds something that it must not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +31,8 @@ pub struct WireError {
 }
 
 impl WireError {
-    pub(crate) fn new(
+    /// States what a field should have held.
+    pub fn new(
         field: &'static str,
         expected: impl Into<String>,
         got: impl Into<String>,
@@ -39,7 +40,9 @@ impl WireError {
         Self { field, expected: expected.into(), got: got.into() }
     }
 
-    pub(crate) fn missing(field: &'static str) -> Self {
+    /// A field that must be there is not.
+    #[must_use]
+    pub fn missing(field: &'static str) -> Self {
         Self::new(field, "a value", "nothing")
     }
 }

@@ -58,3 +58,16 @@ pub fn choose(wanted: Wanted, num_threads: usize) -> Result<Device, DeviceError>
         }),
     }
 }
+
+/// What this build is, as a line of JSON: for `rookery doctor` and bug reports.
+#[must_use]
+pub fn version_report() -> String {
+    let cuda = load_cuda().is_ok() && Cuda::is_available();
+    serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "libtorch": env!("ROOKERY_LIBTORCH_VERSION"),
+        "cuda": cuda,
+        "threads": tch::get_num_threads(),
+    })
+    .to_string()
+}

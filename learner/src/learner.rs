@@ -5,15 +5,15 @@ use std::fs::{self, File};
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use rookery_common::configuration::{Configuration, ConfigurationError};
-use rookery_common::security::{self, Incoming, SecurityError, ServerSecurity};
+use rookery_common::configuration::Configuration;
+use rookery_common::security::{Listener, SecurityError, ServerSecurity};
 use rookery_proto::v1::control_server::ControlServer;
 use rookery_proto::v1::learner_server::LearnerServer;
+use tch::Device;
 use tokio::sync::{mpsc, oneshot, watch};
-use tonic::transport::Server;
 
 use crate::accounting::Accounting;
 use crate::checkpoint::{CheckpointError, CheckpointStore, LearnerState, Manifest};
@@ -33,21 +33,9 @@ use crate::trainer::{Summary, Trainer, TrainingError};
 const SPARE_EVENTS: usize = 64;
 /// How long drained actors may take to close their streams.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
-/// Streams that one connection may hold open: an actor uses two.
-const MAX_STREAMS_PER_CONNECTION: u32 = 16;
-/// Without a limit of its own, hyper lets a peer reset streams for ever (RUSTSEC-2024-0003).
-const MAX_LOCAL_ERROR_RESETS: usize = 1024;
-/// HTTP/2 windows: a gigabit at 40 ms round trip fits into a stream's, two streams into a
-/// connection's.
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
-
 /// Why a learner does not start or ends early.
 #[derive(Debug, thiserror::Error)]
 pub enum LearnerError {
-    /// The configuration is unsound.
-    #[error(transparent)]
-    Configuration(#[from] ConfigurationError),
     /// Token or certificates are unsound, or too little for the address.
     #[error(transparent)]
     Security(#[from] SecurityError),
@@ -93,6 +81,7 @@ pub struct Learner {
     run: Arc<Run>,
     configuration: Configuration,
     security: ServerSecurity,
+    device: Device,
     store: CheckpointStore,
     events: mpsc::Receiver<Event>,
     resumed: Option<LearnerState>,
@@ -110,9 +99,8 @@ impl Learner {
         run_directory: &Path,
         resume: bool,
     ) -> Result<Self, LearnerError> {
-        configuration.check()?;
         let security = ServerSecurity::load(&configuration.security)?;
-        security.allow(&configuration.learner.listen)?;
+        let device = device::choose(configuration.learner.device, configuration.learner.threads)?;
         let io_error = |path: &Path| {
             let path = path.to_owned();
             move |source| LearnerError::Io { path, source }
@@ -153,6 +141,7 @@ impl Learner {
             run: Arc::new(run),
             configuration,
             security,
+            device,
             store,
             events,
             resumed,
@@ -160,17 +149,25 @@ impl Learner {
         })
     }
 
-    /// Serves on `incoming` and trains, until the training ends or `shutdown` resolves. Returns
+    /// Starts to listen where the configuration says.
+    ///
+    /// # Errors
+    /// Where the address cannot be bound or is not guarded enough.
+    pub async fn listen(&self) -> Result<Listener, LearnerError> {
+        Ok(self.security.listen(&self.configuration.learner.listen).await?)
+    }
+
+    /// Serves on `listener` and trains, until the training ends or `shutdown` resolves. Returns
     /// the summary that it wrote to `summary.json`; `None` where no actor ever came.
     ///
     /// # Errors
     /// Whatever ended the training early.
     pub async fn run(
         self,
-        incoming: Incoming,
+        listener: Listener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<Option<Summary>, LearnerError> {
-        let Self { run, configuration, security, store, events, resumed, _lock } = self;
+        let Self { run, configuration, security, device, store, events, resumed, _lock } = self;
         let directory = run.settings.directory.clone();
         let io_error = |path: PathBuf| move |source| LearnerError::Io { path, source };
         let log = MetricsLog::open(&directory).map_err(io_error(directory.clone()))?;
@@ -178,11 +175,18 @@ impl Learner {
 
         let (admission, admitted) = watch::channel(Admission::Open);
         let (stop_server, stopped) = oneshot::channel::<()>();
-        let server = serve(&run, &configuration, &security, incoming, admitted, stopped);
+        let server = serve(&run, &configuration, &security, listener, admitted, stopped);
         let server = tokio::spawn(server?);
 
         let (ended, mut training_ended) = oneshot::channel();
-        let trainer = Trainer::new(Arc::clone(&run), configuration.clone(), events, writer, log);
+        let trainer = Trainer::new(
+            Arc::clone(&run),
+            configuration.clone(),
+            device,
+            events,
+            writer,
+            log,
+        );
         std::thread::Builder::new()
             .name("compute".to_owned())
             .spawn(move || {
@@ -247,7 +251,7 @@ fn serve(
     run: &Arc<Run>,
     configuration: &Configuration,
     security: &ServerSecurity,
-    incoming: Incoming,
+    listener: Listener,
     admitted: watch::Receiver<Admission>,
     stopped: oneshot::Receiver<()>,
 ) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + use<>, LearnerError> {
@@ -259,18 +263,9 @@ fn serve(
     let learner = LearnerServer::new(LearnerService::new(Arc::clone(run), recipe, admitted))
         .max_decoding_message_size(max_message);
     let control = ControlServer::new(ControlService::new(Arc::clone(run)));
-    let mut builder = Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
-        .http2_max_local_error_reset_streams(Some(MAX_LOCAL_ERROR_RESETS))
-        .http2_keepalive_interval(Some(Duration::from_secs(5)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)));
-    if let Some(tls) = security.tls() {
-        builder = builder.tls_config(tls.clone())?;
-    }
+    let builder = security.server(&listener)?;
     let (reporter, health) = tonic_health::server::health_reporter();
-    let guard = security.interceptor();
+    let guard = security.require_token();
     let router = builder
         .layer(tonic::service::InterceptorLayer::new(guard))
         .add_service(health)
@@ -279,7 +274,7 @@ fn serve(
     Ok(async move {
         reporter.set_serving::<LearnerServer<LearnerService>>().await;
         router
-            .serve_with_incoming_shutdown(incoming, async {
+            .serve_with_incoming_shutdown(listener, async {
                 let _ = stopped.await;
             })
             .await

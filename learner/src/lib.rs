@@ -1,7 +1,29 @@
-//! Rookery's learner, in the order in which the data flows: a round of experience reaches an
-//! [algorithm](algorithms), which runs its [networks], and the [optimiser] moves their parameters.
+//! Rookery's learner, in the order in which the data flows: the [`service`] lets actors in, whose
+//! [`leases`] say what they collect; the [`intake`] checks what comes and the [`experience`] keeps
+//! it; an [algorithm](algorithms) updates its [`networks`] through the [`optimiser`]; the new
+//! parameters are [published](publish), and the [`checkpoint`] keeps what must not be lost.
+//! The [`trainer`] is the thread that does it, [`learner`] the process around it.
 
 mod tensors;
+pub mod learner;
+pub mod resume;
+pub mod device;
+pub mod run;
+pub mod service;
+pub mod fleet;
+pub mod leases;
+pub mod intake;
+pub mod accounting;
+pub mod experience;
 pub mod algorithms;
 pub mod networks;
 pub mod optimiser;
+pub mod episodes;
+pub mod trainer;
+pub mod publish;
+pub mod checkpoint;
+pub mod checkpoint_writer;
+pub mod progress;
+pub mod metrics;
+pub mod metrics_log;
+pub mod bench;

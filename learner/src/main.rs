@@ -7,8 +7,9 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use rookery_common::configuration::{ConfigurationError, Layers};
 use rookery_common::exit::Exit;
-use rookery_common::security::{self, Address};
-use rookery_common::{shutdown, telemetry};
+use rookery_common::telemetry::TelemetryError;
+use rookery_common::security::Address;
+use rookery_common::{metric, shutdown, telemetry};
 use rookery_learner::learner::{Learner, LearnerError};
 use rookery_learner::{bench, device, metrics};
 
@@ -101,7 +102,6 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
         return Ok(());
     }
     telemetry::init(&configuration.telemetry)?;
-    let listen = configuration.learner.listen.clone();
     let metrics_listen = configuration.learner.metrics_listen;
     let learner = Learner::build(configuration, &arguments.run_dir, arguments.resume)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -112,13 +112,13 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
     let outcome = runtime.block_on(async {
         let shutdown = shutdown::requested(arguments.exit_with_parent);
         if let Some(listen) = metrics_listen {
-            let address = telemetry::serve_metrics(listen, metrics::ALL)?;
+            let address = metric::serve("rookery-learner", listen, metrics::ALL).await?;
             tracing::info!(%address, "serving metrics");
             metrics::describe();
         }
-        let (incoming, address) = security::listen(&listen).await?;
-        tracing::info!(%address, "listening");
-        learner.run(incoming, shutdown).await?;
+        let listener = learner.listen().await?;
+        tracing::info!(address = %listener.address(), "listening");
+        learner.run(listener, shutdown).await?;
         anyhow::Ok(())
     });
     runtime.shutdown_background();
@@ -126,18 +126,17 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 fn exit_code(error: &anyhow::Error) -> Exit {
-    if error.is::<ConfigurationError>() {
-        return Exit::Configuration;
+    if error.is::<ConfigurationError>() || error.is::<TelemetryError>() {
+        return Exit::Usage;
     }
     match error.downcast_ref::<LearnerError>() {
         Some(
-            LearnerError::Configuration(_)
-            | LearnerError::Security(_)
-            | LearnerError::Resume(_)
+            LearnerError::Resume(_)
             | LearnerError::Checkpoint(_)
             | LearnerError::DirectoryInUse(_)
             | LearnerError::Device(_),
-        ) => Exit::Configuration,
+        ) => Exit::Usage,
+        Some(LearnerError::Security(error)) => error.exit(),
         Some(LearnerError::DirectoryLocked(_)) => Exit::TryAgain,
         _ => Exit::Internal,
     }

@@ -248,7 +248,7 @@ pub(crate) fn record_checkpoint(written: bool, time: Duration) {
     counter!(CHECKPOINTS.name, "result" => result).increment(1);
     histogram!(CHECKPOINT_SECONDS.name).record(time.as_secs_f64());
     if written {
-        gauge!(CHECKPOINT_TIME.name).set(rookery_common::telemetry::unix_seconds() as f64);
+        gauge!(CHECKPOINT_TIME.name).set(rookery_common::telemetry::unix_seconds());
     }
 }
 

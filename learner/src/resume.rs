@@ -1,5 +1,7 @@
 //! Whether a checkpoint may be resumed with a configuration.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use rookery_common::configuration::{Configuration, ConfigurationError};
 
 /// Why a checkpoint cannot be resumed.
@@ -46,15 +48,15 @@ pub fn check_compatible(
     checkpoint: &str,
     configuration: &Configuration,
 ) -> Result<(), ResumeError> {
-    let theirs = Configuration::parse(checkpoint)?.leaves();
-    let ours = configuration.leaves();
+    let theirs = leaves(&Configuration::parse(checkpoint)?);
+    let ours = leaves(configuration);
     let is_free = |key: &str| {
         FREE.iter().any(|free| {
             key == *free || key.strip_prefix(free).is_some_and(|rest| rest.starts_with('.'))
         })
     };
     let absent = || "absent".to_owned();
-    let keys: std::collections::BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+    let keys: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
     let differences: Vec<String> = keys
         .into_iter()
         .filter(|key| !is_free(key) && ours.get(*key) != theirs.get(*key))
@@ -67,4 +69,27 @@ pub fn check_compatible(
         })
         .collect();
     if differences.is_empty() { Ok(()) } else { Err(ResumeError::Different { differences }) }
+}
+
+/// Every key with its value, both as text.
+fn leaves(configuration: &Configuration) -> BTreeMap<String, String> {
+    fn collect(path: &str, value: &toml::Value, leaves: &mut BTreeMap<String, String>) {
+        match value {
+            toml::Value::Table(table) => {
+                for (key, value) in table {
+                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    collect(&path, value, leaves);
+                }
+            }
+            value => {
+                leaves.insert(path.to_owned(), value.to_string());
+            }
+        }
+    }
+    let mut leaves = BTreeMap::new();
+    // What `to_toml` writes is TOML.
+    if let Ok(table) = configuration.to_toml().parse::<toml::Table>() {
+        collect("", &toml::Value::Table(table), &mut leaves);
+    }
+    leaves
 }

@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use rookery_common::configuration::Configuration;
 use rookery_common::normaliser::{ObservationNormaliser, RewardScaler, RunningMoments};
 use rookery_common::policy::PolicyArtifact;
-use rookery_common::unroll::{PolicyVersion, UnrollIndex};
+use rookery_common::unroll::{PolicyVersion, UnrollIndex, scheduled_version};
 use rookery_common::wire::Publication;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use tch::Device;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::accounting::UnrollCounts;
-use crate::algorithms::ppo::{Ppo, PpoStatistics};
-use crate::build::{BuildError, make_ppo};
+use crate::algorithms::ppo::{Ppo, PpoError, PpoStatistics};
 use crate::checkpoint::{BestPolicy, KeptPublication, LearnerState};
 use crate::checkpoint_writer::{CheckpointWriter, Job};
 use crate::episodes::EpisodeWindow;
@@ -36,16 +36,16 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
 /// Why training ended before its last update.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainingError {
-    /// The network cannot be built or restored.
+    /// The networks cannot be built.
     #[error(transparent)]
-    Build(#[from] BuildError),
+    Build(PpoError),
     /// The algorithm refused a round.
     #[error("round {round}: {source}")]
     Algorithm {
         /// The round.
         round: u64,
         /// Its reason.
-        source: crate::algorithms::ppo::PpoError,
+        source: PpoError,
     },
     /// Gradients stayed infinite or not a number.
     #[error(
@@ -126,6 +126,7 @@ pub struct Trainer {
     run: Arc<Run>,
     configuration: Configuration,
     configuration_text: String,
+    device: Device,
     events: mpsc::Receiver<Event>,
     assembler: RoundAssembler,
     writer: CheckpointWriter,
@@ -146,6 +147,7 @@ impl Trainer {
     pub fn new(
         run: Arc<Run>,
         configuration: Configuration,
+        device: Device,
         events: mpsc::Receiver<Event>,
         writer: CheckpointWriter,
         log: MetricsLog,
@@ -156,6 +158,7 @@ impl Trainer {
             run,
             configuration,
             configuration_text,
+            device,
             events,
             assembler,
             writer,
@@ -225,9 +228,14 @@ impl Trainer {
         }
     }
 
+    fn make_ppo(&self, specification: &RunSpecification) -> Result<Ppo, TrainingError> {
+        Ppo::configured(&self.configuration, &specification.policy, self.device)
+            .map_err(TrainingError::Build)
+    }
+
     fn begin(&self, specification: RunSpecification) -> Result<Training, TrainingError> {
         let settings = &self.run.settings;
-        let ppo = make_ppo(&self.configuration, &specification)?;
+        let ppo = self.make_ppo(&specification)?;
         let normalisation = &self.configuration.normalisation;
         let width = specification.contract.shape.observation_width;
         let initial = KeptPublication {
@@ -267,7 +275,7 @@ impl Trainer {
     fn restore(&self, state: LearnerState) -> Result<Training, TrainingError> {
         let specification =
             self.run.specification.get().cloned().ok_or(TrainingError::Disconnected)?;
-        let mut ppo = make_ppo(&self.configuration, &specification)?;
+        let mut ppo = self.make_ppo(&specification)?;
         ppo.restore(&state.algorithm)
             .map_err(|source| TrainingError::Algorithm { round: state.round, source })?;
         Ok(Training {
@@ -339,13 +347,11 @@ impl Trainer {
     ) -> Result<(), TrainingError> {
         let index = training.round;
         let shape = training.specification.contract.shape;
-        let collected_with = self.collected_with(training);
-        let columns = round.columns(
-            &shape,
-            collected_with.normaliser.as_ref(),
-            training.reward_scaler.as_mut(),
-        );
-        metrics::record_round(round, index - collected_with.version);
+        let version = scheduled_version(UnrollIndex(index), self.run.settings.lag);
+        let collected_with = training.publications.iter().find(|kept| kept.version == version);
+        let normaliser = collected_with.and_then(|kept| kept.normaliser.as_ref());
+        let columns = round.columns(&shape, normaliser, training.reward_scaler.as_mut());
+        metrics::record_round(round, index - version);
         metrics::record_stage(Stage::Batch, self.clock.lap(Stage::Batch));
 
         let progress = index as f64 / self.total_rounds() as f64;
@@ -370,13 +376,6 @@ impl Trainer {
         self.record(training, round, &statistics);
         metrics::record_stage(Stage::Record, self.clock.lap(Stage::Record));
         self.check_finite(index, &statistics)
-    }
-
-    /// The version with which the next round to consume was collected.
-    fn collected_with<'a>(&self, training: &'a Training) -> &'a KeptPublication {
-        let version = training.round.saturating_sub(self.run.settings.lag);
-        let oldest = training.publications.front().map_or(0, |kept| kept.version);
-        &training.publications[(version - oldest) as usize]
     }
 
     fn publish_next(&self, training: &mut Training) {
@@ -484,8 +483,8 @@ impl Trainer {
         }
         let checkpoint = &self.configuration.checkpoint;
         let (last_round, last_time) = self.last_checkpoint;
-        let due_by_updates = checkpoint.every_updates > 0
-            && training.round - last_round >= checkpoint.every_updates;
+        let due_by_updates =
+            checkpoint.every_updates.is_some_and(|every| training.round - last_round >= every);
         let due_by_time =
             checkpoint.every.is_some_and(|every| last_time.elapsed() >= Duration::from(every));
         if (due_by_updates || due_by_time) && self.wanted_checkpoints.is_empty() {

@@ -152,7 +152,7 @@ impl PolicyArtifact {
             .ok_or_else(|| ArtifactError::Metadata("is missing".to_owned()))?;
         let description: Description = serde_json::from_str(description)
             .map_err(|error| ArtifactError::Metadata(format!("is malformed ({error})")))?;
-        description.spec.validate()?;
+        description.spec.validate().map_err(PolicyError::from)?;
         let tensors = SafeTensors::deserialize(bytes)?;
         let layout = description.spec.layout();
         let mut parameters = vec![0.0; layout.len()];

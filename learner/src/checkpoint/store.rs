@@ -147,7 +147,7 @@ impl CheckpointStore {
             run_id: state.run_id.clone(),
             version: state.round,
             env_steps: state.env_steps,
-            written_at: rookery_common::telemetry::unix_seconds(),
+            written_at: rookery_common::telemetry::unix_seconds() as u64,
             configuration: configuration.to_owned(),
             files: entries(&files),
         };
@@ -174,7 +174,7 @@ impl CheckpointStore {
             run_id: run_id.to_owned(),
             version: best.policy.version,
             env_steps: best.policy.env_steps,
-            written_at: rookery_common::telemetry::unix_seconds(),
+            written_at: rookery_common::telemetry::unix_seconds() as u64,
             configuration: configuration.to_owned(),
             files: entries(&files),
         };

@@ -1,6 +1,8 @@
 //! A policy and a state-value function over one flat tensor of parameters.
 
-use rookery_common::policy::{Activation, Encoder, Head, Layout, PolicySpec};
+use rookery_common::policy::PolicySpec;
+use rookery_common::policy::layout::{Layout, TensorSlot};
+use rookery_common::policy::spec::{Activation, Encoder, Head, SpecError};
 use tch::{Device, Kind, Tensor};
 use thiserror::Error;
 
@@ -25,6 +27,8 @@ pub enum CriticSpec {
 pub struct ActorCriticSpec {
     /// The acting half, shared with the actors.
     pub policy: PolicySpec,
+    /// Logarithm of the standard deviation with which a continuous policy starts.
+    pub initial_log_std: f32,
     /// The critic.
     pub critic: CriticSpec,
 }
@@ -32,6 +36,15 @@ pub struct ActorCriticSpec {
 /// Why an [`ActorCritic`] refuses what it is given.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NetworkError {
+    /// A policy that is no network.
+    #[error(transparent)]
+    Policy(#[from] SpecError),
+    /// A hidden layer of the critic without a width.
+    #[error("hidden layer {layer} of the critic has width 0, expected at least 1")]
+    CriticWidth {
+        /// Index of the layer.
+        layer: usize,
+    },
     /// Parameters for another network.
     #[error(
         "{got} parameters given, this network has {expected}; resume with the network options of \
@@ -61,22 +74,6 @@ pub enum NetworkError {
         /// Number of categories.
         num_categories: usize,
     },
-}
-
-/// One tensor of a network: a range of the flat parameters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TensorSlot {
-    /// Name, such as `policy.0.weight`.
-    pub name: String,
-    /// Extents; a weight is `[outputs, inputs]`.
-    pub shape: Vec<usize>,
-}
-
-impl TensorSlot {
-    /// Number of elements.
-    pub fn num_elements(&self) -> usize {
-        self.shape.iter().product()
-    }
 }
 
 /// What one forward pass gives for `N` rows.
@@ -114,50 +111,47 @@ struct Layers {
 /// A policy and its critic.
 ///
 /// # Layout
-/// The policy's tensors come first, in the order of [`Layout`]; then `critic.0.weight`,
+/// The policy's tensors come first, in the order of [`PolicySpec::layout`]; then `critic.0.weight`,
 /// `critic.0.bias`, ..., `critic.head.weight`, `critic.head.bias`.
 #[derive(Debug)]
 pub struct ActorCritic {
     spec: ActorCriticSpec,
-    slots: Vec<TensorSlot>,
+    layout: Layout,
     split_sizes: Vec<i64>,
     num_policy_parameters: usize,
     parameters: Tensor,
 }
 
 impl ActorCritic {
-    /// A network whose parameters are drawn from `seed`: orthogonal weights, zero biases, and a
-    /// standard deviation of one.
-    pub fn new(spec: ActorCriticSpec, seed: u64, device: Device) -> Self {
-        let layout = Layout::new(&spec.policy);
-        let mut slots: Vec<TensorSlot> = layout
+    /// A network whose parameters are drawn from `seed`: orthogonal weights, zero biases, and the
+    /// configured standard deviation.
+    ///
+    /// # Errors
+    /// [`NetworkError::Policy`] and [`NetworkError::CriticWidth`].
+    pub fn new(spec: ActorCriticSpec, seed: u64, device: Device) -> Result<Self, NetworkError> {
+        spec.policy.validate()?;
+        let mut layout = spec.policy.layout();
+        let num_policy_parameters = layout.len();
+        push_critic(&mut layout, &spec)?;
+        let mut values = Vec::with_capacity(layout.len());
+        for (index, slot) in layout.tensors().iter().enumerate() {
+            values.extend(initial_values(slot, &spec, seed, index as u64));
+        }
+        let split_sizes = layout
             .tensors()
             .iter()
-            .map(|tensor| TensorSlot {
-                name: tensor.name.clone(),
-                shape: tensor.shape.clone(),
-            })
-            .collect();
-        let num_policy_parameters = layout.num_parameters();
-        slots.extend(critic_slots(&spec));
-        let mut values = Vec::new();
-        for (index, slot) in slots.iter().enumerate() {
-            values.extend(initial_values(slot, seed, index as u64));
-        }
-        let split_sizes = slots
-            .iter()
-            .map(|slot| slot.num_elements() as i64)
+            .map(|slot| slot.range().len() as i64)
             .collect();
         let parameters = Tensor::from_slice(&values)
             .to_device(device)
             .set_requires_grad(true);
-        Self {
+        Ok(Self {
             spec,
-            slots,
+            layout,
             split_sizes,
             num_policy_parameters,
             parameters,
-        }
+        })
     }
 
     /// What this network looks like.
@@ -165,9 +159,9 @@ impl ActorCritic {
         &self.spec
     }
 
-    /// The tensors in the order in which they lie in the flat parameters.
-    pub fn slots(&self) -> &[TensorSlot] {
-        &self.slots
+    /// Where each tensor lies in the flat parameters.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// Number of all parameters.
@@ -200,7 +194,7 @@ impl ActorCritic {
         to_host(&self.parameters)
     }
 
-    /// Copies the parameters that act to the host, in the order of [`Layout`].
+    /// Copies the parameters that act to the host, in the order of [`PolicySpec::layout`].
     pub fn export_policy(&self) -> Vec<f32> {
         to_host(
             &self
@@ -226,14 +220,6 @@ impl ActorCritic {
         Ok(())
     }
 
-    /// Number of `f32` values of an observation before it is encoded.
-    pub fn observation_width(&self) -> usize {
-        match self.spec.policy.encoder {
-            Encoder::Identity { width } => width,
-            Encoder::OneHot { .. } => 1,
-        }
-    }
-
     /// Turns rows of raw observation values into what [`ActorCritic::forward`] takes, on the
     /// network's device: the rows themselves, or their one-hot code.
     ///
@@ -244,7 +230,7 @@ impl ActorCritic {
     /// [`NetworkError::Observations`] and [`NetworkError::Category`].
     pub fn encode(&self, observations: &[f32]) -> Result<Tensor, NetworkError> {
         let encoder = &self.spec.policy.encoder;
-        let width = self.observation_width();
+        let width = self.spec.policy.observation_width();
         if !observations.len().is_multiple_of(width) {
             return Err(NetworkError::Observations {
                 width,
@@ -339,8 +325,8 @@ impl ActorCritic {
             .parameters
             .split_with_sizes(&self.split_sizes, 0)
             .into_iter()
-            .zip(&self.slots)
-            .map(|(tensor, slot)| match slot.shape[..] {
+            .zip(self.layout.tensors())
+            .map(|(tensor, slot)| match *slot.shape() {
                 [rows, columns] => tensor.view([rows as i64, columns as i64]),
                 _ => tensor,
             });
@@ -377,48 +363,45 @@ impl ActorCritic {
     }
 }
 
-fn critic_slots(spec: &ActorCriticSpec) -> Vec<TensorSlot> {
-    let mut slots = Vec::new();
+/// Lays the critic behind the policy.
+fn push_critic(layout: &mut Layout, spec: &ActorCriticSpec) -> Result<(), NetworkError> {
     let mut linear = |name: &str, outputs: usize, inputs: usize| {
-        slots.push(TensorSlot {
-            name: format!("critic.{name}.weight"),
-            shape: vec![outputs, inputs],
-        });
-        slots.push(TensorSlot {
-            name: format!("critic.{name}.bias"),
-            shape: vec![outputs],
-        });
+        layout.push(format!("critic.{name}.weight"), &[outputs, inputs]);
+        layout.push(format!("critic.{name}.bias"), &[outputs]);
     };
-    let encoded = match spec.policy.encoder {
-        Encoder::Identity { width } => width,
-        Encoder::OneHot { n } => n,
-    };
-    let inputs = match &spec.critic {
-        CriticSpec::Shared => spec.policy.hidden.last().copied().unwrap_or(encoded),
+    let mut inputs = spec.policy.input_width();
+    match &spec.critic {
+        CriticSpec::Shared => inputs = spec.policy.hidden.last().copied().unwrap_or(inputs),
         CriticSpec::Separate(widths) => {
-            widths
-                .iter()
-                .enumerate()
-                .fold(encoded, |inputs, (index, &outputs)| {
-                    linear(&index.to_string(), outputs, inputs);
-                    outputs
-                })
+            for (layer, &outputs) in widths.iter().enumerate() {
+                if outputs == 0 {
+                    return Err(NetworkError::CriticWidth { layer });
+                }
+                linear(&layer.to_string(), outputs, inputs);
+                inputs = outputs;
+            }
         }
-    };
+    }
     linear("head", 1, inputs);
-    slots
+    Ok(())
 }
 
 /// Orthogonal weights; everything that is no matrix starts at zero (Huang and others 2022, "The 37
 /// implementation details of proximal policy optimization", details 2 and 23; T23).
-fn initial_values(slot: &TensorSlot, seed: u64, index: u64) -> Vec<f32> {
-    let gain = match slot.name.as_str() {
+fn initial_values(
+    slot: &TensorSlot,
+    spec: &ActorCriticSpec,
+    seed: u64,
+    index: u64,
+) -> Vec<f32> {
+    let gain = match slot.name() {
         "policy.head.weight" => POLICY_HEAD_GAIN,
         "critic.head.weight" => VALUE_HEAD_GAIN,
         _ => HIDDEN_GAIN,
     };
-    match slot.shape[..] {
+    match *slot.shape() {
         [rows, columns] => orthogonal(rows, columns, gain, seed, index),
-        _ => vec![0.0; slot.num_elements()],
+        _ if slot.name() == "policy.log_std" => vec![spec.initial_log_std; slot.range().len()],
+        _ => vec![0.0; slot.range().len()],
     }
 }

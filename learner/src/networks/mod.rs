@@ -8,6 +8,4 @@
 pub mod init;
 mod actor_critic;
 
-pub use actor_critic::{
-    ActorCritic, ActorCriticSpec, CriticSpec, NetworkError, Outputs, TensorSlot,
-};
+pub use actor_critic::{ActorCritic, ActorCriticSpec, CriticSpec, NetworkError, Outputs};

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use rookery_common::policy::{Activation, Encoder, Head, PolicySpec};
+use rookery_common::policy::PolicySpec;
+use rookery_common::policy::spec::{Activation, Encoder, Head};
 use rookery_common::seeds::{Purpose, Random};
 use tch::Device;
 
+use super::config::loss_options;
 use super::loss::losses;
-use super::{Ppo, PpoConfig, PpoError};
+use super::{Ppo, PpoConfiguration, PpoError};
 use crate::algorithms::round::{Round, ShardColumns};
 use crate::networks::{ActorCriticSpec, CriticSpec};
 
@@ -62,11 +64,11 @@ pub struct Timings {
 /// # Errors
 /// [`PpoError`] where the setting makes no valid options.
 pub fn bench_update(setting: &Setting) -> Result<Timings, PpoError> {
-    let config = PpoConfig {
+    let config = PpoConfiguration {
         minibatch_size: setting.minibatch_size,
         epochs: setting.epochs,
         entropy_coefficient: 0.01,
-        ..PpoConfig::default()
+        ..PpoConfiguration::default()
     };
     let spec = ActorCriticSpec {
         policy: PolicySpec {
@@ -75,8 +77,9 @@ pub fn bench_update(setting: &Setting) -> Result<Timings, PpoError> {
             },
             hidden: setting.hidden.clone(),
             activation: Activation::Tanh,
-            head: setting.head,
+            head: setting.head.clone(),
         },
+        initial_log_std: 0.0,
         critic: CriticSpec::Separate(setting.hidden.clone()),
     };
     let round = synthetic_round(setting);
@@ -102,7 +105,7 @@ fn phases(
     setting: &Setting,
     timings: &mut Timings,
 ) -> Result<(), PpoError> {
-    let options = ppo.config.loss_options();
+    let options = loss_options(&ppo.config, 0.0);
     for repetition in 0..setting.repetitions {
         let mut clock = Instant::now();
         let mut lap = |total: &mut Duration| {

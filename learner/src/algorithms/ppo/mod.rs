@@ -9,16 +9,17 @@ pub mod bench;
 #[cfg(test)]
 mod tests;
 
-use rookery_common::policy::Head;
+use rookery_common::configuration::Configuration;
+use rookery_common::policy::PolicySpec;
 use tch::Device;
 use thiserror::Error;
 
-pub use config::{AdvantageNormalisation, PpoConfig, Schedule};
+pub use config::{AdvantageNormalisation, Annealing, PpoConfiguration};
 pub use update::PpoStatistics;
 
 use super::returns::ReturnsError;
 use super::round::RoundError;
-use crate::networks::{ActorCritic, ActorCriticSpec, NetworkError};
+use crate::networks::{ActorCritic, ActorCriticSpec, CriticSpec, NetworkError};
 use crate::optimiser::{Adam, AdamState, AdamStateError};
 
 /// Why PPO refuses what it is given. Parameters and optimiser are as before.
@@ -70,7 +71,7 @@ pub struct PpoState {
 /// The learner's half of PPO: the networks, their optimiser, and one call a round.
 #[derive(Debug)]
 pub struct Ppo {
-    config: PpoConfig,
+    config: PpoConfiguration,
     seed: u64,
     network: ActorCritic,
     adam: Adam,
@@ -80,10 +81,10 @@ impl Ppo {
     /// A start from `seed`, which also decides the order of every minibatch.
     ///
     /// # Errors
-    /// [`PpoError::Option`].
+    /// [`PpoError::Option`], and [`PpoError::Network`] where the spec makes no network.
     pub fn new(
         spec: ActorCriticSpec,
-        config: PpoConfig,
+        config: PpoConfiguration,
         seed: u64,
         device: Device,
     ) -> Result<Self, PpoError> {
@@ -99,14 +100,35 @@ impl Ppo {
                 });
             }
         }
-        let network = ActorCritic::new(spec, seed, device);
-        let adam = Adam::new(network.num_parameters(), config.adam(), device);
+        let network = ActorCritic::new(spec, seed, device)?;
+        let adam = Adam::new(network.num_parameters(), config::adam_options(&config), device);
         Ok(Self {
             config,
             seed,
             network,
             adam,
         })
+    }
+
+    /// A start as the run's configuration asks for it.
+    ///
+    /// # Errors
+    /// [`PpoError::Option`], and [`PpoError::Network`] where the layers make no network.
+    pub fn configured(
+        configuration: &Configuration,
+        policy: &PolicySpec,
+        device: Device,
+    ) -> Result<Self, PpoError> {
+        let spec = ActorCriticSpec {
+            policy: policy.clone(),
+            initial_log_std: configuration.policy.initial_log_std as f32,
+            critic: if configuration.policy.shared_trunk {
+                CriticSpec::Shared
+            } else {
+                CriticSpec::Separate(configuration.policy.hidden.clone())
+            },
+        };
+        Self::new(spec, configuration.ppo.clone(), configuration.run.seed, device)
     }
 
     /// The networks.
@@ -151,13 +173,5 @@ impl Ppo {
         self.adam.restore(&state.adam)?;
         self.network.import(&state.parameters)?;
         Ok(())
-    }
-
-    /// Number of `f32` values of an action.
-    fn action_width(&self) -> usize {
-        match self.network.spec().policy.head {
-            Head::Categorical { .. } => 1,
-            Head::DiagonalGaussian { dimension } => dimension,
-        }
     }
 }

@@ -1,6 +1,8 @@
 //! Golden vectors and invariants of the losses, of one gradient step and of a whole update.
 
-use rookery_common::policy::{Activation, Encoder, Head, PolicySpec};
+use super::config::loss_options;
+use rookery_common::policy::PolicySpec;
+use rookery_common::policy::spec::{Activation, Encoder, Head};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
@@ -70,6 +72,7 @@ impl Options {
                     other => panic!("head {other}"),
                 },
             },
+            initial_log_std: 0.0,
             critic: match self.critic.as_str() {
                 "shared" => CriticSpec::Shared,
                 "separate" => CriticSpec::Separate(self.hidden.clone()),
@@ -78,9 +81,10 @@ impl Options {
         }
     }
 
-    fn config(&self) -> PpoConfig {
-        PpoConfig {
+    fn config(&self) -> PpoConfiguration {
+        PpoConfiguration {
             learning_rate: self.learning_rate,
+            learning_rate_schedule: Annealing::Constant,
             adam_epsilon: self.adam_epsilon,
             adam_beta1: self.adam_beta1,
             adam_beta2: self.adam_beta2,
@@ -95,11 +99,11 @@ impl Options {
             } else {
                 AdvantageNormalisation::None
             },
-            ..PpoConfig::default()
+            ..PpoConfiguration::default()
         }
     }
 
-    fn ppo(&self, config: PpoConfig) -> Ppo {
+    fn ppo(&self, config: PpoConfiguration) -> Ppo {
         let mut ppo = Ppo::new(self.spec(), config, 1, Device::Cpu).unwrap();
         ppo.network.import(&self.initial).unwrap();
         ppo
@@ -177,7 +181,7 @@ fn t19_t23_losses_gradients_and_steps_agree_with_pytorch() {
         for (number, expected) in case.steps.iter().enumerate() {
             let name = |what: &str| format!("{}, step {number}, {what}", options.name);
             let outputs = ppo.network.forward(&minibatch.inputs);
-            let got = losses(&outputs, &minibatch, &ppo.config.loss_options());
+            let got = losses(&outputs, &minibatch, &loss_options(&ppo.config, 0.0));
             let divergence = approximate_kl(&got.log_ratios);
             let clipped = clip_fraction(&got.log_ratios, options.clip_range);
             for (what, got, expected) in [
@@ -246,8 +250,8 @@ fn update_cases() -> Vec<UpdateCase> {
 }
 
 impl UpdateCase {
-    fn config(&self) -> PpoConfig {
-        PpoConfig {
+    fn config(&self) -> PpoConfiguration {
+        PpoConfiguration {
             discount: self.discount,
             gae_lambda: self.gae_lambda,
             epochs: self.epochs,
@@ -326,7 +330,7 @@ fn on_policy(ppo: &Ppo, case: &UpdateCase) -> Round {
 #[test]
 fn t24_the_ratio_of_the_first_minibatch_is_exactly_one() {
     for case in update_cases() {
-        let mut ppo = case.options.ppo(PpoConfig {
+        let mut ppo = case.options.ppo(PpoConfiguration {
             epochs: 1,
             ..case.config()
         });
@@ -341,7 +345,7 @@ fn t24_the_ratio_of_the_first_minibatch_is_exactly_one() {
 #[test]
 fn every_step_is_in_one_minibatch_of_each_epoch() {
     let case = &update_cases()[0];
-    let ppo = case.options.ppo(PpoConfig {
+    let ppo = case.options.ppo(PpoConfiguration {
         minibatch_size: 4,
         ..case.config()
     });
@@ -370,7 +374,7 @@ fn every_step_is_in_one_minibatch_of_each_epoch() {
 #[test]
 fn t34_an_update_is_a_function_of_state_round_progress_and_version() {
     let case = &update_cases()[0];
-    let config = PpoConfig {
+    let config = PpoConfiguration {
         minibatch_size: 5,
         ..case.config()
     };
@@ -398,9 +402,9 @@ fn t34_an_update_is_a_function_of_state_round_progress_and_version() {
 #[test]
 fn t20_schedules_follow_progress() {
     let case = &update_cases()[0];
-    let config = PpoConfig {
-        learning_rate_schedule: Schedule::Linear,
-        clip_range_schedule: Schedule::Linear,
+    let config = PpoConfiguration {
+        learning_rate_schedule: Annealing::Linear,
+        clip_range_schedule: Annealing::Linear,
         ..case.config()
     };
     let mut ppo = case.options.ppo(config.clone());
@@ -422,7 +426,7 @@ fn t20_schedules_follow_progress() {
 fn an_update_stops_before_the_step_whose_divergence_is_over_the_target() {
     let case = &update_cases()[0];
     let run = |target_kl| {
-        let mut ppo = case.options.ppo(PpoConfig {
+        let mut ppo = case.options.ppo(PpoConfiguration {
             target_kl,
             ..case.config()
         });
@@ -510,9 +514,9 @@ fn what_does_not_fit_is_refused_before_anything_changes() {
         }))
     ));
 
-    let config = PpoConfig {
+    let config = PpoConfiguration {
         minibatch_size: 0,
-        ..PpoConfig::default()
+        ..PpoConfiguration::default()
     };
     assert!(matches!(
         Ppo::new(case.options.spec(), config, 1, Device::Cpu),
@@ -527,30 +531,15 @@ fn what_does_not_fit_is_refused_before_anything_changes() {
 fn the_policy_comes_first_in_the_flat_parameters() {
     for case in update_cases() {
         let ppo = case.options.ppo(case.config());
-        let names: Vec<&str> = ppo
-            .network
-            .slots()
+        let slots = ppo.network.layout().tensors();
+        let first_of_critic = slots
             .iter()
-            .map(|slot| slot.name.as_str())
-            .collect();
-        let first_of_critic = names
-            .iter()
-            .position(|name| name.starts_with("critic."))
+            .position(|slot| slot.name().starts_with("critic."))
             .unwrap();
-        assert!(
-            names[..first_of_critic]
-                .iter()
-                .all(|name| name.starts_with("policy."))
-        );
-        assert!(
-            names[first_of_critic..]
-                .iter()
-                .all(|name| name.starts_with("critic."))
-        );
-        let prefix: usize = ppo.network.slots()[..first_of_critic]
-            .iter()
-            .map(|slot| slot.num_elements())
-            .sum();
+        let (policy, critic) = slots.split_at(first_of_critic);
+        assert_eq!(policy, ppo.network.spec().policy.layout().tensors());
+        assert!(critic.iter().all(|slot| slot.name().starts_with("critic.")));
+        let prefix = critic[0].offset();
         assert_eq!(ppo.policy_parameters(), ppo.network.export()[..prefix]);
         assert_eq!(prefix, ppo.network.num_policy_parameters());
     }
@@ -561,7 +550,7 @@ fn t23_a_new_policy_is_nearly_uniform_and_does_not_depend_on_libtorchs_generator
     let options = &update_cases()[0].options;
     let new = |seed| {
         tch::manual_seed(seed);
-        Ppo::new(options.spec(), PpoConfig::default(), 7, Device::Cpu).unwrap()
+        Ppo::new(options.spec(), PpoConfiguration::default(), 7, Device::Cpu).unwrap()
     };
     let ppo = new(1);
     assert_eq!(ppo.state(), new(2).state());
@@ -608,7 +597,7 @@ fn a_term_without_weight_is_reported_and_has_no_gradient() {
     let minibatch = case.minibatch(&ppo);
     let options = LossOptions {
         entropy_coefficient: 0.0,
-        ..ppo.config.loss_options()
+        ..loss_options(&ppo.config, 0.0)
     };
     let got = losses(
         &ppo.network.forward(&minibatch.inputs),

@@ -1,10 +1,11 @@
 //! What one round does to the parameters.
 
-use rookery_common::policy::Head;
+use rookery_common::policy::spec::Head;
 use rookery_common::seeds::{Purpose, Random};
+use serde::Serialize;
 use tch::{Kind, Tensor};
 
-use super::config::AdvantageNormalisation;
+use super::config::{AdvantageNormalisation, annealed, loss_options};
 use super::loss::{
     LossOptions, Losses, Minibatch, approximate_kl, clip_fraction, losses, normalise_advantages,
     surrogate_columns,
@@ -21,7 +22,7 @@ const TARGET_KL_MARGIN: f64 = 1.5;
 
 /// What one update did. Means are over the rows of all minibatches that were evaluated, the one at
 /// which a target divergence ended the update included.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PpoStatistics {
     /// Mean of the negative clipped surrogate.
     pub policy_loss: f64,
@@ -98,12 +99,10 @@ impl Ppo {
         version: u64,
     ) -> Result<PpoStatistics, PpoError> {
         let config = &self.config;
-        let learning_rate = config
-            .learning_rate_schedule
-            .value(config.learning_rate, progress);
-        let clip_range = config
-            .clip_range_schedule
-            .value(config.clip_range, progress);
+        let learning_rate =
+            annealed(config.learning_rate_schedule, config.learning_rate, progress);
+        let clip_range = annealed(config.clip_range_schedule, config.clip_range, progress);
+        let loss_options = loss_options(config, progress);
         let (columns, explained_variance) = self.columns(round)?;
         let mut record = Record::default();
         for epoch in 0..self.config.epochs {
@@ -111,7 +110,7 @@ impl Ppo {
             Random::derive(self.seed, Purpose::Minibatch, version, u64::from(epoch))
                 .shuffle(&mut order);
             for minibatch in self.minibatches(&columns, &order, clip_range) {
-                self.minibatch_step(&minibatch, learning_rate, &mut record);
+                self.minibatch_step(&minibatch, &loss_options, learning_rate, &mut record);
                 if record.stopped_early {
                     return Ok(record.finish(explained_variance, learning_rate, clip_range));
                 }
@@ -121,11 +120,17 @@ impl Ppo {
     }
 
     /// One gradient step, unless the divergence is over its target.
-    fn minibatch_step(&mut self, minibatch: &Minibatch, learning_rate: f64, record: &mut Record) {
+    fn minibatch_step(
+        &mut self,
+        minibatch: &Minibatch,
+        loss_options: &LossOptions,
+        learning_rate: f64,
+        record: &mut Record,
+    ) {
         let losses = losses(
             &self.network.forward(&minibatch.inputs),
             minibatch,
-            &self.config.loss_options(),
+            loss_options,
         );
         record.keep(minibatch, &losses);
         if let Some(target) = self.config.target_kl {
@@ -148,8 +153,8 @@ impl Ppo {
     /// Brings a round to the device, with its advantages and returns, and says how much of the
     /// returns' variance the critic explains.
     pub(super) fn columns(&self, round: &Round) -> Result<(Columns, Option<f64>), PpoError> {
-        let observation_width = self.network.observation_width();
-        round.check(observation_width, self.action_width())?;
+        let policy = &self.network.spec().policy;
+        round.check(policy.observation_width(), policy.action_width())?;
         let actions = self.actions(&round.actions)?;
         let inputs = self.network.encode(&round.observations)?;
         let values = self.network.values(&inputs);
@@ -275,16 +280,6 @@ impl Ppo {
                 })
             })
             .collect()
-    }
-}
-
-impl super::PpoConfig {
-    pub(super) fn loss_options(&self) -> LossOptions {
-        LossOptions {
-            value_clip_range: self.value_clip_range,
-            value_coefficient: self.value_coefficient,
-            entropy_coefficient: self.entropy_coefficient,
-        }
     }
 }
 

@@ -1,0 +1,159 @@
+//! What a run is: one tree of sections that mirrors the rooms of the program, read from TOML.
+//!
+//! A configuration is built from [`Layers`]: defaults < preset < file < `--set` < named flags.
+//! Whatever is wrong with them is said at once, as a [`ConfigurationError`] with one
+//! [`Violation`] for each thing. [`Configuration::to_toml`] writes the effective configuration,
+//! and [`Configuration::parse`] reads it back, equal.
+//!
+//! Sections up to `[checkpoint]` say what is trained and how; the result of a synchronous run is a
+//! function of them. Sections from `[learner]` on say how processes run and may differ from
+//! machine to machine. [`Configuration::acting`] is what the learner tells an actor that joins.
+
+mod training;
+mod ppo;
+mod processes;
+mod units;
+mod presets;
+mod layers;
+mod decode;
+mod validate;
+mod violation;
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+pub use layers::Layers;
+pub use crate::policy::Activation;
+pub use ppo::{AdvantageNormalisation, Annealing, PpoConfiguration};
+pub use presets::Preset;
+pub use processes::{
+    ActorConfiguration, Device, LearnerConfiguration, LogFormat, SecurityConfiguration,
+    TelemetryConfiguration,
+};
+pub use training::{
+    CheckpointConfiguration, EnvironmentConfiguration, EvaluationConfiguration,
+    NormalisationConfiguration, PolicyConfiguration, RolloutConfiguration, RunConfiguration,
+    ScheduleConfiguration, ScheduleKind,
+};
+pub use units::{ByteSize, HumanDuration, UnitError};
+pub use violation::{ConfigurationError, Key, Problem, Source, Violation};
+
+/// Everything that can be set, one field for each section of the file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Configuration {
+    /// What the run is called, how long it lasts and where it writes.
+    pub run: RunConfiguration,
+    /// What the actors simulate.
+    pub environment: EnvironmentConfiguration,
+    /// How experience is cut into pieces.
+    pub rollout: RolloutConfiguration,
+    /// How collecting and learning interleave.
+    pub schedule: ScheduleConfiguration,
+    /// The networks.
+    pub policy: PolicyConfiguration,
+    /// Proximal policy optimisation.
+    pub ppo: PpoConfiguration,
+    /// Running statistics by which inputs are scaled.
+    pub normalisation: NormalisationConfiguration,
+    /// How well the policy acts when it does not explore.
+    pub evaluation: EvaluationConfiguration,
+    /// When the learner's state is saved.
+    pub checkpoint: CheckpointConfiguration,
+    /// The process that updates.
+    pub learner: LearnerConfiguration,
+    /// The processes that collect.
+    pub actor: ActorConfiguration,
+    /// Who may connect, and who can listen in.
+    pub security: SecurityConfiguration,
+    /// What the processes say about themselves.
+    pub telemetry: TelemetryConfiguration,
+}
+
+/// What acting depends on besides parameters: what the learner tells an actor that joins, so that
+/// no actor can act on settings of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActingConfiguration {
+    /// Seed of every random stream of the run.
+    pub seed: u64,
+    /// Environments of one shard.
+    pub envs_per_shard: usize,
+    /// Steps of one environment in an unroll.
+    pub unroll_length: usize,
+    /// Versions by which collecting trails learning.
+    pub lag: u64,
+    /// The networks.
+    pub policy: PolicyConfiguration,
+    /// Bound of a normalised observation on both sides; none where observations stay raw.
+    pub observation_clip: Option<f64>,
+}
+
+impl Configuration {
+    /// Reads a text that [`to_toml`](Self::to_toml) or a person has written. Keys that it lacks
+    /// have their defaults.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, ConfigurationError> {
+        Layers::new().text("configuration", text).build()
+    }
+
+    /// The whole configuration as TOML, defaults included; optional keys that are not set are
+    /// `"none"`.
+    ///
+    /// # Panics
+    /// If a count is 2^63 or more, which [`validate`](Self::validate) refuses.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        to_table(self).to_string()
+    }
+
+    /// Everything that is wrong with the configuration beyond its types; empty where it can run.
+    #[must_use]
+    pub fn validate(&self) -> Vec<Violation> {
+        validate::validate(self)
+    }
+
+    /// The presets that come with the program, in alphabetical order.
+    #[must_use]
+    pub const fn presets() -> &'static [Preset] {
+        presets::PRESETS
+    }
+
+    /// What the learner tells an actor that joins.
+    #[must_use]
+    pub fn acting(&self) -> ActingConfiguration {
+        ActingConfiguration {
+            seed: self.run.seed,
+            envs_per_shard: self.rollout.envs_per_shard,
+            unroll_length: self.rollout.unroll_length,
+            lag: self.schedule.lag,
+            policy: self.policy.clone(),
+            observation_clip: self
+                .normalisation
+                .observations
+                .then_some(self.normalisation.observation_clip),
+        }
+    }
+
+    /// Environment steps of one round: those of one unroll of every environment.
+    #[must_use]
+    pub const fn rows_per_round(&self) -> usize {
+        self.environment
+            .num_envs
+            .saturating_mul(self.rollout.unroll_length)
+    }
+}
+
+/// The configuration as a table, with every section and every key.
+#[expect(
+    clippy::expect_used,
+    reason = "sections hold only what TOML can write; counts are validated to be below 2^63"
+)]
+fn to_table(configuration: &Configuration) -> Table {
+    match Value::try_from(configuration).expect("a configuration is a TOML table") {
+        Value::Table(table) => table,
+        _ => unreachable!("a struct is written as a table"),
+    }
+}

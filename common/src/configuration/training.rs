@@ -1,0 +1,285 @@
+//! The sections that say what is trained on what: the same on every machine of a run.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::units::{HumanDuration, or_none};
+use crate::policy::Activation;
+
+/// `[run]`: what the run is called, how long it lasts and where it writes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunConfiguration {
+    /// Name of the run's folder: letters, digits, `.`, `_` and `-`. Empty: made from the
+    /// environment, the algorithm and the seed. \[`""`\]
+    pub name: String,
+    /// Seed of every random stream of the run, below 2^63. \[`1`\]
+    pub seed: u64,
+    /// Environment steps after which training ends. It ends with the whole round in which the
+    /// count is reached, so up to one round less one step is collected beyond it.
+    /// \[`1_000_000`\]
+    pub total_env_steps: u64,
+    /// Folder in which every run gets a folder of its own. \[`"runs"`\]
+    pub directory: PathBuf,
+    /// Mean evaluation return from which the environment counts as solved, in units of its
+    /// reward. \[none\]
+    #[serde(serialize_with = "or_none")]
+    pub solved_return: Option<f64>,
+    /// Whether to end the run at the first evaluation that reaches `solved_return`. \[`false`\]
+    pub stop_when_solved: bool,
+}
+
+impl Default for RunConfiguration {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            seed: 1,
+            total_env_steps: 1_000_000,
+            directory: PathBuf::from("runs"),
+            solved_return: None,
+            stop_when_solved: false,
+        }
+    }
+}
+
+/// `[environment]`: what the actors simulate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EnvironmentConfiguration {
+    /// Gymnasium's id of the environment. \[`"CartPole-v1"`\]
+    pub id: String,
+    /// Keyword arguments of the environment: strings, booleans and numbers, kept as text and read
+    /// by the environment itself. \[none\]
+    #[serde(deserialize_with = "arguments_as_text")]
+    pub arguments: BTreeMap<String, String>,
+    /// Number of instances over all actors together; a part of the result, unlike the number of
+    /// actors. \[`8`\]
+    pub num_envs: usize,
+}
+
+impl Default for EnvironmentConfiguration {
+    fn default() -> Self {
+        Self {
+            id: "CartPole-v1".to_owned(),
+            arguments: BTreeMap::new(),
+            num_envs: 8,
+        }
+    }
+}
+
+/// `[rollout]`: how experience is cut into pieces.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RolloutConfiguration {
+    /// Environments that are collected together and leased as one shard; it divides
+    /// `environment.num_envs`. At most `num_envs / envs_per_shard` actor threads have work.
+    /// \[`4`\]
+    pub envs_per_shard: usize,
+    /// Steps of one environment in an unroll. \[`128`\]
+    pub unroll_length: usize,
+}
+
+impl Default for RolloutConfiguration {
+    fn default() -> Self {
+        Self {
+            envs_per_shard: 4,
+            unroll_length: 128,
+        }
+    }
+}
+
+/// Who waits for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleKind {
+    /// Unroll `k` of every shard is collected with version `max(0, k - lag)`, exactly; the result
+    /// is a function of the configuration alone.
+    Synchronous,
+    /// Actors collect with the newest version and the learner takes unrolls as they arrive.
+    Asynchronous,
+}
+
+/// `[schedule]`: how collecting and learning interleave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScheduleConfiguration {
+    /// Who waits for whom. \[`"synchronous"`\]
+    pub kind: ScheduleKind,
+    /// Versions by which collecting trails learning: 0 is strictly on-policy; with 1 the actors
+    /// collect while the learner works. \[`0`\]
+    pub lag: u64,
+}
+
+impl Default for ScheduleConfiguration {
+    fn default() -> Self {
+        Self {
+            kind: ScheduleKind::Synchronous,
+            lag: 0,
+        }
+    }
+}
+
+/// `[policy]`: the networks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicyConfiguration {
+    /// Width of each hidden layer, from the observation on; `[]` is a linear policy.
+    /// \[`[64, 64]`\]
+    pub hidden: Vec<usize>,
+    /// What follows each hidden layer. \[`"tanh"`\]
+    pub activation: Activation,
+    /// Whether the value function is a second head on the policy's hidden layers, and not a
+    /// network of its own with the same widths. \[`false`\]
+    pub shared_trunk: bool,
+    /// Logarithm of the standard deviation with which continuous actions start. \[`0.0`\]
+    pub initial_log_std: f64,
+}
+
+impl Default for PolicyConfiguration {
+    fn default() -> Self {
+        Self {
+            hidden: vec![64, 64],
+            activation: Activation::Tanh,
+            shared_trunk: false,
+            initial_log_std: 0.0,
+        }
+    }
+}
+
+/// `[normalisation]`: running statistics by which inputs are scaled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NormalisationConfiguration {
+    /// Whether observations are brought to mean zero and standard deviation one. \[`false`\]
+    pub observations: bool,
+    /// Bound of a normalised observation on both sides, in standard deviations. \[`10.0`\]
+    pub observation_clip: f64,
+    /// Whether rewards are divided by the standard deviation of the discounted return (T15);
+    /// reported returns stay raw. \[`false`\]
+    pub rewards: bool,
+    /// Bound of a normalised reward on both sides. \[`10.0`\]
+    pub reward_clip: f64,
+}
+
+impl Default for NormalisationConfiguration {
+    fn default() -> Self {
+        Self {
+            observations: false,
+            observation_clip: 10.0,
+            rewards: false,
+            reward_clip: 10.0,
+        }
+    }
+}
+
+/// `[evaluation]`: how well the policy acts when it does not explore.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluationConfiguration {
+    /// Environment steps of training between evaluations; none: only the last version is
+    /// evaluated. \[none\]
+    #[serde(serialize_with = "or_none")]
+    pub every_env_steps: Option<u64>,
+    /// Episodes of one evaluation. \[`20`\]
+    pub episodes: u32,
+}
+
+impl Default for EvaluationConfiguration {
+    fn default() -> Self {
+        Self {
+            every_env_steps: None,
+            episodes: 20,
+        }
+    }
+}
+
+/// `[checkpoint]`: when the learner's state is saved. It is also saved at the end of a run and on
+/// an orderly shutdown, whatever is set here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CheckpointConfiguration {
+    /// Updates between checkpoints; none: as `every` says. \[none\]
+    #[serde(serialize_with = "or_none")]
+    pub every_updates: Option<u64>,
+    /// Time between checkpoints, each taken after the update during which it has passed; `"none"`:
+    /// as `every_updates` says. \[`"30s"`\]
+    #[serde(serialize_with = "or_none")]
+    pub every: Option<HumanDuration>,
+    /// Newest checkpoints that stay on disk. \[`3`\]
+    pub keep: u32,
+}
+
+impl Default for CheckpointConfiguration {
+    fn default() -> Self {
+        Self {
+            every_updates: None,
+            every: Some(HumanDuration::from_secs(30)),
+            keep: 3,
+        }
+    }
+}
+
+/// Reads a table of strings, booleans and numbers, each as the text that stands for it.
+fn arguments_as_text<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Arguments;
+
+    impl<'de> Visitor<'de> for Arguments {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a table")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut arguments = BTreeMap::new();
+            while let Some((key, Text(value))) = map.next_entry()? {
+                arguments.insert(key, value);
+            }
+            Ok(arguments)
+        }
+    }
+
+    deserializer.deserialize_map(Arguments)
+}
+
+/// One argument of an environment as text.
+struct Text(String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Scalar;
+
+        impl Visitor<'_> for Scalar {
+            type Value = Text;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("text, a number, or true or false")
+            }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Text, E> {
+                Ok(Text(value.to_string()))
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Text, E> {
+                Ok(Text(value.to_string()))
+            }
+
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Text, E> {
+                // `{:?}` keeps the point: 1.0 stays a float for whoever reads it.
+                Ok(Text(format!("{value:?}")))
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Text, E> {
+                Ok(Text(value.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(Scalar)
+    }
+}

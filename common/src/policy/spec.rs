@@ -1,0 +1,362 @@
+//! What a policy network is made of: everything that its parameters are not.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::layout::Layout;
+use crate::spaces::Space;
+
+/// Most parameters that a policy may have: 2^31, or 8 GiB.
+pub const MAX_PARAMETERS: usize = 1 << 31;
+
+/// Widest layer, encoding or head: up to here every index is exact in `f32`.
+pub const MAX_WIDTH: usize = 1 << 24;
+
+/// Most hidden layers.
+pub const MAX_HIDDEN_LAYERS: usize = 64;
+
+/// How an observation row becomes the input of the first layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Encoder {
+    /// The row is the input.
+    Identity {
+        /// Values in a row.
+        width: usize,
+    },
+    /// The row is one index, which stands for the unit vector with a one there.
+    OneHot {
+        /// Number of indices.
+        n: usize,
+    },
+}
+
+/// What follows every hidden layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// The hyperbolic tangent.
+    Tanh,
+    /// The larger of the value and zero.
+    Relu,
+}
+
+/// The distribution over actions whose parameters the last layer gives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Head {
+    /// One logit for each action; an action is its index as `f32`.
+    Categorical {
+        /// Number of actions.
+        num_actions: usize,
+    },
+    /// The mean of each dimension, which are independent; the logarithm of the standard deviation
+    /// is a parameter of its own that no observation changes.
+    DiagonalGaussian {
+        /// Values in an action.
+        dimension: usize,
+    },
+}
+
+/// A policy network: encoder, fully connected hidden layers, head.
+///
+/// Fields are public because a spec is data that travels; [`PolicySpec::validate`] says whether
+/// it describes a network, and whatever builds one from it calls that first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicySpec {
+    /// How observations enter.
+    pub encoder: Encoder,
+    /// Width of each hidden layer, from the observation on; empty for a linear policy.
+    pub hidden: Vec<usize>,
+    /// What follows each hidden layer.
+    pub activation: Activation,
+    /// What comes out.
+    pub head: Head,
+}
+
+/// Why a [`PolicySpec`] describes no network.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// A width is zero or beyond [`MAX_WIDTH`].
+    #[error("{field} is {got}, expected 1 to {}", MAX_WIDTH)]
+    Width {
+        /// The field as it is written in a configuration.
+        field: String,
+        /// Its value.
+        got: usize,
+    },
+    /// There are more hidden layers than [`MAX_HIDDEN_LAYERS`].
+    #[error(
+        "policy has {got} hidden layers, expected at most {}",
+        MAX_HIDDEN_LAYERS
+    )]
+    Depth {
+        /// Number of hidden layers.
+        got: usize,
+    },
+    /// The network has more parameters than [`MAX_PARAMETERS`].
+    #[error(
+        "policy has {got} parameters, expected at most {}: narrow its layers",
+        MAX_PARAMETERS
+    )]
+    Parameters {
+        /// Number of parameters.
+        got: u128,
+    },
+}
+
+impl PolicySpec {
+    /// The network that sees `observation` and acts in `action`.
+    ///
+    /// Boxes enter flattened and leave as Gaussians; discrete observations enter one-hot and
+    /// discrete actions leave as categories.
+    ///
+    /// # Errors
+    /// As [`PolicySpec::validate`].
+    pub fn new(
+        observation: &Space,
+        action: &Space,
+        hidden: Vec<usize>,
+        activation: Activation,
+    ) -> Result<Self, SpecError> {
+        let encoder = match observation {
+            Space::Box { .. } => Encoder::Identity {
+                width: observation.width(),
+            },
+            Space::Discrete { n } => Encoder::OneHot { n: *n },
+        };
+        let head = match action {
+            Space::Box { .. } => Head::DiagonalGaussian {
+                dimension: action.width(),
+            },
+            Space::Discrete { n } => Head::Categorical { num_actions: *n },
+        };
+        let spec = Self {
+            encoder,
+            hidden,
+            activation,
+            head,
+        };
+        spec.validate()?;
+        Ok(spec)
+    }
+
+    /// Checks that every width, the depth and the number of parameters are within bounds.
+    ///
+    /// # Errors
+    /// The first violation, from the observation on.
+    pub fn validate(&self) -> Result<(), SpecError> {
+        if self.hidden.len() > MAX_HIDDEN_LAYERS {
+            return Err(SpecError::Depth {
+                got: self.hidden.len(),
+            });
+        }
+        let encoder = match self.encoder {
+            Encoder::Identity { .. } => "encoder.identity.width",
+            Encoder::OneHot { .. } => "encoder.one_hot.n",
+        };
+        let head = match self.head {
+            Head::Categorical { .. } => "head.categorical.num_actions",
+            Head::DiagonalGaussian { .. } => "head.diagonal_gaussian.dimension",
+        };
+        check_width(encoder, self.input_width())?;
+        for (index, width) in self.hidden.iter().enumerate() {
+            check_width(format_args!("hidden[{index}]"), *width)?;
+        }
+        check_width(head, self.head_width())?;
+
+        let dense = |(inputs, outputs): (usize, usize)| (inputs as u128 + 1) * outputs as u128;
+        let mut parameters: u128 = self.layer_shapes().map(dense).sum();
+        if let Head::DiagonalGaussian { dimension } = self.head {
+            parameters += dimension as u128;
+        }
+        if parameters > MAX_PARAMETERS as u128 {
+            return Err(SpecError::Parameters { got: parameters });
+        }
+        Ok(())
+    }
+
+    /// Number of `f32` values in an observation row.
+    #[must_use]
+    pub fn observation_width(&self) -> usize {
+        match self.encoder {
+            Encoder::Identity { width } => width,
+            Encoder::OneHot { .. } => 1,
+        }
+    }
+
+    /// Number of `f32` values in an action row.
+    #[must_use]
+    pub fn action_width(&self) -> usize {
+        match self.head {
+            Head::Categorical { .. } => 1,
+            Head::DiagonalGaussian { dimension } => dimension,
+        }
+    }
+
+    /// Inputs of the first layer.
+    #[must_use]
+    pub fn input_width(&self) -> usize {
+        match self.encoder {
+            Encoder::Identity { width } => width,
+            Encoder::OneHot { n } => n,
+        }
+    }
+
+    /// Outputs of the last layer: logits or means.
+    #[must_use]
+    pub fn head_width(&self) -> usize {
+        match self.head {
+            Head::Categorical { num_actions } => num_actions,
+            Head::DiagonalGaussian { dimension } => dimension,
+        }
+    }
+
+    /// `(inputs, outputs)` of every fully connected layer, the head last.
+    pub fn layer_shapes(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let inputs = std::iter::once(self.input_width()).chain(self.hidden.iter().copied());
+        let outputs = self.hidden.iter().copied().chain([self.head_width()]);
+        inputs.zip(outputs)
+    }
+
+    /// The flat layout of the acting parameters: `policy.0.weight`, `policy.0.bias`, ...,
+    /// `policy.head.weight`, `policy.head.bias` and, for a Gaussian, `policy.log_std`.
+    ///
+    /// A critic goes behind it, so that what acts is a prefix of what is learnt.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        let mut layout = Layout::new();
+        for (index, (inputs, outputs)) in self.layer_shapes().enumerate() {
+            let layer = if index == self.hidden.len() {
+                "head".to_owned()
+            } else {
+                index.to_string()
+            };
+            layout.push(format!("policy.{layer}.weight"), &[outputs, inputs]);
+            layout.push(format!("policy.{layer}.bias"), &[outputs]);
+        }
+        if let Head::DiagonalGaussian { dimension } = self.head {
+            layout.push("policy.log_std", &[dimension]);
+        }
+        layout
+    }
+}
+
+fn check_width(field: impl fmt::Display, got: usize) -> Result<(), SpecError> {
+    if (1..=MAX_WIDTH).contains(&got) {
+        Ok(())
+    } else {
+        Err(SpecError::Width {
+            field: field.to_string(),
+            got,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(
+        observation: &Space,
+        action: &Space,
+        hidden: &[usize],
+    ) -> Result<PolicySpec, SpecError> {
+        PolicySpec::new(observation, action, hidden.to_vec(), Activation::Tanh)
+    }
+
+    #[test]
+    fn spaces_choose_encoder_and_head() {
+        let image = Space::Box {
+            shape: vec![2, 3],
+            low: vec![0.0; 6],
+            high: vec![1.0; 6],
+        };
+        let built = spec(&image, &Space::Discrete { n: 5 }, &[7]).unwrap();
+        assert_eq!(built.encoder, Encoder::Identity { width: 6 });
+        assert_eq!(built.head, Head::Categorical { num_actions: 5 });
+        assert_eq!((built.observation_width(), built.action_width()), (6, 1));
+
+        let built = spec(&Space::Discrete { n: 16 }, &image, &[]).unwrap();
+        assert_eq!(built.encoder, Encoder::OneHot { n: 16 });
+        assert_eq!(built.head, Head::DiagonalGaussian { dimension: 6 });
+        assert_eq!((built.observation_width(), built.action_width()), (1, 6));
+        assert_eq!(built.layer_shapes().collect::<Vec<_>>(), [(16, 6)]);
+    }
+
+    #[test]
+    fn layout_lists_the_tensors_in_libtorch_order() {
+        let observation = Space::bounded(&[-1.0; 3], &[1.0; 3]);
+        let layout = spec(
+            &observation,
+            &Space::bounded(&[-1.0; 2], &[1.0; 2]),
+            &[4, 5],
+        )
+        .unwrap()
+        .layout();
+        let listed: Vec<_> = layout
+            .tensors()
+            .iter()
+            .map(|tensor| (tensor.name(), tensor.shape(), tensor.offset()))
+            .collect();
+        let expected: [(&str, &[usize], usize); 7] = [
+            ("policy.0.weight", &[4, 3], 0),
+            ("policy.0.bias", &[4], 12),
+            ("policy.1.weight", &[5, 4], 16),
+            ("policy.1.bias", &[5], 36),
+            ("policy.head.weight", &[2, 5], 41),
+            ("policy.head.bias", &[2], 51),
+            ("policy.log_std", &[2], 53),
+        ];
+        assert_eq!(listed, expected);
+        assert_eq!(layout.len(), 55);
+    }
+
+    #[test]
+    fn networks_that_cannot_be_are_refused_with_the_field() {
+        let four = Space::bounded(&[-1.0; 4], &[1.0; 4]);
+        let two = Space::Discrete { n: 2 };
+        for (built, field) in [
+            (
+                spec(&Space::bounded(&[], &[]), &two, &[4]),
+                "encoder.identity.width",
+            ),
+            (
+                spec(&Space::Discrete { n: 0 }, &two, &[4]),
+                "encoder.one_hot.n",
+            ),
+            (
+                spec(&four, &Space::Discrete { n: 0 }, &[4]),
+                "head.categorical.num_actions",
+            ),
+            (spec(&four, &two, &[4, 0]), "hidden[1]"),
+            (spec(&four, &two, &[usize::MAX]), "hidden[0]"),
+        ] {
+            assert!(matches!(built, Err(SpecError::Width { field: got, .. }) if got == field));
+        }
+        assert_eq!(
+            spec(&four, &two, &[1; 65]),
+            Err(SpecError::Depth { got: 65 })
+        );
+        // (4 + 1) * 2^16 + (2^16 + 1) * 2^16 + (2^16 + 1) * 2.
+        assert_eq!(
+            spec(&four, &two, &[1 << 16, 1 << 16]),
+            Err(SpecError::Parameters { got: 4_295_491_586 })
+        );
+    }
+
+    #[test]
+    fn serialised_specs_read_back_and_unknown_fields_are_refused() {
+        let original = spec(&Space::Discrete { n: 3 }, &Space::Discrete { n: 2 }, &[8]).unwrap();
+        let text = serde_json::to_string(&original).unwrap();
+        assert_eq!(
+            text,
+            r#"{"encoder":{"one_hot":{"n":3}},"hidden":[8],"activation":"tanh","head":{"categorical":{"num_actions":2}}}"#
+        );
+        assert_eq!(serde_json::from_str::<PolicySpec>(&text).unwrap(), original);
+        let stranger = text.replacen("\"hidden\"", "\"depth\":1,\"hidden\"", 1);
+        assert!(serde_json::from_str::<PolicySpec>(&stranger).is_err());
+    }
+}
