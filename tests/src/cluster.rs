@@ -83,7 +83,7 @@ impl Cluster {
 
     /// The command that starts the learner and has it listen at `address`.
     pub fn learner_command_at(&self, address: &str) -> Command {
-        let mut command = Command::new(binary("rookery-learner"));
+        let mut command = program("rookery-learner");
         command
             .arg("--config")
             .arg(self.configuration())
@@ -95,7 +95,7 @@ impl Cluster {
 
     /// The command that starts an actor, for tests that change it.
     pub fn actor_command(&self, learner: &str) -> Command {
-        let mut command = Command::new(binary("rookery-actor"));
+        let mut command = program("rookery-actor");
         command.arg("--config").arg(self.configuration()).args([
             "--learner",
             learner,
@@ -168,4 +168,11 @@ impl Cluster {
             .join("checkpoints")
             .join(format!("{version:08}"))
     }
+}
+
+/// A program of this workspace that the test's own environment does not colour.
+fn program(name: &str) -> Command {
+    let mut command = Command::new(binary(name));
+    command.env_remove("ROOKERY_TOKEN");
+    command
 }

@@ -65,9 +65,6 @@ impl Program {
             .expect("a log file");
         let errors = output.try_clone().expect("a log file");
         let mut child = command
-            .env_remove("ROOKERY_TOKEN")
-            .env_remove("RUST_LOG")
-            .env("NO_COLOR", "1")
             .stdin(Stdio::piped())
             .stdout(output)
             .stderr(errors)

@@ -15,7 +15,7 @@ impl Setup {
     /// Unrolls in a round of either setup: one of each shard.
     pub const SHARDS: u64 = 4;
     /// Rounds of either setup.
-    pub const ROUNDS: u64 = 40;
+    pub const ROUNDS: u64 = 60;
     /// Environment steps in a round of either setup.
     pub const ROUND_STEPS: u64 = 8 * 32;
 
@@ -54,6 +54,12 @@ impl Setup {
         .set("learner.device", "cpu")
         .set("actor.reconnect_backoff_initial", "10ms")
         .set("actor.reconnect_backoff_max", "200ms")
+    }
+
+    /// With `rounds` instead of [`ROUNDS`](Self::ROUNDS).
+    #[must_use]
+    pub fn rounds(self, rounds: u64) -> Self {
+        self.set("run.total_env_steps", (rounds * Self::ROUND_STEPS) as i64)
     }
 
     /// With `value` for the dotted `key`.

@@ -10,9 +10,10 @@ use tonic::Code;
 
 /// A learner of `CartPole-v1`, and a peer that is not sound.
 struct Scene {
-    cluster: Cluster,
     learner: Learner,
     peer: Handmade,
+    /// Last, since the others' logs are in its directory.
+    cluster: Cluster,
 }
 
 impl Scene {
@@ -56,14 +57,15 @@ impl Scene {
         let summary = self.learner.finish();
         actor.finish();
         assert_eq!(summary.result, expected.result);
-        let sound = expected.unrolls;
+        // How much of the round after the last one arrives is a matter of time.
+        let admitted = summary.unrolls.trained + summary.unrolls.queued;
         assert_eq!(
             summary.unrolls,
             Unrolls {
-                received: sound.received + refused.received,
-                stale: refused.stale,
-                invalid: refused.invalid,
-                ..sound
+                received: admitted + refused.received,
+                trained: Setup::ROUNDS * Setup::SHARDS,
+                queued: summary.unrolls.queued,
+                ..refused
             }
         );
     }
@@ -469,7 +471,7 @@ fn peers_that_differ_from_the_run_are_refused_with_both_values() {
             environment(join).action = Some(v1::Space { kind });
         },
         precondition,
-        &["environment.action differs", "Discrete(2)", "Discrete(3)"],
+        &["environment.action differs", "Discrete { n: 2 }", "Discrete { n: 3 }"],
     );
     refused(
         &|join| {

@@ -75,16 +75,16 @@ fn an_actor_joins_late_and_another_leaves(setup: &Setup) -> Outcome {
 
 fn the_learner_killed_after_a_checkpoint_and_resumed(setup: &Setup) -> Outcome {
     let mut moments = moments(12);
-    let cluster = Cluster::new(&setup.clone().set("checkpoint.every_updates", 2));
+    let cluster = Cluster::new(setup);
     let actors = [cluster.actor(1), cluster.actor(2)];
     let mut learner = cluster.learner();
-    for _ in 0..3 {
-        let checkpoints = cluster.checkpoints();
-        wait::until("a new checkpoint", wait::LONG, || {
-            cluster.checkpoints() != checkpoints
-        });
+    for _ in 0..4 {
+        learner.wait_received(moments.u64(1..=8 * Setup::SHARDS));
+        learner.pause();
+        learner.checkpoint().expect("a checkpoint");
+        learner.resume();
         let received = learner.unrolls().received;
-        learner.wait_received(received + moments.u64(1..=3 * Setup::SHARDS));
+        learner.wait_received(received + moments.u64(1..=4 * Setup::SHARDS));
         learner.kill();
         learner = cluster.resume();
     }

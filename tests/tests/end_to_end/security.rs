@@ -200,7 +200,7 @@ fn a_plain_connection_to_a_tls_learner_says_so() {
     let scene = scene.with_tls(&authority);
     let (mut learner, port) = scene.listening("127.0.0.1:0", &[]);
     let address = format!("127.0.0.1:{port}");
-    scene.refused(&address, &[], 69, &[&address, "TLS"]);
+    scene.refused(&address, &[], 69, &[&address, "TLS (security.tls_ca)"]);
     assert_eq!(learner.exit(), None);
 }
 
@@ -214,7 +214,7 @@ fn a_learner_that_asks_for_certificates_trains_with_those_who_show_one() {
     let (learner, port) = scene.listening("127.0.0.1:0", &[]);
     let address = format!("localhost:{port}");
     let trusting = (AUTHORITY, &*servers.authority());
-    scene.refused(&address, &[trusting], 69, &[&address, "certificate"]);
+    scene.refused(&address, &[trusting], 69, &[&address, "security.tls_client_certificate"]);
 
     let showing = |(certificate, key): &(PathBuf, PathBuf)| {
         [
