@@ -255,10 +255,7 @@ fn serve(
     admitted: watch::Receiver<Admission>,
     stopped: oneshot::Receiver<()>,
 ) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + use<>, LearnerError> {
-    let recipe = PolicyRecipe {
-        hidden: configuration.policy.hidden.clone(),
-        activation: configuration.policy.activation,
-    };
+    let recipe = PolicyRecipe::new(configuration);
     let max_message = configuration.learner.max_message.bytes() as usize;
     let learner = LearnerServer::new(LearnerService::new(Arc::clone(run), recipe, admitted))
         .max_decoding_message_size(max_message);
@@ -293,10 +290,7 @@ fn make_run(
     );
     let specification = OnceLock::new();
     if let Some(state) = resumed {
-        let recipe = PolicyRecipe {
-            hidden: configuration.policy.hidden.clone(),
-            activation: configuration.policy.activation,
-        };
+        let recipe = PolicyRecipe::new(configuration);
         let known = specify(
             state.environment.clone(),
             &recipe,

@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rookery_common::policy::PolicySpec;
+use rookery_common::configuration::Configuration;
+use rookery_common::policy::{Activation, Encoder, PolicyError, PolicySpec};
 use rookery_common::spaces::EnvironmentSpec;
 use rookery_common::unroll::{SessionId, UnrollShape};
 use rookery_proto::v1::learner_server::Learner;
@@ -40,7 +41,21 @@ pub struct PolicyRecipe {
     /// Widths of the hidden layers.
     pub hidden: Vec<usize>,
     /// Between the layers.
-    pub activation: rookery_common::policy::Activation,
+    pub activation: Activation,
+    /// Whether observations are normalised before the network sees them.
+    pub normalises_observations: bool,
+}
+
+impl PolicyRecipe {
+    /// What is configured.
+    #[must_use]
+    pub fn new(configuration: &Configuration) -> Self {
+        Self {
+            hidden: configuration.policy.hidden.clone(),
+            activation: configuration.policy.activation,
+            normalises_observations: configuration.normalisation.observations,
+        }
+    }
 }
 
 /// Serves `rookery.v1.Learner`.
@@ -104,13 +119,16 @@ pub fn specify(
     recipe: &PolicyRecipe,
     unroll_length: usize,
     envs_per_shard: usize,
-) -> Result<RunSpecification, rookery_common::policy::PolicyError> {
+) -> Result<RunSpecification, PolicyError> {
     let policy = PolicySpec::new(
         &environment.observation,
         &environment.action,
         recipe.hidden.clone(),
         recipe.activation,
     )?;
+    if recipe.normalises_observations && matches!(policy.encoder, Encoder::OneHot { .. }) {
+        return Err(PolicyError::NormalisedIndices);
+    }
     let contract = UnrollContract {
         shape: UnrollShape {
             unroll_length,
