@@ -488,7 +488,7 @@ impl Trainer {
         let due_by_time =
             checkpoint.every.is_some_and(|every| last_time.elapsed() >= Duration::from(every));
         if (due_by_updates || due_by_time) && self.wanted_checkpoints.is_empty() {
-            self.start_checkpoint(training, Vec::new());
+            self.try_checkpoint(training);
         }
         self.answer_checkpoints(training);
         if self.last_shown.is_none_or(|shown| shown.elapsed() >= PROGRESS_INTERVAL) {
@@ -496,11 +496,17 @@ impl Trainer {
         }
     }
 
+    /// Writes a checkpoint for whoever has asked, once the one before is on disk: nothing else may
+    /// ever come that would be an occasion to try again.
     fn answer_checkpoints(&mut self, training: &Training) {
-        if !self.wanted_checkpoints.is_empty() {
-            let answers = std::mem::take(&mut self.wanted_checkpoints);
-            self.start_checkpoint(training, answers);
+        if self.wanted_checkpoints.is_empty() {
+            return;
         }
+        let answers = std::mem::take(&mut self.wanted_checkpoints);
+        let job = self.job(training, answers);
+        self.writer.start(job);
+        self.last_checkpoint = (training.round, Instant::now());
+        metrics::record_stage(Stage::Checkpoint, self.clock.lap(Stage::Checkpoint));
     }
 
     fn job(
@@ -519,18 +525,11 @@ impl Trainer {
 
     /// Snapshots the state and leaves the writing to another thread. Where that is still at work,
     /// the next round tries again.
-    fn start_checkpoint(
-        &mut self,
-        training: &Training,
-        answers: Vec<oneshot::Sender<Result<PathBuf, String>>>,
-    ) {
-        let job = self.job(training, answers);
+    fn try_checkpoint(&mut self, training: &Training) {
+        let job = self.job(training, Vec::new());
         match self.writer.try_start(job) {
             Ok(()) => self.last_checkpoint = (training.round, Instant::now()),
-            Err(unwritten) => {
-                self.best = unwritten.best;
-                self.wanted_checkpoints = unwritten.answers;
-            }
+            Err(unwritten) => self.best = unwritten.best,
         }
         metrics::record_stage(Stage::Checkpoint, self.clock.lap(Stage::Checkpoint));
     }
