@@ -1,5 +1,7 @@
 //! What a policy promises to those who act with it.
 
+#![expect(clippy::unwrap_used, reason = "a failure in a helper fails the test")]
+
 use proptest::prelude::*;
 use rookery_common::normaliser::{ObservationNormaliser, RunningMoments};
 use rookery_common::policy::forward::ShapeMismatch;
@@ -95,8 +97,9 @@ proptest! {
         let (mut actions, mut log_probs) = ([0.0; 30], [0.0; 30]);
         let observations = draws(180, seed ^ 1);
         policy.act(&mut Workspace::default(), &observations, streams(0), &mut actions, &mut log_probs);
+        let space = Space::Discrete { n: 5 };
         for (action, log_prob) in actions.iter().zip(log_probs) {
-            prop_assert!(Space::Discrete { n: 5 }.contains(&[*action]));
+            prop_assert!(space.contains(&[*action]));
             prop_assert!(log_prob <= 0.0 && log_prob.is_finite());
         }
     }

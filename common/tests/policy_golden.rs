@@ -1,6 +1,8 @@
 //! Forward passes and log-probabilities against binary64 values made by
 //! `scripts/golden/policy.py`.
 
+#![expect(clippy::unwrap_used, reason = "a failure in a helper fails the test")]
+
 use rookery_common::normaliser::ObservationNormaliser;
 use rookery_common::policy::distribution::{self, Categorical, DiagonalGaussian};
 use rookery_common::policy::forward::{Network, Scratch};

@@ -72,6 +72,6 @@ fn policy() -> anyhow::Result<Policy> {
     let spec = PolicySpec::new(&observation, &action, vec![64, 64], Activation::Tanh)?;
     let mut random = Random::derive(1, Purpose::Initialisation, 0, 0);
     let parameters: Vec<f32> =
-        (0..spec.num_parameters()).map(|_| 0.4 * random.unit_f32() - 0.2).collect();
+        (0..spec.layout().len()).map(|_| 0.4 * random.unit_f32() - 0.2).collect();
     Ok(Policy::new(spec, &parameters, None)?)
 }

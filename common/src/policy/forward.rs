@@ -2,14 +2,14 @@
 //!
 //! Every output is the fused multiply-add sum over the inputs in index order, starting from the
 //! bias, whatever the batch, the row's place in it or the width of the vectors; an activation is a
-//! function of [`math`](super::math). So a row's result is a function of the row and the
+//! function of [`math`]. So a row's result is a function of the row and the
 //! parameters alone, with the same bits on every processor.
 //!
-//! The work is shaped for vector registers: weights are repacked once into panels of
-//! [`LANES`] outputs, and a tile of rows x panels is accumulated in registers over all inputs. All
-//! layers are computed for one block of rows before the next, so that activations stay in the
-//! first-level cache. One source serves every instruction set: [`pulp`] compiles it once for each
-//! and chooses at run time.
+//! The work is shaped for vector registers: weights are repacked once into panels of as many
+//! outputs as a vector has lanes, and a tile of rows x panels is accumulated in registers over all
+//! inputs. All layers are computed for one block of rows before the next, so that activations stay
+//! in the first-level cache. One source serves every instruction set: [`pulp`] compiles it once for
+//! each and chooses at run time.
 
 #![expect(
     clippy::inline_always,
