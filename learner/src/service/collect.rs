@@ -104,9 +104,15 @@ impl Connection {
                 Ok(Err(status)) => {
                     let (code, reason) = (status.code(), status.message());
                     tracing::warn!(session, ?code, reason, "lost an actor");
-                    if status.code() == tonic::Code::OutOfRange {
-                        // Larger than the limit: tell the sender which, before the stream goes.
-                        self.expel(status);
+                    match status.code() {
+                        // Larger than the limit, which the status names.
+                        tonic::Code::OutOfRange => self.expel(status),
+                        tonic::Code::Internal => self.expel(Status::invalid_argument(format!(
+                            "a message cannot be read: {}",
+                            status.message()
+                        ))),
+                        // Nobody is left to tell.
+                        _ => {}
                     }
                     break;
                 }
