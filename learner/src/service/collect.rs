@@ -142,7 +142,9 @@ impl Connection {
                 if let Some(unroll) = unroll
                     && self.run.events.send(Event::Unroll(unroll)).await.is_err()
                 {
-                    return false;
+                    // The compute thread is done. The actor is about to be told so, and must not
+                    // lose its stream before.
+                    return true;
                 }
                 v1::collect_reply::Kind::Ack(ack)
             }
