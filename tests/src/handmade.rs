@@ -117,6 +117,14 @@ impl Handmade {
         block_on(self.client().join(request)).map(tonic::Response::into_inner)
     }
 
+    /// Reports an evaluation.
+    ///
+    /// # Errors
+    /// The learner's.
+    pub fn report(&self, report: v1::ReportEvaluationRequest) -> Result<(), Status> {
+        block_on(self.client().report_evaluation(report)).map(drop)
+    }
+
     /// Opens a stream with `first` as its first message.
     ///
     /// # Errors

@@ -338,7 +338,10 @@ fn messages_that_are_too_long_or_no_messages_end_the_session_alone() {
         .send_garbage(b"\xff\xff\xff\xffnot protobuf")
         .unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
-    assert!(status.message().contains("a message cannot be read"), "{status}");
+    assert!(
+        status.message().contains("a message cannot be read"),
+        "{status}"
+    );
     scene.learner.wait_actors(0);
     // Nothing of it claimed to be an unroll.
     scene.sound_actor_gets_the_undisturbed_result(Unrolls::default());
@@ -475,7 +478,11 @@ fn peers_that_differ_from_the_run_are_refused_with_both_values() {
             environment(join).action = Some(v1::Space { kind });
         },
         precondition,
-        &["environment.action differs", "Discrete { n: 2 }", "Discrete { n: 3 }"],
+        &[
+            "environment.action differs",
+            "Discrete { n: 2 }",
+            "Discrete { n: 3 }",
+        ],
     );
     refused(
         &|join| {
@@ -510,4 +517,45 @@ fn an_actor_with_another_environment_ends_and_says_why() {
     let log = actor.expect_exit(64, wait::LONG);
     let message = "environment.id differs: the run has CartPole-v1, the actor Pendulum-v1";
     assert!(log.contains(message), "{log}");
+}
+
+#[test]
+fn evaluations_that_say_nothing_are_refused() {
+    let scene = Scene::new();
+    let joined = scene
+        .peer
+        .join(cart_pole())
+        .expect("a sound actor may join");
+    let report = v1::ReportEvaluationRequest {
+        session: joined.session,
+        version: Some(v1::PolicyVersion {
+            learner_epoch: 1,
+            version: 0,
+        }),
+        env_steps: 0,
+        returns: vec![1.0],
+        lengths: vec![1],
+    };
+    let without_version = v1::ReportEvaluationRequest {
+        version: None,
+        ..report.clone()
+    };
+    let without_returns = v1::ReportEvaluationRequest {
+        returns: Vec::new(),
+        ..report.clone()
+    };
+    let not_finite = v1::ReportEvaluationRequest {
+        returns: vec![f64::NAN],
+        ..report
+    };
+    for (report, field) in [
+        (without_version, "field `version`"),
+        (without_returns, "field `returns`"),
+        (not_finite, "field `returns`"),
+    ] {
+        let status = scene.peer.report(report).unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        assert!(status.message().contains(field), "{status}");
+    }
+    assert_eq!(scene.learner.status().evaluation_return, None);
 }

@@ -203,7 +203,10 @@ fn unrolls_that_arrive_twice_are_learned_from_once() {
     // The twin of the very last one may meet a learner that is done.
     let twins = summary.unrolls.duplicate;
     let admitted = summary.unrolls.trained + summary.unrolls.queued;
-    assert!((admitted - 1..=admitted).contains(&twins), "{twins} twins of {admitted} recognised");
+    assert!(
+        (admitted - 1..=admitted).contains(&twins),
+        "{twins} twins of {admitted} recognised"
+    );
 }
 
 #[test]

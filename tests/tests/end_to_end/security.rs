@@ -214,7 +214,12 @@ fn a_learner_that_asks_for_certificates_trains_with_those_who_show_one() {
     let (learner, port) = scene.listening("127.0.0.1:0", &[]);
     let address = format!("localhost:{port}");
     let trusting = (AUTHORITY, &*servers.authority());
-    scene.refused(&address, &[trusting], 69, &[&address, "security.tls_client_certificate"]);
+    scene.refused(
+        &address,
+        &[trusting],
+        69,
+        &[&address, "security.tls_client_certificate"],
+    );
 
     let showing = |(certificate, key): &(PathBuf, PathBuf)| {
         [
