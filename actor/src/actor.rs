@@ -41,7 +41,8 @@ pub enum ActorError {
     /// The learner could not be reached for too long.
     #[error(
         "no learner answered at {address} for {patience:?}, last: {last}; check that it runs, that \
-         the address is right, and that no firewall is between"
+         the address is right, that both sides agree on TLS (security.tls_ca) and certificates \
+         (security.tls_client_certificate), and that no firewall is between"
     )]
     Unreachable {
         /// Where it was looked for.

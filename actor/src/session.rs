@@ -504,7 +504,7 @@ fn obey(threads: &mut Threads, message: v1::collect_reply::Kind) -> Option<Sessi
                     shard = refusal.shard,
                     index = refusal.index,
                     reason = refusal.reason().as_str_name(),
-                    message = refusal.message,
+                    detail = refusal.message,
                     "the learner refused an unroll"
                 );
             }

@@ -530,6 +530,8 @@ impl Trainer {
     fn evaluated(&mut self, report: &EvaluationReport) {
         let mean = report.returns.iter().sum::<f64>() / report.returns.len() as f64;
         self.evaluation_return = Some(mean);
+        // Said at once: where the run is paused, no round will.
+        self.run.progress.update(|progress| progress.evaluation_return = Some(mean));
         metrics::record_evaluation(mean);
         self.log.write_evaluation(report, mean);
     }
@@ -548,7 +550,7 @@ impl Trainer {
             .every
             .is_some_and(|every| last_time.elapsed() >= Duration::from(every));
         if (due_by_updates || due_by_time) && self.wanted_checkpoints.is_empty() {
-            self.start_checkpoint(training, Vec::new());
+            self.try_checkpoint(training);
         }
         self.answer_checkpoints(training);
         if self
@@ -559,11 +561,17 @@ impl Trainer {
         }
     }
 
+    /// Writes a checkpoint for whoever has asked, once the one before is on disk: nothing else may
+    /// ever come that would be an occasion to try again.
     fn answer_checkpoints(&mut self, training: &Training) {
-        if !self.wanted_checkpoints.is_empty() {
-            let answers = std::mem::take(&mut self.wanted_checkpoints);
-            self.start_checkpoint(training, answers);
+        if self.wanted_checkpoints.is_empty() {
+            return;
         }
+        let answers = std::mem::take(&mut self.wanted_checkpoints);
+        let job = self.job(training, answers);
+        self.writer.start(job);
+        self.last_checkpoint = (training.round, Instant::now());
+        metrics::record_stage(Stage::Checkpoint, self.clock.lap(Stage::Checkpoint));
     }
 
     fn job(
@@ -582,18 +590,11 @@ impl Trainer {
 
     /// Snapshots the state and leaves the writing to another thread. Where that is still at work,
     /// the next round tries again.
-    fn start_checkpoint(
-        &mut self,
-        training: &Training,
-        answers: Vec<oneshot::Sender<Result<PathBuf, String>>>,
-    ) {
-        let job = self.job(training, answers);
+    fn try_checkpoint(&mut self, training: &Training) {
+        let job = self.job(training, Vec::new());
         match self.writer.try_start(job) {
             Ok(()) => self.last_checkpoint = (training.round, Instant::now()),
-            Err(unwritten) => {
-                self.best = unwritten.best;
-                self.wanted_checkpoints = unwritten.answers;
-            }
+            Err(unwritten) => self.best = unwritten.best,
         }
         metrics::record_stage(Stage::Checkpoint, self.clock.lap(Stage::Checkpoint));
     }
