@@ -213,6 +213,9 @@ mod tests {
 
         let mut bytes = Vec::new();
         crate::snapshot::encode(1, &space, &mut bytes);
-        assert_eq!(crate::snapshot::decode_all::<Space>(1, &bytes).unwrap(), space);
+        assert_eq!(
+            crate::snapshot::decode_all::<Space>(1, &bytes).unwrap(),
+            space
+        );
     }
 }

@@ -531,7 +531,9 @@ impl Trainer {
         let mean = report.returns.iter().sum::<f64>() / report.returns.len() as f64;
         self.evaluation_return = Some(mean);
         // Said at once: where the run is paused, no round will.
-        self.run.progress.update(|progress| progress.evaluation_return = Some(mean));
+        self.run
+            .progress
+            .update(|progress| progress.evaluation_return = Some(mean));
         metrics::record_evaluation(mean);
         self.log.write_evaluation(report, mean);
     }

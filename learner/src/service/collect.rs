@@ -196,11 +196,30 @@ impl Connection {
 /// Says what was refused: quietly where it is the ordinary end of a lease whose shard somebody else
 /// has taken over.
 fn log_refusal(session: SessionId, refusal: &v1::Refusal) {
-    let v1::Refusal { shard, index, message: detail, .. } = refusal;
+    let v1::Refusal {
+        shard,
+        index,
+        message: detail,
+        ..
+    } = refusal;
     let reason = refusal.reason().as_str_name();
     if refusal.reason() == v1::RefusalReason::Stale {
-        tracing::debug!(session = session.0, shard, index, reason, detail, "refused an unroll");
+        tracing::debug!(
+            session = session.0,
+            shard,
+            index,
+            reason,
+            detail,
+            "refused an unroll"
+        );
     } else {
-        tracing::warn!(session = session.0, shard, index, reason, detail, "refused an unroll");
+        tracing::warn!(
+            session = session.0,
+            shard,
+            index,
+            reason,
+            detail,
+            "refused an unroll"
+        );
     }
 }
