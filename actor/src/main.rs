@@ -45,7 +45,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match start(arguments) {
+    match start(&arguments) {
         Ok(()) => Exit::Ok.into(),
         Err(error) => {
             eprintln!("rookery-actor: {error:#}");
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(arguments: Arguments) -> anyhow::Result<()> {
+fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let mut layers = Layers::new();
     if let Some(preset) = &arguments.preset {
         layers = layers.preset(preset);
@@ -77,7 +77,11 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
         return Ok(());
     }
     telemetry::init(&configuration.telemetry)?;
-    let role = if arguments.evaluate { ActorRole::Evaluator } else { ActorRole::Collector };
+    let role = if arguments.evaluate {
+        ActorRole::Evaluator
+    } else {
+        ActorRole::Collector
+    };
     let metrics_listen = configuration.actor.metrics_listen;
     let actor = Actor::build(configuration, role)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -91,7 +95,9 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
             tracing::info!(%address, "serving metrics");
             metrics::describe();
         }
-        actor.run(shutdown::requested(arguments.exit_with_parent)).await?;
+        actor
+            .run(shutdown::requested(arguments.exit_with_parent))
+            .await?;
         anyhow::Ok(())
     })?;
     // A collector thread in the middle of a long unroll must not hold the process up.
@@ -117,9 +123,7 @@ fn exit_code(error: &anyhow::Error) -> Exit {
         }
         Some(ActorError::Refused(_)) => Exit::Internal,
         Some(_) => Exit::Usage,
-        None if error.is::<rookery_common::configuration::ConfigurationError>() => {
-            Exit::Usage
-        }
+        None if error.is::<rookery_common::configuration::ConfigurationError>() => Exit::Usage,
         None => Exit::Internal,
     }
 }

@@ -46,8 +46,10 @@ impl CheckpointWriter {
         let newest = Arc::new(Mutex::new(None));
         let shown = Arc::clone(&newest);
         thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
-            for job in inbox {
-                write(&store, job, &shown);
+            let mut unwritten_best = None;
+            for mut job in inbox {
+                job.best = job.best.or_else(|| unwritten_best.take());
+                unwritten_best = write(&store, job, &shown);
             }
         })?;
         Ok(Self { jobs, newest })
@@ -71,7 +73,12 @@ impl CheckpointWriter {
     }
 }
 
-fn write(store: &CheckpointStore, job: Job, newest: &Mutex<Option<PathBuf>>) {
+/// Writes one checkpoint, and gives the best policy back where that is not on disk.
+fn write(
+    store: &CheckpointStore,
+    job: Job,
+    newest: &Mutex<Option<PathBuf>>,
+) -> Option<BestPolicy> {
     let since = Instant::now();
     let written = store.write(&job.state, &job.policy, &job.configuration).and_then(|path| {
         if let Some(best) = &job.best {
@@ -79,7 +86,8 @@ fn write(store: &CheckpointStore, job: Job, newest: &Mutex<Option<PathBuf>>) {
         }
         Ok(path)
     });
-    metrics::record_checkpoint(written.is_ok(), since.elapsed());
+    let is_written = written.is_ok();
+    metrics::record_checkpoint(is_written, since.elapsed());
     let answer = match written {
         Ok(path) => {
             tracing::debug!(version = job.state.round, path = %path.display(), "wrote checkpoint");
@@ -95,4 +103,5 @@ fn write(store: &CheckpointStore, job: Job, newest: &Mutex<Option<PathBuf>>) {
         // Whoever asked may have gone.
         let _ = waiting.send(answer.clone());
     }
+    job.best.filter(|_| !is_written)
 }

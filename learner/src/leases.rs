@@ -137,7 +137,11 @@ impl Leases {
         let last_epoch = learner_epoch << 32;
         let shards = positions
             .into_iter()
-            .map(|position| Shard { epoch: LeaseEpoch(last_epoch), holder: None, position })
+            .map(|position| Shard {
+                epoch: LeaseEpoch(last_epoch),
+                holder: None,
+                position,
+            })
             .collect();
         Self {
             run_id,
@@ -170,14 +174,20 @@ impl Leases {
     ///
     /// Returns `None` where there is no such session or its stream is open already.
     pub fn attach(&mut self, id: SessionId) -> Option<Vec<Command>> {
-        let session = self.sessions.get_mut(&id).filter(|session| !session.attached)?;
+        let session = self
+            .sessions
+            .get_mut(&id)
+            .filter(|session| !session.attached)?;
         session.attached = true;
         Some(self.balance())
     }
 
     /// Ends a session that never opened its stream. Returns whether there was one.
     pub fn expire_unattached(&mut self, id: SessionId) -> bool {
-        let waiting = self.sessions.get(&id).is_some_and(|session| !session.attached);
+        let waiting = self
+            .sessions
+            .get(&id)
+            .is_some_and(|session| !session.attached);
         waiting && self.sessions.remove(&id).is_some()
     }
 
@@ -195,7 +205,11 @@ impl Leases {
     /// Takes a shard from its holder and grants it anew, so that it is collected again from its
     /// position: for an unroll that was refused for what it holds.
     pub fn restart(&mut self, shard: ShardId) -> Vec<Command> {
-        let Some(holder) = self.shards.get(shard.0 as usize).and_then(|shard| shard.holder) else {
+        let Some(holder) = self
+            .shards
+            .get(shard.0 as usize)
+            .and_then(|shard| shard.holder)
+        else {
             return Vec::new();
         };
         let mut commands = vec![self.release(shard, holder)];
@@ -226,9 +240,14 @@ impl Leases {
         }
         let scheduled = scheduled_version(key.index, self.lag);
         if version.version != scheduled {
-            return Verdict::WrongVersion { expected: scheduled };
+            return Verdict::WrongVersion {
+                expected: scheduled,
+            };
         }
-        shard.position = ShardPosition { next_index: UnrollIndex(key.index.0 + 1), state: state.clone() };
+        shard.position = ShardPosition {
+            next_index: UnrollIndex(key.index.0 + 1),
+            state: state.clone(),
+        };
         Verdict::Admitted
     }
 
@@ -241,7 +260,10 @@ impl Leases {
     /// Number of shards that somebody holds.
     #[must_use]
     pub fn num_leased(&self) -> usize {
-        self.shards.iter().filter(|shard| shard.holder.is_some()).count()
+        self.shards
+            .iter()
+            .filter(|shard| shard.holder.is_some())
+            .count()
     }
 
     /// Number of sessions whose stream is open: those that can carry shards, and the others.
@@ -275,7 +297,11 @@ impl Leases {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.shards.remove(&shard);
         }
-        Command::Revoke { session: id, shard, epoch: released.epoch }
+        Command::Revoke {
+            session: id,
+            shard,
+            epoch: released.epoch,
+        }
     }
 
     /// The session that one more shard would load least.
@@ -296,7 +322,9 @@ impl Leases {
             .map(|shard| ShardId(shard as u32))
             .collect();
         for shard in free {
-            let Some((id, _)) = self.least_loaded() else { break };
+            let Some((id, _)) = self.least_loaded() else {
+                break;
+            };
             commands.push(self.grant(shard, id));
         }
         while let Some((recipient, load_after)) = self.least_loaded() {
@@ -321,7 +349,12 @@ mod tests {
     use super::*;
 
     fn leases(num_shards: usize, lag: u64) -> Leases {
-        Leases::new("run".to_owned(), 1, lag, vec![ShardPosition::default(); num_shards])
+        Leases::new(
+            "run".to_owned(),
+            1,
+            lag,
+            vec![ShardPosition::default(); num_shards],
+        )
     }
 
     fn join(leases: &mut Leases, threads: u32) -> (SessionId, Vec<Command>) {
@@ -350,7 +383,10 @@ mod tests {
     }
 
     fn version(version: u64) -> PolicyVersion {
-        PolicyVersion { learner_epoch: 1, version }
+        PolicyVersion {
+            learner_epoch: 1,
+            version,
+        }
     }
 
     #[test]
@@ -359,17 +395,28 @@ mod tests {
         let (id, commands) = join(&mut leases, 1);
         let lease = &granted(&commands, id)[0];
         let state = Bytes::from_static(b"after 0");
-        assert_eq!(leases.admit(&key(lease, 0), version(0), &state), Verdict::Admitted);
-        assert_eq!(leases.admit(&key(lease, 0), version(0), &state), Verdict::Duplicate);
+        assert_eq!(
+            leases.admit(&key(lease, 0), version(0), &state),
+            Verdict::Admitted
+        );
+        assert_eq!(
+            leases.admit(&key(lease, 0), version(0), &state),
+            Verdict::Duplicate
+        );
         assert_eq!(
             leases.admit(&key(lease, 2), version(2), &state),
-            Verdict::Gap { expected: UnrollIndex(1) }
+            Verdict::Gap {
+                expected: UnrollIndex(1)
+            }
         );
         assert_eq!(
             leases.admit(&key(lease, 1), version(0), &state),
             Verdict::WrongVersion { expected: 1 }
         );
-        assert_eq!(leases.admit(&key(lease, 1), version(1), &state), Verdict::Admitted);
+        assert_eq!(
+            leases.admit(&key(lease, 1), version(1), &state),
+            Verdict::Admitted
+        );
     }
 
     #[test]
@@ -395,16 +442,28 @@ mod tests {
         let (first, commands) = join(&mut leases, 1);
         let old = granted(&commands, first)[0].clone();
         let state = Bytes::from_static(b"after 0");
-        assert_eq!(leases.admit(&key(&old, 0), version(0), &state), Verdict::Admitted);
+        assert_eq!(
+            leases.admit(&key(&old, 0), version(0), &state),
+            Verdict::Admitted
+        );
         assert!(leases.close(first).is_empty());
-        assert_eq!(leases.admit(&key(&old, 1), version(1), &state), Verdict::Stale);
+        assert_eq!(
+            leases.admit(&key(&old, 1), version(1), &state),
+            Verdict::Stale
+        );
 
         let (second, commands) = join(&mut leases, 1);
         let new = granted(&commands, second)[0].clone();
         assert!(new.epoch > old.epoch);
         assert_eq!((new.next_index, &new.state), (UnrollIndex(1), &state));
-        assert_eq!(leases.admit(&key(&old, 1), version(1), &state), Verdict::Stale);
-        assert_eq!(leases.admit(&key(&new, 1), version(1), &state), Verdict::Admitted);
+        assert_eq!(
+            leases.admit(&key(&old, 1), version(1), &state),
+            Verdict::Stale
+        );
+        assert_eq!(
+            leases.admit(&key(&new, 1), version(1), &state),
+            Verdict::Admitted
+        );
     }
 
     #[test]
@@ -414,9 +473,18 @@ mod tests {
         let lease = &granted(&commands, id)[0];
         let mut other = key(lease, 0);
         other.run_id = "another".to_owned();
-        assert_eq!(leases.admit(&other, version(0), &Bytes::new()), Verdict::Stale);
-        let resumed = PolicyVersion { learner_epoch: 2, version: 0 };
-        assert_eq!(leases.admit(&key(lease, 0), resumed, &Bytes::new()), Verdict::Stale);
+        assert_eq!(
+            leases.admit(&other, version(0), &Bytes::new()),
+            Verdict::Stale
+        );
+        let resumed = PolicyVersion {
+            learner_epoch: 2,
+            version: 0,
+        };
+        assert_eq!(
+            leases.admit(&key(lease, 0), resumed, &Bytes::new()),
+            Verdict::Stale
+        );
         let mut other = key(lease, 0);
         other.shard = ShardId(1);
         assert_eq!(
@@ -466,8 +534,14 @@ mod tests {
         let commands = leases.restart(old.shard);
         let new = granted(&commands, id)[0].clone();
         assert_eq!(new.shard, old.shard);
-        assert_eq!(leases.admit(&key(&old, 0), version(0), &Bytes::new()), Verdict::Stale);
-        assert_eq!(leases.admit(&key(&new, 0), version(0), &Bytes::new()), Verdict::Admitted);
+        assert_eq!(
+            leases.admit(&key(&old, 0), version(0), &Bytes::new()),
+            Verdict::Stale
+        );
+        assert_eq!(
+            leases.admit(&key(&new, 0), version(0), &Bytes::new()),
+            Verdict::Admitted
+        );
     }
 
     #[test]

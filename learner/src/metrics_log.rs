@@ -53,7 +53,10 @@ impl MetricsLog {
     pub fn open(run_directory: &Path) -> io::Result<Self> {
         let path = run_directory.join("metrics.jsonl");
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self { file: BufWriter::new(file), has_failed: false })
+        Ok(Self {
+            file: BufWriter::new(file),
+            has_failed: false,
+        })
     }
 
     /// Notes an update.

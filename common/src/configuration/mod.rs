@@ -22,8 +22,8 @@ mod violation;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-pub use layers::Layers;
 pub use crate::policy::Activation;
+pub use layers::Layers;
 pub use ppo::{AdvantageNormalisation, Annealing, PpoConfiguration};
 pub use presets::Preset;
 pub use processes::{

@@ -116,7 +116,10 @@ impl CheckpointStore {
     /// Uses `<run directory>/checkpoints` and keeps the newest `num_kept`.
     #[must_use]
     pub fn new(run_directory: &Path, num_kept: usize) -> Self {
-        Self { directory: run_directory.join("checkpoints"), num_kept: num_kept.max(1) }
+        Self {
+            directory: run_directory.join("checkpoints"),
+            num_kept: num_kept.max(1),
+        }
     }
 
     /// Whether there is any checkpoint, whole or not.
@@ -201,14 +204,23 @@ impl CheckpointStore {
                 Err(fault) => faults.push(format!("{version:08}: {fault}")),
             }
         }
-        Err(CheckpointError::AllCorrupt { directory: self.directory.clone(), faults })
+        Err(CheckpointError::AllCorrupt {
+            directory: self.directory.clone(),
+            faults,
+        })
     }
 
     /// Removes what an interrupted write left behind.
     pub fn remove_leftovers(&self) {
-        let Ok(entries) = fs::read_dir(&self.directory) else { return };
+        let Ok(entries) = fs::read_dir(&self.directory) else {
+            return;
+        };
         for entry in entries.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
+            if entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with(TEMPORARY_PREFIX)
+            {
                 // It is in nobody's way; the next start tries again.
                 let _ = fs::remove_dir_all(entry.path());
             }
@@ -249,7 +261,10 @@ impl CheckpointStore {
             Err(source) => {
                 // What a full disk needs most is room.
                 let _ = fs::remove_dir_all(&temporary);
-                Err(WriteError::Io { path: directory, source })
+                Err(WriteError::Io {
+                    path: directory,
+                    source,
+                })
             }
         }
     }
@@ -265,7 +280,9 @@ impl CheckpointStore {
     }
 
     fn prune(&self) {
-        let Ok(versions) = self.versions() else { return };
+        let Ok(versions) = self.versions() else {
+            return;
+        };
         for version in versions.iter().rev().skip(self.num_kept) {
             // A checkpoint too many harms nothing.
             let _ = fs::remove_dir_all(self.directory.join(format!("{version:08}")));
@@ -277,7 +294,10 @@ fn entries(files: &[(&str, Vec<u8>)]) -> BTreeMap<String, FileEntry> {
     files
         .iter()
         .map(|(name, content)| {
-            let entry = FileEntry { bytes: content.len() as u64, sha256: hex_sha256(content) };
+            let entry = FileEntry {
+                bytes: content.len() as u64,
+                sha256: hex_sha256(content),
+            };
             ((*name).to_owned(), entry)
         })
         .collect()
@@ -285,7 +305,10 @@ fn entries(files: &[(&str, Vec<u8>)]) -> BTreeMap<String, FileEntry> {
 
 /// Lower-case hexadecimal SHA-256 of `content`.
 fn hex_sha256(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(content)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn write_directory(
@@ -344,15 +367,24 @@ fn read(directory: &Path) -> Result<(LearnerState, Manifest), String> {
     for (name, entry) in &manifest.files {
         let content = file(name)?;
         if content.len() as u64 != entry.bytes {
-            return Err(format!("{name} has {} bytes, expected {}", content.len(), entry.bytes));
+            return Err(format!(
+                "{name} has {} bytes, expected {}",
+                content.len(),
+                entry.bytes
+            ));
         }
         if hex_sha256(&content) != entry.sha256 {
-            return Err(format!("{name} does not have the hash that {MANIFEST} states"));
+            return Err(format!(
+                "{name} does not have the hash that {MANIFEST} states"
+            ));
         }
         contents.insert(name.as_str(), content);
     }
     let part = |name: &str| {
-        contents.get(name).map(Vec::as_slice).ok_or_else(|| format!("{MANIFEST} lacks {name}"))
+        contents
+            .get(name)
+            .map(Vec::as_slice)
+            .ok_or_else(|| format!("{MANIFEST} lacks {name}"))
     };
     let state = LearnerState::decode(part(LearnerState::STATE)?, part(LearnerState::TENSORS)?)
         .map_err(|error| error.to_string())?;
