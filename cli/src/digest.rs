@@ -4,10 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use bytes::Bytes;
 use clap::Args;
+use rookery_common::hash::sha256_hex;
 use safetensors::{Dtype, SafeTensors};
-use sha2::{Digest as _, Sha256};
 
 use crate::failure::Failure;
 use crate::run_directory::RunDirectory;
@@ -60,8 +59,7 @@ pub(crate) fn parameters_sha256(path: &Path) -> anyhow::Result<String> {
             parameters.dtype()
         );
     }
-    let hash = Sha256::digest(parameters.data());
-    Ok(format!("{:x}", Bytes::copy_from_slice(&hash)))
+    Ok(sha256_hex(parameters.data()))
 }
 
 #[cfg(test)]

@@ -496,7 +496,7 @@ pub(crate) mod tests {
             ("reward", |u| u.reward = Vec::new().into()),
             ("truncated", |u| u.truncated = vec![0; 5].into()),
             ("final_observation", |u| {
-                u.final_observation = vec![0.0; 3].into()
+                u.final_observation = vec![0.0; 3].into();
             }),
             ("episode_length", |u| u.episode_length = vec![1].into()),
         ];
@@ -519,13 +519,13 @@ pub(crate) mod tests {
                 u.observation = values.into();
             }),
             ("log_prob", |u| {
-                u.log_prob = vec![f32::NEG_INFINITY; 6].into()
+                u.log_prob = vec![f32::NEG_INFINITY; 6].into();
             }),
             ("reward", |u| {
-                u.reward = vec![1.0, f32::INFINITY, 1.0, 1.0, 1.0, 1.0].into()
+                u.reward = vec![1.0, f32::INFINITY, 1.0, 1.0, 1.0, 1.0].into();
             }),
             ("episode_return", |u| {
-                u.episode_return = vec![1.0, f64::NAN].into()
+                u.episode_return = vec![1.0, f64::NAN].into();
             }),
         ];
         for (field, spoil) in cases {

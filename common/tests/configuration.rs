@@ -133,7 +133,7 @@ fn values_out_of_range_name_the_range() {
         actor.learner = "learner:0"
         telemetry.log = "rookery=loud"
     "#), @r#"
-    invalid configuration, 19 violations:
+    invalid configuration, 18 violations:
       - `run.name` (configuration): expected at most 128 letters, digits, `.`, `_` and `-` that do not start with `.`, got "../elsewhere"
       - `run.total_env_steps` (configuration): expected at least 1 and at most 4503599627370496, got 0
       - `run.solved_return` (configuration): expected a finite number, got NaN
@@ -168,7 +168,7 @@ fn impossible_combinations_name_the_reason_and_the_remedy() {
         security.tls_key = "key.pem"
         security.tls_client_certificate = "actor.pem"
     "#), @r#"
-    invalid configuration, 11 violations:
+    invalid configuration, 10 violations:
       - `run.stop_when_solved` = true (configuration), `run.solved_return` = "none" (default): no return is set that would count as solved; set solved_return, or stop_when_solved = false
       - `environment.num_envs` = 6 (configuration), `rollout.envs_per_shard` = 4 (default): environments are dealt out in whole shards; set envs_per_shard to one of 1, 2, 3, 6
       - `run.total_env_steps` = 100 (configuration), `environment.num_envs` = 6 (configuration), `rollout.unroll_length` = 128 (default): the run would end before its first round of 768 steps is whole; set total_env_steps to at least 768
@@ -344,6 +344,7 @@ fn the_defaults_can_run_and_are_what_is_printed() {
     assert_eq!(configuration.validate(), []);
     assert_snapshot!(configuration.to_toml(), @r#"
     [actor]
+    give_up_after = "10m"
     learner = "127.0.0.1:50051"
     metrics_listen = "none"
     reconnect_backoff_initial = "50ms"

@@ -57,7 +57,10 @@ impl CheckpointWriter {
         Ok(Self { jobs, newest })
     }
 
-    /// Starts writing; hands the job back where the one before is not done.
+    /// Starts writing.
+    ///
+    /// # Errors
+    /// Hands the job back where the one before is not done.
     pub fn try_start(&self, job: Job) -> Result<(), Box<Job>> {
         self.jobs
             .try_send(job)

@@ -15,6 +15,10 @@ use rookery_learner::{bench, device, metrics};
 
 /// Trains a policy with libtorch from the unrolls that actors stream to it.
 #[derive(Debug, Parser)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
 #[command(version, about, args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
@@ -62,7 +66,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match start(arguments) {
+    match start(&arguments) {
         Ok(()) => Exit::Ok.into(),
         Err(error) => {
             eprintln!("rookery-learner: {error:#}");
@@ -71,13 +75,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(arguments: Arguments) -> anyhow::Result<()> {
-    match arguments.command {
+fn start(arguments: &Arguments) -> anyhow::Result<()> {
+    match &arguments.command {
         Some(Command::VersionReport) => {
             println!("{}", device::version_report());
             return Ok(());
         }
-        Some(Command::BenchUpdate { seconds }) => return bench::update(seconds),
+        Some(Command::BenchUpdate { seconds }) => return bench::update(*seconds),
         None => {}
     }
     let mut layers = Layers::new();

@@ -31,7 +31,7 @@ pub struct Record<'a> {
 }
 
 #[derive(Serialize)]
-struct Evaluation {
+struct EvaluationLine {
     env_steps: u64,
     version: u64,
     evaluation_return: f64,
@@ -82,7 +82,7 @@ impl MetricsLog {
 
     /// Notes an evaluation.
     pub fn write_evaluation(&mut self, report: &EvaluationReport, mean: f64) {
-        self.write_line(&Evaluation {
+        self.write_line(&EvaluationLine {
             env_steps: report.env_steps,
             version: report.version.version,
             evaluation_return: mean,

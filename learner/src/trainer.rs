@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rookery_common::configuration::Configuration;
+use rookery_common::hash::sha256_hex;
 use rookery_common::normaliser::{ObservationNormaliser, RewardScaler, RunningMoments};
 use rookery_common::policy::PolicyArtifact;
 use rookery_common::unroll::{PolicyVersion, UnrollIndex, scheduled_version};
 use rookery_common::wire::Publication;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use tch::Device;
 use tokio::sync::{mpsc, oneshot};
 
@@ -628,7 +628,7 @@ impl Trainer {
             evaluation_return: self.evaluation_return,
             solved_at_seconds: training.solved_at.map(|solved| solved.seconds),
             solved_at_env_steps: training.solved_at.map(|solved| solved.env_steps),
-            parameters_sha256: parameters_sha256(&training.ppo.state().parameters),
+            parameters_sha256: sha256_hex(bytemuck::cast_slice(&training.ppo.state().parameters)),
             unrolls: self.run.accounting.counts(),
         })
     }
@@ -695,13 +695,4 @@ impl Training {
             publications: self.publications.iter().cloned().collect(),
         }
     }
-}
-
-/// SHA-256 of the little-endian bytes, in lower-case hexadecimal.
-fn parameters_sha256(parameters: &[f32]) -> String {
-    let bytes: &[u8] = bytemuck::cast_slice(parameters);
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }

@@ -6,9 +6,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::state::{LearnerState, StateError};
+use rookery_common::hash::sha256_hex;
 use rookery_common::policy::PolicyArtifact;
 
 /// Format of the directory; a reader refuses another.
@@ -316,18 +316,10 @@ fn entries(files: &[(&str, Vec<u8>)]) -> BTreeMap<String, FileEntry> {
         .map(|(name, content)| {
             let entry = FileEntry {
                 bytes: content.len() as u64,
-                sha256: hex_sha256(content),
+                sha256: sha256_hex(content),
             };
             ((*name).to_owned(), entry)
         })
-        .collect()
-}
-
-/// Lower-case hexadecimal SHA-256 of `content`.
-fn hex_sha256(content: &[u8]) -> String {
-    Sha256::digest(content)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
         .collect()
 }
 
@@ -393,7 +385,7 @@ fn read(directory: &Path) -> Result<(LearnerState, Manifest), String> {
                 entry.bytes
             ));
         }
-        if hex_sha256(&content) != entry.sha256 {
+        if sha256_hex(&content) != entry.sha256 {
             return Err(format!(
                 "{name} does not have the hash that {MANIFEST} states"
             ));

@@ -80,25 +80,23 @@ impl LearnerService {
     /// The run's specification, made from the first actor's environment, which every later one
     /// must match.
     async fn agree(&self, environment: EnvironmentSpec) -> Result<RunSpecification, Status> {
-        let specification = match self.run.specification.get() {
-            Some(specification) => specification,
-            None => {
-                let specification = self.specify(environment.clone())?;
-                // Two first actors may race; whoever loses is compared like any later one.
-                if self.run.specification.set(specification.clone()).is_ok() {
-                    self.run
-                        .events
-                        .send(Event::Specified(Box::new(specification.clone())))
-                        .await
-                        .map_err(|_| Status::unavailable("the learner is shutting down"))?;
-                    return Ok(specification);
-                }
+        if self.run.specification.get().is_none() {
+            let specification = self.specify(environment.clone())?;
+            // Two first actors may race; whoever loses is compared like any later one.
+            if self.run.specification.set(specification.clone()).is_ok() {
                 self.run
-                    .specification
-                    .get()
-                    .ok_or_else(|| Status::internal("the run's specification is gone"))?
+                    .events
+                    .send(Event::Specified(Box::new(specification.clone())))
+                    .await
+                    .map_err(|_| Status::unavailable("the learner is shutting down"))?;
+                return Ok(specification);
             }
-        };
+        }
+        let specification = self
+            .run
+            .specification
+            .get()
+            .ok_or_else(|| Status::internal("the run's specification is gone"))?;
         match specification.environment.difference(&environment) {
             None => Ok(specification.clone()),
             Some((field, ours, theirs)) => Err(Status::failed_precondition(format!(
