@@ -1,6 +1,7 @@
 //! `rookery-actor`: runs environments for a learner.
 
-use std::path::PathBuf;
+mod arguments;
+
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -8,40 +9,11 @@ use clap::Parser;
 use rookery_actor::actor::{Actor, ActorError, ActorRole};
 use rookery_actor::metrics;
 use rookery_actor::session::SessionError;
-use rookery_common::configuration::Layers;
+use rookery_common::configuration::{ConfigurationError, Layers};
 use rookery_common::exit::Exit;
-use rookery_common::security::Address;
 use rookery_common::{metric, shutdown, telemetry};
 
-/// Runs environments and streams unrolls to a learner, or evaluates its policies.
-#[derive(Debug, Parser)]
-#[command(version, about)]
-struct Arguments {
-    /// The run's configuration: a TOML file, the same as the learner's.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// A built-in configuration instead of a file.
-    #[arg(long, value_name = "NAME", conflicts_with = "config")]
-    preset: Option<String>,
-    /// Where the learner is: `host:port`, `https://host:port` or `unix:///path`.
-    #[arg(long, value_name = "ADDRESS")]
-    learner: Option<Address>,
-    /// Collector threads.
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
-    /// Evaluates policies instead of collecting unrolls.
-    #[arg(long)]
-    evaluate: bool,
-    /// Sets one key, such as `--set environment.num_envs=16`.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
-    /// Prints the effective configuration and exits.
-    #[arg(long)]
-    print_config: bool,
-    /// Ends when standard input closes, as it does when the parent process dies.
-    #[arg(long)]
-    exit_with_parent: bool,
-}
+use arguments::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -121,10 +93,9 @@ fn exit_code(error: &anyhow::Error) -> Exit {
         {
             Exit::Usage
         }
-        Some(ActorError::Refused(_)) => Exit::Internal,
         Some(ActorError::Security(error)) => error.exit(),
         Some(ActorError::Environment(_)) => Exit::Usage,
-        None if error.is::<rookery_common::configuration::ConfigurationError>() => Exit::Usage,
-        None => Exit::Internal,
+        None if error.is::<ConfigurationError>() => Exit::Usage,
+        Some(ActorError::Refused(_)) | None => Exit::Internal,
     }
 }
