@@ -122,7 +122,8 @@ fn exit_code(error: &anyhow::Error) -> Exit {
             Exit::Usage
         }
         Some(ActorError::Refused(_)) => Exit::Internal,
-        Some(_) => Exit::Usage,
+        Some(ActorError::Security(error)) => error.exit(),
+        Some(ActorError::Environment(_)) => Exit::Usage,
         None if error.is::<rookery_common::configuration::ConfigurationError>() => Exit::Usage,
         None => Exit::Internal,
     }

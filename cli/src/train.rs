@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use rookery_actor::environments;
 use rookery_common::configuration::Configuration;
 use rookery_common::exit::Exit;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -164,6 +165,10 @@ fn configure(arguments: &TrainArguments) -> anyhow::Result<(Source, Configuratio
         let every = configuration.run.total_env_steps / NUM_EVALUATIONS;
         configuration.evaluation.every_env_steps = Some(every.max(1));
     }
+    // Actors would find it out too, each by itself.
+    let environment = &configuration.environment;
+    environments::make(&environment.id, &environment.arguments, 1)
+        .map_err(|error| Failure::usage(error.to_string()))?;
     Ok((source, configuration))
 }
 
@@ -293,8 +298,13 @@ async fn follow(
         if let Some(status) = cluster.status().await {
             reporter.update(&status);
         }
-        for notice in cluster.revive()? {
-            reporter.say(&notice);
+        match cluster.revive() {
+            Ok(notices) => notices.iter().for_each(|notice| reporter.say(notice)),
+            Err(error) => {
+                // What was learned so far is kept.
+                cluster.stop_learner().await?;
+                return Err(error);
+            }
         }
     }
 }

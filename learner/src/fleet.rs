@@ -89,14 +89,20 @@ impl Fleet {
         self.close(session);
     }
 
+    /// Lets unrolls of a version in; see [`Leases::published`].
+    pub fn published(&mut self, version: u64) {
+        self.leases.published(version);
+    }
+
     /// Judges an unroll by its name; see [`Leases::admit`].
     pub fn admit(
         &mut self,
+        session: SessionId,
         key: &UnrollKey,
         version: PolicyVersion,
         state: &bytes::Bytes,
     ) -> Verdict {
-        self.leases.admit(key, version, state)
+        self.leases.admit(session, key, version, state)
     }
 
     /// Has a shard collected again from its last admitted unroll.
@@ -251,7 +257,7 @@ mod tests {
             version: 0,
         };
         assert_eq!(
-            fleet.admit(&key, version, &bytes::Bytes::new()),
+            fleet.admit(session, &key, version, &bytes::Bytes::new()),
             Verdict::Stale
         );
     }

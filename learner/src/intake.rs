@@ -61,7 +61,7 @@ impl Intake {
     }
 
     /// Decides about one unroll. The caller queues what was admitted, then sends the answer.
-    pub fn receive(&self, message: v1::Unroll) -> Answer {
+    pub fn receive(&self, session: SessionId, message: v1::Unroll) -> Answer {
         let key = wire::decode_key(&message).unwrap_or_else(|_| UnrollKey {
             run_id: String::new(),
             shard: ShardId(u32::MAX),
@@ -77,7 +77,7 @@ impl Intake {
                     .map(|()| unroll)
             });
         match checked {
-            Ok(unroll) => self.admit(unroll),
+            Ok(unroll) => self.admit(session, unroll),
             Err(error) => {
                 let reason = match error {
                     UnrollError::Malformed { .. } => v1::RefusalReason::Invalid,
@@ -88,13 +88,13 @@ impl Intake {
         }
     }
 
-    fn admit(&self, unroll: Unroll) -> Answer {
+    fn admit(&self, session: SessionId, unroll: Unroll) -> Answer {
         let key = unroll.key.clone();
         let verdict = self
             .fleet
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .admit(&key, unroll.version, &unroll.state_after);
+            .admit(session, &key, unroll.version, &unroll.state_after);
         let ack = |duplicate| v1::Ack {
             shard: key.shard.0,
             lease_epoch: key.lease_epoch.0,
@@ -135,6 +135,15 @@ impl Intake {
                 format!(
                     "expected unroll {expected} of shard {}, got {}",
                     key.shard, key.index
+                ),
+            ),
+            Verdict::Unpublished { newest } => self.refuse(
+                &key,
+                Outcome::Invalid,
+                v1::RefusalReason::WrongVersion,
+                format!(
+                    "version {} is not published yet, the newest is {newest}",
+                    unroll.version.version
                 ),
             ),
             Verdict::UnknownShard { num_shards } => self.refuse(

@@ -14,6 +14,7 @@ use rookery_proto::v1::control_server::ControlServer;
 use rookery_proto::v1::learner_server::LearnerServer;
 use tch::Device;
 use tokio::sync::{mpsc, oneshot, watch};
+use tonic::service::interceptor::InterceptedService;
 
 use crate::accounting::Accounting;
 use crate::checkpoint::{CheckpointError, CheckpointStore, LearnerState, Manifest};
@@ -68,6 +69,12 @@ pub enum LearnerError {
     /// The compute thread panicked.
     #[error("the compute thread panicked; its message is above, the checkpoints are intact")]
     Panicked,
+    /// The round in work or its checkpoint took too long.
+    #[error(
+        "the round in work did not end within learner.shutdown_deadline, {0:?}; the run goes on \
+         from the last checkpoint with --resume"
+    )]
+    Deadline(Duration),
     /// The network side failed.
     #[error("the service failed: {0}")]
     Service(#[from] tonic::transport::Error),
@@ -179,7 +186,8 @@ impl Learner {
         } = self;
         let directory = run.settings.directory.clone();
         let io_error = |path: PathBuf| move |source| LearnerError::Io { path, source };
-        let log = MetricsLog::open(&directory).map_err(io_error(directory.clone()))?;
+        let log = MetricsLog::open(&directory, resumed.as_ref().map_or(0, |state| state.round))
+            .map_err(io_error(directory.clone()))?;
         let writer = CheckpointWriter::spawn(store).map_err(io_error(directory.clone()))?;
 
         let (admission, admitted) = watch::channel(Admission::Open);
@@ -211,7 +219,11 @@ impl Learner {
                 let stop = Event::Control(ControlCommand::Stop);
                 // A compute thread that has ended needs no word.
                 let _ = run.events.send(stop).await;
-                training_ended.await
+                let deadline = configuration.learner.shutdown_deadline.into();
+                match tokio::time::timeout(deadline, training_ended).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => return Err(LearnerError::Deadline(deadline)),
+                }
             }
         };
         let outcome = outcome.map_err(|_| LearnerError::Panicked)?;
@@ -265,23 +277,33 @@ fn serve(
     admitted: watch::Receiver<Admission>,
     stopped: oneshot::Receiver<()>,
 ) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + use<>, LearnerError> {
+    let mut draining = admitted.clone();
     let recipe = PolicyRecipe::new(configuration);
     let max_message = configuration.learner.max_message.bytes() as usize;
     let learner = LearnerServer::new(LearnerService::new(Arc::clone(run), recipe, admitted))
         .max_decoding_message_size(max_message);
     let control = ControlServer::new(ControlService::new(Arc::clone(run)));
-    let builder = security.server(&listener)?;
+    let mut builder = security.server(&listener)?;
     let (reporter, health) = tonic_health::server::health_reporter();
     let guard = security.require_token();
+    // Health is for probes, which have no token.
     let router = builder
-        .layer(tonic::service::InterceptorLayer::new(guard))
         .add_service(health)
-        .add_service(learner)
-        .add_service(control);
+        .add_service(InterceptedService::new(learner, guard.clone()))
+        .add_service(InterceptedService::new(control, guard));
     Ok(async move {
         reporter
             .set_serving::<LearnerServer<LearnerService>>()
             .await;
+        tokio::spawn(async move {
+            // A sender that is gone means the same.
+            let _ = draining
+                .wait_for(|admission| *admission != Admission::Open)
+                .await;
+            reporter
+                .set_not_serving::<LearnerServer<LearnerService>>()
+                .await;
+        });
         router
             .serve_with_incoming_shutdown(listener, async {
                 let _ = stopped.await;

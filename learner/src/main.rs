@@ -137,7 +137,7 @@ fn exit_code(error: &anyhow::Error) -> Exit {
             | LearnerError::Device(_),
         ) => Exit::Usage,
         Some(LearnerError::Security(error)) => error.exit(),
-        Some(LearnerError::DirectoryLocked(_)) => Exit::TryAgain,
+        Some(LearnerError::DirectoryLocked(_) | LearnerError::Deadline(_)) => Exit::TryAgain,
         _ => Exit::Internal,
     }
 }

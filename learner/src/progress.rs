@@ -39,7 +39,7 @@ pub struct Progress {
     pub updates: u64,
     /// Training episodes that ended.
     pub episodes: u64,
-    /// Time since the first round of this process began to be collected.
+    /// Seconds of training since the first actor came, earlier processes included.
     pub wall_seconds: f64,
     /// Over the last 100 training episodes.
     pub mean_return: Option<f64>,

@@ -431,6 +431,7 @@ impl Trainer {
     }
 
     fn publish(&self, kept: &KeptPublication) {
+        self.run.fleet().published(kept.version);
         self.run.publisher.publish(&Publication {
             version: PolicyVersion {
                 learner_epoch: self.run.settings.learner_epoch,
@@ -608,7 +609,6 @@ impl Trainer {
         answers.push(answer);
         let job = self.job(training, answers);
         self.writer.start(job);
-        self.log.flush();
         written
             .blocking_recv()
             .unwrap_or_else(|_| Err("the writer has ended".to_owned()))

@@ -66,9 +66,10 @@ fn draw(picture: &Picture, root: &Area<'_>) -> DrawResult {
             Axis::Time => "seconds of training",
         })
         .y_desc("mean return of the last 100 training episodes")
+        .y_label_formatter(&|y| plain(*y))
         .x_label_formatter(&|x| match picture.axis {
             Axis::Steps => format::grouped(x.round().max(0.0) as u64),
-            Axis::Time => format!("{x}"),
+            Axis::Time => plain(*x),
         })
         .draw()?;
 
@@ -116,6 +117,12 @@ fn draw(picture: &Picture, root: &Area<'_>) -> DrawResult {
     Ok(())
 }
 
+/// A tick's number with two decimals at most, and none that say nothing.
+fn plain(value: f64) -> String {
+    let text = format!("{value:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// The stretches of both axes, never empty.
 fn ranges(picture: &Picture) -> (std::ops::Range<f64>, std::ops::Range<f64>) {
     let points = || {
@@ -131,4 +138,21 @@ fn ranges(picture: &Picture) -> (std::ops::Range<f64>, std::ops::Range<f64>) {
     let top = values().fold(f64::NEG_INFINITY, f64::max);
     let margin = ((top - bottom) * MARGIN).max(1e-3);
     (0.0..right.max(1e-9), bottom - margin..top + margin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_have_no_idle_decimals() {
+        for (value, text) in [
+            (500.0, "500"),
+            (0.1 + 0.2, "0.3"),
+            (-12.25, "-12.25"),
+            (0.0, "0"),
+        ] {
+            assert_eq!(plain(value), text);
+        }
+    }
 }

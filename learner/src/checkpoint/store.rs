@@ -15,6 +15,8 @@ use rookery_common::policy::PolicyArtifact;
 const FORMAT: u32 = 1;
 const MANIFEST: &str = "manifest.json";
 const POLICY: &str = "policy.safetensors";
+/// Extension of a directory that is being replaced by a new one of its name.
+const REPLACED: &str = "old";
 const TEMPORARY_PREFIX: &str = ".writing-";
 
 /// What a checkpoint says of itself.
@@ -156,7 +158,7 @@ impl CheckpointStore {
         };
         let directory = self.install(&name, &files, &manifest)?;
         self.link_latest(&name)?;
-        self.prune();
+        self.prune(state.round);
         Ok(directory)
     }
 
@@ -210,12 +212,27 @@ impl CheckpointStore {
         })
     }
 
-    /// Removes what an interrupted write left behind.
+    /// Removes what an interrupted write left behind, and gives a directory that was being
+    /// replaced its name back.
     pub fn remove_leftovers(&self) {
         let Ok(entries) = fs::read_dir(&self.directory) else {
             return;
         };
         for entry in entries.flatten() {
+            let path = entry.path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == REPLACED)
+            {
+                let replaced = path.with_extension("");
+                // Both are best effort: the next start tries again.
+                let _ = if replaced.exists() {
+                    fs::remove_dir_all(&path)
+                } else {
+                    fs::rename(&path, &replaced)
+                };
+                continue;
+            }
             if entry
                 .file_name()
                 .to_string_lossy()
@@ -279,10 +296,13 @@ impl CheckpointStore {
             .map_err(|source| WriteError::Io { path: link, source })
     }
 
-    fn prune(&self) {
-        let Ok(versions) = self.versions() else {
+    /// Removes what is older than the newest `num_kept` up to the one just written. Those beyond
+    /// it are damaged, or of a future that a resume has undone: they never push out a whole one.
+    fn prune(&self, written: u64) {
+        let Ok(mut versions) = self.versions() else {
             return;
         };
+        versions.retain(|version| *version <= written);
         for version in versions.iter().rev().skip(self.num_kept) {
             // A checkpoint too many harms nothing.
             let _ = fs::remove_dir_all(self.directory.join(format!("{version:08}")));
@@ -341,7 +361,7 @@ fn flush_directory(directory: &Path) -> io::Result<()> {
 /// Gives `temporary` the name `directory`; what had the name before goes.
 fn replace(temporary: &Path, directory: &Path) -> io::Result<()> {
     if directory.exists() {
-        let old = directory.with_extension("old");
+        let old = directory.with_extension(REPLACED);
         let _ = fs::remove_dir_all(&old);
         fs::rename(directory, &old)?;
         fs::rename(temporary, directory)?;

@@ -153,9 +153,9 @@ impl Connection {
         let num_bytes = prost::Message::encoded_len(&message);
         metrics::count_received_bytes(num_bytes as u64);
         let answer = if num_bytes > LARGE_UNROLL_BYTES {
-            tokio::task::block_in_place(|| self.intake.receive(message))
+            tokio::task::block_in_place(|| self.intake.receive(self.session, message))
         } else {
-            self.intake.receive(message)
+            self.intake.receive(self.session, message)
         };
         let reply = match answer {
             Answer::Acknowledged(ack, unroll) => {
