@@ -22,9 +22,9 @@ impl Scene {
         let learner = cluster.learner();
         let peer = Handmade::connect(&cluster.socket());
         Self {
-            cluster,
             learner,
             peer,
+            cluster,
         }
     }
 
