@@ -10,7 +10,7 @@ use proptest::sample::select;
 use rookery_common::configuration::{
     Activation, Annealing, Configuration, ConfigurationError, HumanDuration, Layers, Source,
 };
-use toml::{Table, Value};
+use toml::Table;
 
 /// The message of a configuration that must not build.
 fn message(layers: Layers) -> String {
