@@ -349,12 +349,30 @@ fn make_run(
         ))),
         accounting: Arc::new(Accounting::default()),
         publisher: Publisher::new(settings.lag),
-        progress: ProgressBoard::default(),
+        progress: shown(resumed),
         specification,
         events,
         settings,
     };
     Ok((run, inbox))
+}
+
+/// What is known of a run before its compute thread has begun.
+fn shown(resumed: Option<&LearnerState>) -> ProgressBoard {
+    let board = ProgressBoard::default();
+    if let Some(state) = resumed {
+        board.update(|progress| {
+            progress.version = state.round;
+            progress.updates = state.round;
+            progress.env_steps = state.env_steps;
+            progress.episodes = state.episodes.total;
+            progress.wall_seconds = state.wall_seconds;
+            progress.mean_return = state.episodes.mean_return();
+            progress.mean_length = state.episodes.mean_length();
+            progress.solved_at = state.solved_at;
+        });
+    }
+    board
 }
 
 fn read_checkpoint(
