@@ -25,7 +25,7 @@ train: build ## Train PPO on CartPole with two local actors
 	$(BIN)/rookery train cartpole-ppo --actors 2
 
 .PHONY: test
-test: setup nextest ## Run all tests; the summary is the last line
+test: build nextest ## Run all tests; the summary is the last line
 	cargo test --release --workspace --doc $(CARGO_FLAGS)
 	cargo nextest run --release --workspace $(CARGO_FLAGS)
 

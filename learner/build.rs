@@ -13,7 +13,10 @@ fn main() {
     println!("cargo::rerun-if-env-changed=LIBTORCH");
     let libtorch = PathBuf::from(env::var_os("LIBTORCH").unwrap_or_default());
     let lib = libtorch.join("lib");
-    println!("cargo::rerun-if-changed={}", lib.join("libtorch_cpu.so").display());
+    println!(
+        "cargo::rerun-if-changed={}",
+        lib.join("libtorch_cpu.so").display()
+    );
     let lib = match lib.canonicalize() {
         Ok(lib) if lib.join("libtorch_cpu.so").is_file() => lib,
         _ => {
@@ -26,9 +29,17 @@ fn main() {
         }
     };
     let version = fs::read_to_string(libtorch.join("build-version")).unwrap_or_default();
-    println!("cargo::rustc-env=ROOKERY_LIBTORCH_VERSION={}", version.trim());
+    println!(
+        "cargo::rustc-env=ROOKERY_LIBTORCH_VERSION={}",
+        version.trim()
+    );
     println!("cargo::rustc-link-arg=-Wl,--enable-new-dtags");
-    for path in [lib.to_string_lossy().as_ref(), "$ORIGIN", "$ORIGIN/lib", "$ORIGIN/../lib"] {
+    for path in [
+        lib.to_string_lossy().as_ref(),
+        "$ORIGIN",
+        "$ORIGIN/lib",
+        "$ORIGIN/../lib",
+    ] {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{path}");
     }
 }

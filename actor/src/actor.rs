@@ -41,7 +41,8 @@ pub enum ActorError {
     /// The learner could not be reached for too long.
     #[error(
         "no learner answered at {address} for {patience:?}, last: {last}; check that it runs, that \
-         the address is right, and that no firewall is between"
+         the address is right, that both sides agree on TLS (security.tls_ca) and certificates \
+         (security.tls_client_certificate), and that no firewall is between"
     )]
     Unreachable {
         /// Where it was looked for.
@@ -70,9 +71,15 @@ impl Actor {
     pub fn build(configuration: Configuration, role: ActorRole) -> Result<Self, ActorError> {
         let security = ClientSecurity::load(&configuration.security)?;
         let settings = &configuration.environment;
-        let environment =
-            environments::make(&settings.id, &settings.arguments, 1)?.spec().clone();
-        Ok(Self { configuration, role, environment, security })
+        let environment = environments::make(&settings.id, &settings.arguments, 1)?
+            .spec()
+            .clone();
+        Ok(Self {
+            configuration,
+            role,
+            environment,
+            security,
+        })
     }
 
     /// Works for the learner until the run is complete or `shutdown` resolves.
@@ -156,10 +163,7 @@ impl Actor {
             .build()
     }
 
-    async fn session(
-        &self,
-        stopped: &mut watch::Receiver<bool>,
-    ) -> Result<SessionEnd, Attempt> {
+    async fn session(&self, stopped: &mut watch::Receiver<bool>) -> Result<SessionEnd, Attempt> {
         let settings = &self.configuration.actor;
         let shutdown: Pin<Box<dyn Future<Output = ()> + Send>> = {
             let mut stopped = stopped.clone();

@@ -123,7 +123,9 @@ impl Collector {
             policies: BTreeMap::new(),
             workspace: Workspace::default(),
         };
-        thread::Builder::new().name("collector".to_owned()).spawn(move || collector.run())
+        thread::Builder::new()
+            .name("collector".to_owned())
+            .spawn(move || collector.run())
     }
 
     fn run(mut self) -> Result<(), CollectorError> {
@@ -142,8 +144,9 @@ impl Collector {
             };
             let unroll = self.collect(shard, version);
             let message = wire::encode_unroll(&unroll, &self.plan.shape);
-            let request =
-                v1::CollectRequest { kind: Some(v1::collect_request::Kind::Unroll(message)) };
+            let request = v1::CollectRequest {
+                kind: Some(v1::collect_request::Kind::Unroll(message)),
+            };
             let send_since = Instant::now();
             if self.uplink.blocking_send(request).is_err() {
                 return Ok(());
@@ -161,13 +164,20 @@ impl Collector {
                     &self.plan.arguments,
                     self.plan.shape.envs_per_shard,
                 )?;
-                let mut shard = Shard::new(environment, lease.first_env, self.plan.seed, Purpose::Episode);
+                let mut shard = Shard::new(
+                    environment,
+                    lease.first_env,
+                    self.plan.seed,
+                    Purpose::Episode,
+                );
                 if !lease.state.is_empty() {
-                    shard.restore(&lease.state).map_err(|source| CollectorError::Restore {
-                        shard: lease.shard,
-                        index: lease.next_index,
-                        source,
-                    })?;
+                    shard
+                        .restore(&lease.state)
+                        .map_err(|source| CollectorError::Restore {
+                            shard: lease.shard,
+                            index: lease.next_index,
+                            source,
+                        })?;
                 }
                 let work = Work {
                     epoch: lease.epoch,
@@ -178,7 +188,11 @@ impl Collector {
                 self.work.insert(lease.shard, work);
             }
             Instruction::Revoke(shard, epoch) => {
-                if self.work.get(&shard).is_some_and(|work| work.epoch == epoch) {
+                if self
+                    .work
+                    .get(&shard)
+                    .is_some_and(|work| work.epoch == epoch)
+                {
                     self.work.remove(&shard);
                 }
             }
@@ -204,13 +218,20 @@ impl Collector {
     }
 
     /// Collects the next unroll of a shard that [`Collector::next`] named.
-    #[expect(clippy::expect_used, reason = "`next` names only shards and versions that are held")]
+    #[expect(
+        clippy::expect_used,
+        reason = "`next` names only shards and versions that are held"
+    )]
     fn collect(&mut self, id: ShardId, version: u64) -> Unroll {
         let work = self.work.get_mut(&id).expect("the shard is held");
         let policy = self.policies.get(&version).expect("the version is held");
         let plan = &self.plan;
-        let UnrollShape { unroll_length, envs_per_shard, observation_width, action_width } =
-            plan.shape;
+        let UnrollShape {
+            unroll_length,
+            envs_per_shard,
+            observation_width,
+            action_width,
+        } = plan.shape;
         let num_steps = plan.shape.num_steps();
         let row = envs_per_shard * observation_width;
 
@@ -232,8 +253,7 @@ impl Collector {
             let timed = t.is_multiple_of(TIMED_STEP_INTERVAL).then(Instant::now);
             let steps = t * envs_per_shard..(t + 1) * envs_per_shard;
             let (past, future) = observation.split_at_mut((t + 1) * row);
-            let actions =
-                &mut action[steps.start * action_width..steps.end * action_width];
+            let actions = &mut action[steps.start * action_width..steps.end * action_width];
             policy.act(
                 &mut self.workspace,
                 &past[t * row..],
@@ -258,7 +278,11 @@ impl Collector {
             );
             let first = steps.start as u32;
             final_index.extend(finals.envs.drain(..).map(|env| first + env));
-            episode_index.extend(episodes[episode_index.len()..].iter().map(|e| first + e.env));
+            episode_index.extend(
+                episodes[episode_index.len()..]
+                    .iter()
+                    .map(|e| first + e.env),
+            );
             if let Some((forward, since)) = acted {
                 times.add(forward, since.elapsed());
             }
@@ -274,7 +298,10 @@ impl Collector {
                 lease_epoch: work.epoch,
                 index,
             },
-            version: PolicyVersion { learner_epoch: plan.learner_epoch, version },
+            version: PolicyVersion {
+                learner_epoch: plan.learner_epoch,
+                version,
+            },
             observation: observation.into(),
             action: action.into(),
             log_prob: log_prob.into(),
@@ -284,7 +311,11 @@ impl Collector {
             final_index: final_index.into(),
             final_observation: finals.observations.into(),
             episode_index: episode_index.into(),
-            episode_return: episodes.iter().map(|e| e.return_).collect::<Vec<_>>().into(),
+            episode_return: episodes
+                .iter()
+                .map(|e| e.return_)
+                .collect::<Vec<_>>()
+                .into(),
             episode_length: episodes.iter().map(|e| e.length).collect::<Vec<_>>().into(),
             state_after: Bytes::from(work.shard.save()),
             discontinuous: false,

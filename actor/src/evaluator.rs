@@ -35,7 +35,11 @@ impl Evaluation {
     #[must_use]
     pub fn standard_deviation(&self) -> f64 {
         let mean = self.mean_return();
-        let squares: f64 = self.returns.iter().map(|value| (value - mean).powi(2)).sum();
+        let squares: f64 = self
+            .returns
+            .iter()
+            .map(|value| (value - mean).powi(2))
+            .sum();
         (squares / self.returns.len() as f64).sqrt()
     }
 }
@@ -140,7 +144,11 @@ pub async fn serve(
 ) -> Result<SessionEnd, SessionError> {
     let joined = session::join(client, v1::Role::Evaluator, environment, 1, 0).await?;
     let mut streams = Streams::open(client, &joined).await?;
-    tracing::info!(session = joined.session, run = joined.plan.run_id, "joined as evaluator");
+    tracing::info!(
+        session = joined.session,
+        run = joined.plan.run_id,
+        "joined as evaluator"
+    );
     metrics::count_join();
     let mut heartbeat = tokio::time::interval(joined.lease_timeout / 4);
     let mut next_at = 0;
@@ -216,6 +224,9 @@ async fn report(
             lengths: evaluation.lengths,
         })
         .await
-        .map_err(|status| SessionError::Rpc { call: "report_evaluation", status })?;
+        .map_err(|status| SessionError::Rpc {
+            call: "report_evaluation",
+            status,
+        })?;
     Ok(())
 }

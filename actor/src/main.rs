@@ -1,6 +1,7 @@
 //! `rookery-actor`: runs environments for a learner.
 
-use std::path::PathBuf;
+mod arguments;
+
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -8,44 +9,15 @@ use clap::Parser;
 use rookery_actor::actor::{Actor, ActorError, ActorRole};
 use rookery_actor::metrics;
 use rookery_actor::session::SessionError;
-use rookery_common::configuration::Layers;
+use rookery_common::configuration::{ConfigurationError, Layers};
 use rookery_common::exit::Exit;
-use rookery_common::security::Address;
 use rookery_common::{metric, shutdown, telemetry};
 
-/// Runs environments and streams unrolls to a learner, or evaluates its policies.
-#[derive(Debug, Parser)]
-#[command(version, about)]
-struct Arguments {
-    /// The run's configuration: a TOML file, the same as the learner's.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// A built-in configuration instead of a file.
-    #[arg(long, value_name = "NAME", conflicts_with = "config")]
-    preset: Option<String>,
-    /// Where the learner is: `host:port`, `https://host:port` or `unix:///path`.
-    #[arg(long, value_name = "ADDRESS")]
-    learner: Option<Address>,
-    /// Collector threads.
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
-    /// Evaluates policies instead of collecting unrolls.
-    #[arg(long)]
-    evaluate: bool,
-    /// Sets one key, such as `--set environment.num_envs=16`.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
-    /// Prints the effective configuration and exits.
-    #[arg(long)]
-    print_config: bool,
-    /// Ends when standard input closes, as it does when the parent process dies.
-    #[arg(long)]
-    exit_with_parent: bool,
-}
+use arguments::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match start(arguments) {
+    match start(&arguments) {
         Ok(()) => Exit::Ok.into(),
         Err(error) => {
             eprintln!("rookery-actor: {error:#}");
@@ -54,7 +26,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(arguments: Arguments) -> anyhow::Result<()> {
+fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let mut layers = Layers::new();
     if let Some(preset) = &arguments.preset {
         layers = layers.preset(preset);
@@ -77,7 +49,11 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
         return Ok(());
     }
     telemetry::init(&configuration.telemetry)?;
-    let role = if arguments.evaluate { ActorRole::Evaluator } else { ActorRole::Collector };
+    let role = if arguments.evaluate {
+        ActorRole::Evaluator
+    } else {
+        ActorRole::Collector
+    };
     let metrics_listen = configuration.actor.metrics_listen;
     let actor = Actor::build(configuration, role)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -91,7 +67,9 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
             tracing::info!(%address, "serving metrics");
             metrics::describe();
         }
-        actor.run(shutdown::requested(arguments.exit_with_parent)).await?;
+        actor
+            .run(shutdown::requested(arguments.exit_with_parent))
+            .await?;
         anyhow::Ok(())
     })?;
     // A collector thread in the middle of a long unroll must not hold the process up.
@@ -115,11 +93,9 @@ fn exit_code(error: &anyhow::Error) -> Exit {
         {
             Exit::Usage
         }
-        Some(ActorError::Refused(_)) => Exit::Internal,
-        Some(_) => Exit::Usage,
-        None if error.is::<rookery_common::configuration::ConfigurationError>() => {
-            Exit::Usage
-        }
-        None => Exit::Internal,
+        Some(ActorError::Security(error)) => error.exit(),
+        Some(ActorError::Environment(_)) => Exit::Usage,
+        None if error.is::<ConfigurationError>() => Exit::Usage,
+        Some(ActorError::Refused(_)) | None => Exit::Internal,
     }
 }

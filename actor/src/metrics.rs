@@ -40,8 +40,11 @@ const STAGE_SECONDS: Metric = Metric::gauge(
     "Time of all collector threads by stage: forward, environment, send, wait (for parameters or \
      a lease).",
 );
-const POLICY_VERSION: Metric =
-    Metric::gauge("rookery_actor_policy_version", Unit::Count, "Newest version received.");
+const POLICY_VERSION: Metric = Metric::gauge(
+    "rookery_actor_policy_version",
+    Unit::Count,
+    "Newest version received.",
+);
 const JOINS: Metric = Metric::counter(
     "rookery_actor_joins_total",
     Unit::Count,
@@ -118,15 +121,18 @@ pub(crate) fn count_ack(duplicate: bool) {
 }
 
 pub(crate) fn count_refusal(reason: RefusalReason) {
-    let reason = match reason {
+    counter!(REFUSALS.name, "reason" => reason_name(reason)).increment(1);
+}
+
+const fn reason_name(reason: RefusalReason) -> &'static str {
+    match reason {
         RefusalReason::Unspecified => "unspecified",
         RefusalReason::Stale => "stale",
         RefusalReason::Gap => "gap",
         RefusalReason::WrongVersion => "wrong_version",
         RefusalReason::Invalid => "invalid",
         RefusalReason::NonFinite => "non_finite",
-    };
-    counter!(REFUSALS.name, "reason" => reason).increment(1);
+    }
 }
 
 pub(crate) fn set_policy_version(version: u64) {
@@ -152,6 +158,15 @@ pub fn describe() {
     }
     for result in ["admitted", "duplicate"] {
         counter!(ACKS.name, "result" => result).increment(0);
+    }
+    for reason in [
+        RefusalReason::Stale,
+        RefusalReason::Gap,
+        RefusalReason::WrongVersion,
+        RefusalReason::Invalid,
+        RefusalReason::NonFinite,
+    ] {
+        counter!(REFUSALS.name, "reason" => reason_name(reason)).increment(0);
     }
     for stage in Stage::ALL {
         record_stage(stage, Duration::ZERO);

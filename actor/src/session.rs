@@ -162,16 +162,23 @@ pub async fn join(
     let reply = client
         .join(request)
         .await
-        .map_err(|status| SessionError::Rpc { call: "join", status })?
+        .map_err(|status| SessionError::Rpc {
+            call: "join",
+            status,
+        })?
         .into_inner();
-    let malformed = |source| SessionError::Malformed { message: "join reply", source };
+    let malformed = |source| SessionError::Malformed {
+        message: "join reply",
+        source,
+    };
     let policy = reply
         .policy
         .ok_or_else(|| malformed(WireError::missing("policy")))
         .and_then(|policy| PolicySpec::try_from(policy).map_err(malformed))?;
-    for (field, value) in
-        [("envs_per_shard", reply.envs_per_shard), ("unroll_length", reply.unroll_length)]
-    {
+    for (field, value) in [
+        ("envs_per_shard", reply.envs_per_shard),
+        ("unroll_length", reply.unroll_length),
+    ] {
         if value == 0 {
             return Err(malformed(WireError::new(field, "at least 1", "0")));
         }
@@ -208,45 +215,61 @@ pub(crate) struct Streams {
 
 impl Streams {
     /// Opens both streams of a session that has joined.
-    pub(crate) async fn open(
-        client: &mut Client,
-        joined: &Joined,
-    ) -> Result<Self, SessionError> {
+    pub(crate) async fn open(client: &mut Client, joined: &Joined) -> Result<Self, SessionError> {
         // Two unrolls: one on its way and one ready; beyond that the collectors wait.
         let (uplink, outgoing) = mpsc::channel(2);
-        let hello = v1::collect_request::Kind::Hello(v1::Hello { session: joined.session });
+        let hello = v1::collect_request::Kind::Hello(v1::Hello {
+            session: joined.session,
+        });
         let hello = v1::CollectRequest { kind: Some(hello) };
         // Fresh and empty, the channel has room.
         let _ = uplink.send(hello).await;
         let parameters = client
-            .parameters(v1::ParametersRequest { session: joined.session })
+            .parameters(v1::ParametersRequest {
+                session: joined.session,
+            })
             .await
-            .map_err(|status| SessionError::Rpc { call: "parameters", status })?
+            .map_err(|status| SessionError::Rpc {
+                call: "parameters",
+                status,
+            })?
             .into_inner();
         let downlink = client
             .collect(ReceiverStream::new(outgoing))
             .await
-            .map_err(|status| SessionError::Rpc { call: "collect", status })?
+            .map_err(|status| SessionError::Rpc {
+                call: "collect",
+                status,
+            })?
             .into_inner();
         let parameters = Parameters {
             stream: parameters,
             assembler: PublicationAssembler::new(joined.policy.layout().len()),
             spec: joined.policy.clone(),
         };
-        Ok(Self { uplink, downlink, parameters })
+        Ok(Self {
+            uplink,
+            downlink,
+            parameters,
+        })
     }
 
     /// Says that this side is alive.
     pub(crate) fn heartbeat(&self) {
         let kind = v1::collect_request::Kind::Heartbeat(v1::Heartbeat {});
         // A full channel means that unrolls are waiting to be sent: they say it as well.
-        let _ = self.uplink.try_send(v1::CollectRequest { kind: Some(kind) });
+        let _ = self
+            .uplink
+            .try_send(v1::CollectRequest { kind: Some(kind) });
     }
 
     /// Says that this side is going.
     pub(crate) async fn leave(&self) {
         let kind = v1::collect_request::Kind::Leave(v1::Leave {});
-        let _ = self.uplink.send(v1::CollectRequest { kind: Some(kind) }).await;
+        let _ = self
+            .uplink
+            .send(v1::CollectRequest { kind: Some(kind) })
+            .await;
     }
 }
 
@@ -265,19 +288,30 @@ impl Parameters {
                 .stream
                 .message()
                 .await
-                .map_err(|status| SessionError::Rpc { call: "parameters", status })?
+                .map_err(|status| SessionError::Rpc {
+                    call: "parameters",
+                    status,
+                })?
                 .ok_or(SessionError::Closed("parameters"))?;
-            let publication = self
-                .assembler
-                .push(chunk)
-                .map_err(|source| SessionError::Malformed { message: "parameters", source })?;
-            let Some(publication) = publication else { continue };
+            let publication =
+                self.assembler
+                    .push(chunk)
+                    .map_err(|source| SessionError::Malformed {
+                        message: "parameters",
+                        source,
+                    })?;
+            let Some(publication) = publication else {
+                continue;
+            };
             let policy = Policy::new(
                 self.spec.clone(),
                 &publication.parameters,
                 publication.normaliser.clone(),
             )
-            .map_err(|source| SessionError::Policy { version: publication.version, source })?;
+            .map_err(|source| SessionError::Policy {
+                version: publication.version,
+                source,
+            })?;
             metrics::set_policy_version(publication.version.version);
             return Ok((publication, Arc::new(policy)));
         }
@@ -301,8 +335,11 @@ impl Threads {
         num_threads: u32,
         uplink: &mpsc::Sender<v1::CollectRequest>,
     ) -> Result<Self, SessionError> {
-        let mut threads =
-            Self { senders: Vec::new(), handles: Vec::new(), shards: BTreeMap::new() };
+        let mut threads = Self {
+            senders: Vec::new(),
+            handles: Vec::new(),
+            shards: BTreeMap::new(),
+        };
         for _ in 0..num_threads {
             let (sender, receiver) = crossbeam_channel::bounded(Self::MAX_PENDING);
             let handle = Collector::spawn(Arc::clone(plan), receiver, uplink.clone())
@@ -327,7 +364,9 @@ impl Threads {
         let load = |thread: usize| self.shards.values().filter(|held| **held == thread).count();
         let thread = match self.shards.get(&lease.shard) {
             Some(thread) => *thread,
-            None => (0..self.senders.len()).min_by_key(|thread| load(*thread)).unwrap_or(0),
+            None => (0..self.senders.len())
+                .min_by_key(|thread| load(*thread))
+                .unwrap_or(0),
         };
         self.shards.insert(lease.shard, thread);
         self.tell(thread, Instruction::Lease(lease));
@@ -372,8 +411,14 @@ pub async fn collect(
     max_shards: u32,
     shutdown: impl Future<Output = ()>,
 ) -> Result<SessionEnd, SessionError> {
-    let joined =
-        join(client, v1::Role::Collector, environment, num_threads, max_shards).await?;
+    let joined = join(
+        client,
+        v1::Role::Collector,
+        environment,
+        num_threads,
+        max_shards,
+    )
+    .await?;
     let mut streams = Streams::open(client, &joined).await?;
     tracing::info!(
         session = joined.session,
@@ -449,13 +494,17 @@ fn obey(threads: &mut Threads, message: v1::collect_reply::Kind) -> Option<Sessi
             metrics::count_refusal(refusal.reason());
             if refusal.reason() == v1::RefusalReason::Stale {
                 // The ordinary end of a lease whose shard somebody else has taken over.
-                tracing::debug!(shard = refusal.shard, index = refusal.index, "unroll was stale");
+                tracing::debug!(
+                    shard = refusal.shard,
+                    index = refusal.index,
+                    "unroll was stale"
+                );
             } else {
                 tracing::error!(
                     shard = refusal.shard,
                     index = refusal.index,
                     reason = refusal.reason().as_str_name(),
-                    message = refusal.message,
+                    detail = refusal.message,
                     "the learner refused an unroll"
                 );
             }

@@ -35,7 +35,9 @@ impl Programs {
     /// Where the system does not say where this program is.
     pub(crate) fn locate() -> anyhow::Result<Self> {
         if let Some(directory) = std::env::var_os(BIN_DIR) {
-            return Ok(Self { directory: directory.into() });
+            return Ok(Self {
+                directory: directory.into(),
+            });
         }
         let own = std::env::current_exe().context("cannot tell where this program is")?;
         let directory = own.parent().unwrap_or(Path::new("/")).to_owned();
@@ -99,7 +101,9 @@ impl Launch {
             .open(&path)
             .with_context(|| format!("cannot open {}", path.display()))?;
         let log_start = log.metadata().map_or(0, |metadata| metadata.len());
-        let errors = log.try_clone().with_context(|| format!("cannot open {}", path.display()))?;
+        let errors = log
+            .try_clone()
+            .with_context(|| format!("cannot open {}", path.display()))?;
         let mut process = Command::new(&self.program)
             .args(&self.arguments)
             .stdin(Stdio::piped())
@@ -116,7 +120,10 @@ impl Launch {
             name: self.name.clone(),
             process,
             started: Instant::now(),
-            log: Log { path, start: log_start },
+            log: Log {
+                path,
+                start: log_start,
+            },
             _lifeline: lifeline,
         })
     }
@@ -155,7 +162,9 @@ impl Child {
     /// # Errors
     /// Where the system does not say.
     pub(crate) fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
-        self.process.try_wait().with_context(|| format!("cannot wait for {}", self.name))
+        self.process
+            .try_wait()
+            .with_context(|| format!("cannot wait for {}", self.name))
     }
 
     /// Waits until it ends. Dropping the future loses nothing.
@@ -163,12 +172,18 @@ impl Child {
     /// # Errors
     /// Where the system does not say.
     pub(crate) async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
-        self.process.wait().await.with_context(|| format!("cannot wait for {}", self.name))
+        self.process
+            .wait()
+            .await
+            .with_context(|| format!("cannot wait for {}", self.name))
     }
 
     /// Asks it to end in good order.
     pub(crate) fn terminate(&self) {
-        let pid = self.process.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        let pid = self
+            .process
+            .id()
+            .and_then(|id| Pid::from_raw(id.cast_signed()));
         if let Some(pid) = pid {
             // It may have ended by itself in the meantime.
             let _ = kill_process(pid, Signal::TERM);
@@ -184,9 +199,14 @@ impl Child {
         patience: Duration,
     ) -> anyhow::Result<Option<ExitStatus>> {
         if let Ok(status) = tokio::time::timeout(patience, self.process.wait()).await {
-            return status.map(Some).with_context(|| format!("cannot wait for {}", self.name));
+            return status
+                .map(Some)
+                .with_context(|| format!("cannot wait for {}", self.name));
         }
-        self.process.kill().await.with_context(|| format!("cannot end {}", self.name))?;
+        self.process
+            .kill()
+            .await
+            .with_context(|| format!("cannot end {}", self.name))?;
         Ok(None)
     }
 
@@ -199,13 +219,19 @@ impl Child {
             message.push_str(&line);
             message.push('\n');
         }
-        Failure::new(exit, format!("{message}The whole log: {}", self.log.path.display()))
+        Failure::new(
+            exit,
+            format!("{message}The whole log: {}", self.log.path.display()),
+        )
     }
 }
 
 /// The exit by which this process passes on how a child ended.
 fn exit_of(status: ExitStatus) -> Exit {
-    status.code().and_then(Exit::from_code).unwrap_or(Exit::Internal)
+    status
+        .code()
+        .and_then(Exit::from_code)
+        .unwrap_or(Exit::Internal)
 }
 
 /// How a child ended, in words.
@@ -238,16 +264,24 @@ impl Log {
         let read = || -> std::io::Result<Vec<u8>> {
             let mut file = File::open(&self.path)?;
             let end = file.metadata()?.len();
-            file.seek(SeekFrom::Start(self.start.max(end.saturating_sub(SHOWN_BYTES))))?;
+            file.seek(SeekFrom::Start(
+                self.start.max(end.saturating_sub(SHOWN_BYTES)),
+            ))?;
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes)?;
             Ok(bytes)
         };
         let bytes = read().unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
-        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        let lines: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .collect();
         let first = lines.len().saturating_sub(SHOWN_LINES);
-        lines[first..].iter().map(|line| (*line).to_owned()).collect()
+        lines[first..]
+            .iter()
+            .map(|line| (*line).to_owned())
+            .collect()
     }
 }
 
@@ -326,9 +360,14 @@ mod tests {
     #[test]
     fn a_missing_program_is_named_with_the_remedy() {
         let folder = tempfile::tempdir().unwrap();
-        let programs = Programs { directory: folder.path().to_owned() };
+        let programs = Programs {
+            directory: folder.path().to_owned(),
+        };
         let message = programs.learner().unwrap_err().to_string();
-        assert!(message.contains("rookery-learner") && message.contains(BIN_DIR), "{message}");
+        assert!(
+            message.contains("rookery-learner") && message.contains(BIN_DIR),
+            "{message}"
+        );
     }
 
     /// A child that runs a line of shell.
@@ -351,7 +390,10 @@ mod tests {
         let failure = child.failure(status);
         assert_eq!(failure.exit, Exit::NotPermitted);
         let message = failure.to_string();
-        assert!(message.contains("no luck") && !message.contains("older"), "{message}");
+        assert!(
+            message.contains("no luck") && !message.contains("older"),
+            "{message}"
+        );
     }
 
     #[tokio::test]
@@ -363,8 +405,14 @@ mod tests {
         assert_eq!(status.and_then(|status| status.signal()), Some(15));
 
         let mut forced = shell(logs.path(), "exec sleep 600");
-        assert_eq!(forced.wait_at_most(Duration::from_millis(1)).await.unwrap(), None);
-        assert_eq!(forced.ended().unwrap().and_then(|status| status.signal()), Some(9));
+        assert_eq!(
+            forced.wait_at_most(Duration::from_millis(1)).await.unwrap(),
+            None
+        );
+        assert_eq!(
+            forced.ended().unwrap().and_then(|status| status.signal()),
+            Some(9)
+        );
     }
 
     #[tokio::test]

@@ -55,7 +55,9 @@ struct Worker {
 #[derive(Debug)]
 enum WorkerState {
     Running(Box<Child>),
-    Waiting { until: Instant },
+    Waiting {
+        until: Instant,
+    },
     /// It ended in good order: there is nothing more for it to do.
     Done,
 }
@@ -93,11 +95,16 @@ impl Cluster {
         let worker = |name: String, configuration: PathBuf, role: Option<&str>| Launch {
             name,
             program: actor_program.clone(),
-            arguments: ["--config".into(), configuration.into(), "--learner".into(), address.clone()]
-                .into_iter()
-                .chain(["--exit-with-parent".into()])
-                .chain(role.map(OsString::from))
-                .collect(),
+            arguments: [
+                "--config".into(),
+                configuration.into(),
+                "--learner".into(),
+                address.clone(),
+            ]
+            .into_iter()
+            .chain(["--exit-with-parent".into()])
+            .chain(role.map(OsString::from))
+            .collect(),
             logs: logs.clone(),
         };
         let mut launches: Vec<Launch> = plan
@@ -115,7 +122,11 @@ impl Cluster {
             .into_iter()
             .map(|launch| {
                 let state = WorkerState::Running(Box::new(launch.start()?));
-                Ok(Worker { launch, state, restarts: Restarts::default() })
+                Ok(Worker {
+                    launch,
+                    state,
+                    restarts: Restarts::default(),
+                })
             })
             .collect::<anyhow::Result<_>>()?;
         let deadline: Duration = plan.configuration.learner.shutdown_deadline.into();
@@ -191,7 +202,9 @@ impl Worker {
     fn revive(&mut self) -> anyhow::Result<Option<String>> {
         match &mut self.state {
             WorkerState::Running(child) => {
-                let Some(status) = child.ended()? else { return Ok(None) };
+                let Some(status) = child.ended()? else {
+                    return Ok(None);
+                };
                 if status.success() {
                     self.state = WorkerState::Done;
                     return Ok(None);
@@ -205,7 +218,9 @@ impl Worker {
                             describe(status),
                             child.log().path().display()
                         );
-                        self.state = WorkerState::Waiting { until: Instant::now() + delay };
+                        self.state = WorkerState::Waiting {
+                            until: Instant::now() + delay,
+                        };
                         Ok(Some(notice))
                     }
                     Verdict::GiveUp => Err(child.failure(status).into()),

@@ -24,17 +24,21 @@ impl Control {
     ///
     /// # Errors
     /// Where token or certificates are unsound.
-    pub(crate) fn new(
-        address: Address,
-        security: &SecurityConfiguration,
-    ) -> anyhow::Result<Self> {
-        Ok(Self { security: ClientSecurity::load(security)?, address, channel: None })
+    pub(crate) fn new(address: Address, security: &SecurityConfiguration) -> anyhow::Result<Self> {
+        Ok(Self {
+            security: ClientSecurity::load(security)?,
+            address,
+            channel: None,
+        })
     }
 
     /// Where training stands; `None` where no learner answers, as before it listens and after it
     /// has ended.
     pub(crate) async fn status(&mut self) -> Option<StatusReply> {
-        let answered = tokio::time::timeout(PATIENCE, self.ask()).await.ok().flatten();
+        let answered = tokio::time::timeout(PATIENCE, self.ask())
+            .await
+            .ok()
+            .flatten();
         if answered.is_none() {
             self.channel = None;
         }
@@ -49,6 +53,10 @@ impl Control {
             self.channel.insert(channel).clone()
         };
         let mut client = ControlClient::with_interceptor(channel, self.security.show_token());
-        client.status(StatusRequest {}).await.ok().map(tonic::Response::into_inner)
+        client
+            .status(StatusRequest {})
+            .await
+            .ok()
+            .map(tonic::Response::into_inner)
     }
 }

@@ -4,10 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use bytes::Bytes;
 use clap::Args;
+use rookery_common::hash::sha256_hex;
 use safetensors::{Dtype, SafeTensors};
-use sha2::{Digest as _, Sha256};
 
 use crate::failure::Failure;
 use crate::run_directory::RunDirectory;
@@ -60,8 +59,7 @@ pub(crate) fn parameters_sha256(path: &Path) -> anyhow::Result<String> {
             parameters.dtype()
         );
     }
-    let hash = Sha256::digest(parameters.data());
-    Ok(format!("{:x}", Bytes::copy_from_slice(&hash)))
+    Ok(sha256_hex(parameters.data()))
 }
 
 #[cfg(test)]
@@ -74,15 +72,27 @@ mod tests {
     fn the_digest_is_that_of_the_bytes_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("learner.safetensors");
-        let data: Vec<u8> = [1.0_f32, -2.5, 0.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let data: Vec<u8> = [1.0_f32, -2.5, 0.0]
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect();
         let other = [0_u8; 8];
         let tensors = [
-            ("adam.first_moment", TensorView::new(Dtype::F32, vec![2], &other).unwrap()),
-            (PARAMETERS, TensorView::new(Dtype::F32, vec![3], &data).unwrap()),
+            (
+                "adam.first_moment",
+                TensorView::new(Dtype::F32, vec![2], &other).unwrap(),
+            ),
+            (
+                PARAMETERS,
+                TensorView::new(Dtype::F32, vec![3], &data).unwrap(),
+            ),
         ];
         fs::write(&path, safetensors::serialize(tensors, None).unwrap()).unwrap();
         // python3 -c "import hashlib, struct; print(hashlib.sha256(struct.pack('<3f', 1, -2.5, 0)).hexdigest())"
-        assert_eq!(parameters_sha256(&path).unwrap(), "738e86d615200bd3391d7ae379779a8e4644bade56d93d0634aa07004fa697f3");
+        assert_eq!(
+            parameters_sha256(&path).unwrap(),
+            "738e86d615200bd3391d7ae379779a8e4644bade56d93d0634aa07004fa697f3"
+        );
     }
 
     #[test]
@@ -90,10 +100,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("learner.safetensors");
         fs::write(&path, b"not tensors").unwrap();
-        assert!(parameters_sha256(&path).unwrap_err().to_string().contains("not a safetensors"));
+        assert!(
+            parameters_sha256(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("not a safetensors")
+        );
         let data = [0_u8; 8];
         let view = TensorView::new(Dtype::F32, vec![2], &data).unwrap();
-        fs::write(&path, safetensors::serialize([("other", view)], None).unwrap()).unwrap();
-        assert!(parameters_sha256(&path).unwrap_err().to_string().contains("lacks the tensor"));
+        fs::write(
+            &path,
+            safetensors::serialize([("other", view)], None).unwrap(),
+        )
+        .unwrap();
+        assert!(
+            parameters_sha256(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("lacks the tensor")
+        );
     }
 }

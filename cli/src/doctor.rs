@@ -72,16 +72,29 @@ struct Finding {
 
 impl Finding {
     fn ok(subject: &'static str, detail: impl Into<String>) -> Self {
-        Self { level: Level::Ok, subject, detail: detail.into(), remedy: None }
+        Self {
+            level: Level::Ok,
+            subject,
+            detail: detail.into(),
+            remedy: None,
+        }
     }
 
     fn warn(subject: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         let remedy = Some(remedy.into());
-        Self { level: Level::Warn, subject, detail: detail.into(), remedy }
+        Self {
+            level: Level::Warn,
+            subject,
+            detail: detail.into(),
+            remedy,
+        }
     }
 
     fn fail(subject: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { level: Level::Fail, ..Self::warn(subject, detail, remedy) }
+        Self {
+            level: Level::Fail,
+            ..Self::warn(subject, detail, remedy)
+        }
     }
 }
 
@@ -92,7 +105,10 @@ impl Finding {
 pub(crate) fn doctor(arguments: &DoctorArguments) -> anyhow::Result<()> {
     let programs = Programs::locate()?;
     let configuration = Configuration::default();
-    let runs = arguments.run_dir.clone().unwrap_or(configuration.run.directory);
+    let runs = arguments
+        .run_dir
+        .clone()
+        .unwrap_or(configuration.run.directory);
     let mut findings = vec![actor_program(&programs)];
     findings.extend(learner_program(&programs));
     findings.push(processor());
@@ -102,18 +118,28 @@ pub(crate) fn doctor(arguments: &DoctorArguments) -> anyhow::Result<()> {
     findings.push(open_files());
     findings.push(disk(&runs)?);
     print!("{}", describe(&findings));
-    let failed = findings.iter().filter(|finding| finding.level == Level::Fail).count();
+    let failed = findings
+        .iter()
+        .filter(|finding| finding.level == Level::Fail)
+        .count();
     if failed == 0 {
         return Ok(());
     }
-    let message = format!("{failed} of {} checks failed; the remedies are above", findings.len());
+    let message = format!(
+        "{failed} of {} checks failed; the remedies are above",
+        findings.len()
+    );
     Err(Failure::new(Exit::Unavailable, message).into())
 }
 
 fn describe(findings: &[Finding]) -> String {
     let mut rows = Vec::new();
     for finding in findings {
-        let row = [finding.level.to_string(), finding.subject.to_owned(), finding.detail.clone()];
+        let row = [
+            finding.level.to_string(),
+            finding.subject.to_owned(),
+            finding.detail.clone(),
+        ];
         rows.push(row.to_vec());
         if let Some(remedy) = &finding.remedy {
             rows.push(vec![String::new(), String::new(), format!("-> {remedy}")]);
@@ -157,13 +183,21 @@ fn learner_program(programs: &Programs) -> Vec<Finding> {
     });
     match report {
         Ok(report) => {
-            let device = if report.cuda { "with a usable GPU" } else { "on the processor" };
+            let device = if report.cuda {
+                "with a usable GPU"
+            } else {
+                "on the processor"
+            };
             let threads = report.threads.map(|threads| format!(", {threads} threads"));
             vec![
                 same_version(subject, &report.version, &program),
                 Finding::ok(
                     "libtorch",
-                    format!("{}, {device}{}", report.libtorch, threads.unwrap_or_default()),
+                    format!(
+                        "{}, {device}{}",
+                        report.libtorch,
+                        threads.unwrap_or_default()
+                    ),
                 ),
             ]
         }
@@ -190,7 +224,11 @@ fn same_version(subject: &'static str, version: &str, program: &Path) -> Finding
     if version == own {
         return Finding::ok(subject, detail);
     }
-    Finding::warn(subject, detail, format!("this is rookery {own}; build all programs together"))
+    Finding::warn(
+        subject,
+        detail,
+        format!("this is rookery {own}; build all programs together"),
+    )
 }
 
 fn output(program: &Path, arguments: &[&str]) -> anyhow::Result<String> {
@@ -200,7 +238,10 @@ fn output(program: &Path, arguments: &[&str]) -> anyhow::Result<String> {
         .with_context(|| format!("cannot start {}", program.display()))?;
     if !output.status.success() {
         let errors = String::from_utf8_lossy(&output.stderr);
-        let last = errors.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+        let last = errors
+            .lines()
+            .rfind(|line| !line.trim().is_empty())
+            .unwrap_or_default();
         anyhow::bail!("{} failed ({}): {last}", program.display(), output.status);
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -209,12 +250,19 @@ fn output(program: &Path, arguments: &[&str]) -> anyhow::Result<String> {
 fn processor() -> Finding {
     let cores = available_parallelism().map_or(1, usize::from);
     let features = features();
-    let present: Vec<&str> =
-        features.iter().filter(|(_, has)| *has).map(|(name, _)| *name).collect();
+    let present: Vec<&str> = features
+        .iter()
+        .filter(|(_, has)| *has)
+        .map(|(name, _)| *name)
+        .collect();
     let detail = format!(
         "{cores} core{}, {}",
         if cores == 1 { "" } else { "s" },
-        if present.is_empty() { "no vector extensions".to_owned() } else { present.join(" ") }
+        if present.is_empty() {
+            "no vector extensions".to_owned()
+        } else {
+            present.join(" ")
+        }
     );
     let missing: Vec<&str> = features
         .iter()
@@ -223,10 +271,18 @@ fn processor() -> Finding {
         .collect();
     if !missing.is_empty() {
         let remedy = "it works, several times slower; use a processor of 2013 or later";
-        return Finding::warn("processor", format!("{detail}; lacks {}", missing.join(" ")), remedy);
+        return Finding::warn(
+            "processor",
+            format!("{detail}; lacks {}", missing.join(" ")),
+            remedy,
+        );
     }
     if cores < 2 {
-        return Finding::warn("processor", detail, "learner and actors will take turns; use two");
+        return Finding::warn(
+            "processor",
+            detail,
+            "learner and actors will take turns; use two",
+        );
     }
     Finding::ok("processor", detail)
 }
@@ -292,7 +348,10 @@ fn judge_open_files(limit: u64) -> Finding {
 
 fn disk(runs: &Path) -> anyhow::Result<Finding> {
     let runs = std::path::absolute(runs).context("there is no working directory")?;
-    let existing = runs.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let existing = runs
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(Path::new("/"));
     let is_read_only = fs::metadata(existing)
         .with_context(|| format!("cannot look at {}", existing.display()))?
         .permissions()
@@ -301,13 +360,24 @@ fn disk(runs: &Path) -> anyhow::Result<Finding> {
         .with_context(|| format!("cannot look at the disk of {}", existing.display()))?;
     if is_read_only {
         let detail = format!("{} cannot be written", existing.display());
-        return Ok(Finding::fail("disk", detail, "choose another place with --run-dir"));
+        return Ok(Finding::fail(
+            "disk",
+            detail,
+            "choose another place with --run-dir",
+        ));
     }
-    Ok(judge_disk(space.f_bavail.saturating_mul(space.f_frsize), &runs))
+    Ok(judge_disk(
+        space.f_bavail.saturating_mul(space.f_frsize),
+        &runs,
+    ))
 }
 
 fn judge_disk(free_bytes: u64, runs: &Path) -> Finding {
-    let detail = format!("{} MiB free for {}", format::grouped(free_bytes >> 20), runs.display());
+    let detail = format!(
+        "{} MiB free for {}",
+        format::grouped(free_bytes >> 20),
+        runs.display()
+    );
     let remedy = "make room, or choose another place with --run-dir";
     match free_bytes {
         0..NEEDED_DISK_BYTES => Finding::fail("disk", detail, remedy),
@@ -340,7 +410,14 @@ mod tests {
     fn a_missing_program_fails_with_its_remedy() {
         let error = Failure::usage("there is no rookery-actor in /bin; build it");
         let finding = missing("rookery-actor", &error);
-        assert_eq!(finding, Finding::fail("rookery-actor", "there is no rookery-actor in /bin", "build it"));
+        assert_eq!(
+            finding,
+            Finding::fail(
+                "rookery-actor",
+                "there is no rookery-actor in /bin",
+                "build it"
+            )
+        );
         assert_eq!(
             describe(&[finding]),
             "FAIL  rookery-actor  there is no rookery-actor in /bin\n                     -> build it\n"
@@ -350,8 +427,14 @@ mod tests {
     #[test]
     fn another_release_is_pointed_out() {
         let program = Path::new("/bin/rookery-learner");
-        assert_eq!(same_version("rookery-learner", "0.0.0", program).level, Level::Warn);
+        assert_eq!(
+            same_version("rookery-learner", "0.0.0", program).level,
+            Level::Warn
+        );
         let own = env!("CARGO_PKG_VERSION");
-        assert_eq!(same_version("rookery-learner", own, program).level, Level::Ok);
+        assert_eq!(
+            same_version("rookery-learner", own, program).level,
+            Level::Ok
+        );
     }
 }

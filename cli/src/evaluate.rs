@@ -61,7 +61,9 @@ struct EvaluationReport {
 pub(crate) fn evaluate(arguments: &EvaluateArguments) -> anyhow::Result<()> {
     let run = RunDirectory::existing(&arguments.run)?;
     let configuration = run.read_configuration()?;
-    let episodes = arguments.episodes.unwrap_or(configuration.evaluation.episodes);
+    let episodes = arguments
+        .episodes
+        .unwrap_or(configuration.evaluation.episodes);
     let seed = arguments.seed.unwrap_or(configuration.run.seed);
     let artifact = read_policy(&run.policy_file(arguments.checkpoint))?;
     let evaluation = play(&artifact, episodes, seed)?;
@@ -79,7 +81,10 @@ pub(crate) fn evaluate(arguments: &EvaluateArguments) -> anyhow::Result<()> {
 /// Where it is absent or damaged.
 pub(crate) fn read_policy(path: &Path) -> anyhow::Result<PolicyArtifact> {
     if !path.exists() {
-        let message = format!("there is no policy at {}; has the run written one yet?", path.display());
+        let message = format!(
+            "there is no policy at {}; has the run written one yet?",
+            path.display()
+        );
         return Err(Failure::usage(message).into());
     }
     PolicyArtifact::read(path).with_context(|| format!("cannot use {}", path.display()))
@@ -89,9 +94,18 @@ pub(crate) fn read_policy(path: &Path) -> anyhow::Result<PolicyArtifact> {
 ///
 /// # Errors
 /// Where the policy or its environment cannot be made, or an episode does not end.
-pub(crate) fn play(artifact: &PolicyArtifact, episodes: u32, seed: u64) -> anyhow::Result<Evaluation> {
+pub(crate) fn play(
+    artifact: &PolicyArtifact,
+    episodes: u32,
+    seed: u64,
+) -> anyhow::Result<Evaluation> {
     let policy = artifact.policy()?;
-    Ok(evaluator::evaluate(&artifact.environment, &policy, episodes, seed)?)
+    Ok(evaluator::evaluate(
+        &artifact.environment,
+        &policy,
+        episodes,
+        seed,
+    )?)
 }
 
 fn report(
@@ -133,8 +147,14 @@ fn describe(report: &EvaluationReport) -> String {
         report.seed,
     );
     let rows = [
-        row("mean return", format::episode_return(report.evaluation_return)),
-        row("standard deviation", format::episode_return(report.standard_deviation)),
+        row(
+            "mean return",
+            format::episode_return(report.evaluation_return),
+        ),
+        row(
+            "standard deviation",
+            format::episode_return(report.standard_deviation),
+        ),
         row(
             "range",
             format!(
@@ -145,7 +165,10 @@ fn describe(report: &EvaluationReport) -> String {
         ),
         row(
             "episode length",
-            format!("{:.1} ({} to {})", report.mean_length, report.min_length, report.max_length),
+            format!(
+                "{:.1} ({} to {})",
+                report.mean_length, report.min_length, report.max_length
+            ),
         ),
     ];
     title + &format::table(&rows)

@@ -16,7 +16,10 @@ pub(crate) struct Failure {
 impl Failure {
     /// An error with this message.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+        Self {
+            exit,
+            message: message.into(),
+        }
     }
 
     /// The command line or a file that it names is wrong.

@@ -15,7 +15,11 @@ pub(crate) fn grouped(number: u64) -> String {
 
 /// A rate in whole units, with commas; what is not finite is a dash.
 pub(crate) fn rate(per_second: f64) -> String {
-    if per_second.is_finite() { grouped(per_second.round().max(0.0) as u64) } else { "-".to_owned() }
+    if per_second.is_finite() {
+        grouped(per_second.round().max(0.0) as u64)
+    } else {
+        "-".to_owned()
+    }
 }
 
 /// A duration in seconds with the units that fit it.
@@ -34,7 +38,11 @@ pub(crate) fn duration(seconds: f64) -> String {
 
 /// A return, with as many decimals as its size deserves.
 pub(crate) fn episode_return(value: f64) -> String {
-    if value.abs() < 10.0 { format!("{value:.2}") } else { format!("{value:.1}") }
+    if value.abs() < 10.0 {
+        format!("{value:.2}")
+    } else {
+        format!("{value:.1}")
+    }
 }
 
 /// A return that may not be known yet.
@@ -75,9 +83,13 @@ mod tests {
 
     #[test]
     fn groups_have_three_digits() {
-        for (number, text) in
-            [(0, "0"), (999, "999"), (1000, "1,000"), (123_456, "123,456"), (1_234_567, "1,234,567")]
-        {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (123_456, "123,456"),
+            (1_234_567, "1,234,567"),
+        ] {
             assert_eq!(grouped(number), text);
         }
     }
@@ -98,7 +110,10 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let rows = [vec!["a".to_owned(), "bb".to_owned()], vec!["ccc".to_owned(), "d".to_owned()]];
+        let rows = [
+            vec!["a".to_owned(), "bb".to_owned()],
+            vec!["ccc".to_owned(), "d".to_owned()],
+        ];
         assert_eq!(table(&rows), "a    bb\nccc  d\n");
     }
 }

@@ -57,7 +57,11 @@ fn main() -> ExitCode {
             // Help and version are errors to clap as well. Nobody is left to tell where printing
             // fails.
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+            return if error.use_stderr() {
+                Exit::Usage.into()
+            } else {
+                Exit::Ok.into()
+            };
         }
     };
     match run(&arguments.command) {

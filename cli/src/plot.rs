@@ -71,7 +71,10 @@ struct Picture {
 /// Where a run has no curve, or the picture cannot be written.
 pub(crate) fn plot(arguments: &PlotArguments) -> anyhow::Result<()> {
     let output = &arguments.output;
-    if output.extension().is_none_or(|extension| extension != "svg") {
+    if output
+        .extension()
+        .is_none_or(|extension| extension != "svg")
+    {
         return Err(Failure::usage(format!(
             "{} does not end in .svg, the only kind of picture that is drawn; every browser shows \
              it, and `rsvg-convert` or Inkscape make a PNG of it",
@@ -113,7 +116,11 @@ fn gather(runs: &[PathBuf], axis: Axis) -> anyhow::Result<Picture> {
             let label = label(&members);
             let curves: Vec<Curve> = members.into_iter().map(|(_, curve)| curve).collect();
             let summary = Summary::of(&curves);
-            Group { label, curves, summary }
+            Group {
+                label,
+                curves,
+                summary,
+            }
         })
         .collect();
     let threshold = thresholds.first().copied().flatten();
@@ -141,8 +148,16 @@ fn kind(configuration: &Configuration) -> String {
 
 /// What a group is called: its folder, without seed and number where `rookery train` named it.
 fn label(members: &[(PathBuf, Curve)]) -> String {
-    let name = |path: &Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    let first = members.first().map(|(path, _)| name(path)).unwrap_or_default();
+    let name = |path: &Path| {
+        path.file_name()
+            .unwrap_or(path.as_os_str())
+            .to_string_lossy()
+            .into_owned()
+    };
+    let first = members
+        .first()
+        .map(|(path, _)| name(path))
+        .unwrap_or_default();
     if members.len() == 1 {
         return first;
     }
@@ -187,7 +202,11 @@ mod tests {
             run(parent.path(), "cartpole-ppo-2-001", 2, 4, 200.0),
         ];
         let picture = gather(&runs, Axis::Steps).unwrap();
-        let labels: Vec<_> = picture.groups.iter().map(|group| group.label.as_str()).collect();
+        let labels: Vec<_> = picture
+            .groups
+            .iter()
+            .map(|group| group.label.as_str())
+            .collect();
         assert_eq!(labels, ["cartpole-ppo, 2 runs", "other"]);
         assert_eq!(picture.threshold, Some(475.0));
         let last = picture.groups[0].summary.points.last().unwrap();
@@ -197,10 +216,14 @@ mod tests {
     #[test]
     fn the_picture_holds_title_labels_and_threshold() {
         let parent = tempfile::tempdir().unwrap();
-        let runs =
-            [run(parent.path(), "a-1", 1, 4, 100.0), run(parent.path(), "a-2", 2, 4, 200.0)];
-        for (axis, unit) in [(Axis::Steps, "environment steps"), (Axis::Time, "seconds of training")]
-        {
+        let runs = [
+            run(parent.path(), "a-1", 1, 4, 100.0),
+            run(parent.path(), "a-2", 2, 4, 200.0),
+        ];
+        for (axis, unit) in [
+            (Axis::Steps, "environment steps"),
+            (Axis::Time, "seconds of training"),
+        ] {
             let text = draw::svg(&gather(&runs, axis).unwrap()).unwrap();
             for part in ["<svg", "CartPole-v1", "a, 2 runs", unit, "475"] {
                 assert!(text.contains(part), "{part} in {text}");

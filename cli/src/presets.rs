@@ -33,11 +33,21 @@ pub(crate) fn presets(arguments: &PresetsArguments) -> anyhow::Result<()> {
     }
     // Building it names the preset that was probably meant.
     Layers::new().preset(name.clone()).build()?;
-    Err(Failure::usage(format!("there is no preset `{name}`; `rookery presets` lists them")).into())
+    Err(Failure::usage(format!(
+        "there is no preset `{name}`; `rookery presets` lists them"
+    ))
+    .into())
 }
 
 fn table(presets: &[Preset]) -> anyhow::Result<String> {
-    let heading = ["PRESET", "ALGORITHM", "ENVIRONMENT", "STEPS", "SOLVED AT", "DESCRIPTION"];
+    let heading = [
+        "PRESET",
+        "ALGORITHM",
+        "ENVIRONMENT",
+        "STEPS",
+        "SOLVED AT",
+        "DESCRIPTION",
+    ];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for preset in presets {
         let configuration = Layers::new().preset(preset.name).build()?;

@@ -41,7 +41,12 @@ impl Reporter {
         } else {
             Display::Lines { last: None }
         };
-        Self { display, rate: Rate::default(), is_solved: false, evaluation_return: None }
+        Self {
+            display,
+            rate: Rate::default(),
+            is_solved: false,
+            evaluation_return: None,
+        }
     }
 
     /// Shows where training stands.
@@ -84,9 +89,11 @@ impl Reporter {
     /// What has happened since the last call that is worth a line of its own.
     fn events(&mut self, status: &StatusReply) -> Vec<String> {
         let mut events = Vec::new();
-        if let (false, Some(seconds), Some(env_steps)) =
-            (self.is_solved, status.solved_at_seconds, status.solved_at_env_steps)
-        {
+        if let (false, Some(seconds), Some(env_steps)) = (
+            self.is_solved,
+            status.solved_at_seconds,
+            status.solved_at_env_steps,
+        ) {
             self.is_solved = true;
             events.push(format!(
                 "solved after {} and {} steps",
@@ -98,7 +105,10 @@ impl Reporter {
             && self.evaluation_return != Some(evaluation)
         {
             self.evaluation_return = Some(evaluation);
-            events.push(format!("evaluation return {}", format::episode_return(evaluation)));
+            events.push(format!(
+                "evaluation return {}",
+                format::episode_return(evaluation)
+            ));
         }
         events
     }
@@ -117,7 +127,10 @@ fn line(status: &StatusReply, per_second: Option<f64>) -> String {
             format::grouped(status.env_steps),
             format::grouped(status.total_env_steps)
         ),
-        format!("{} steps/s", per_second.map_or_else(|| "-".to_owned(), format::rate)),
+        format!(
+            "{} steps/s",
+            per_second.map_or_else(|| "-".to_owned(), format::rate)
+        ),
         format!("return {}", format::optional_return(status.mean_return)),
         format::duration(status.wall_seconds),
     ];
@@ -125,7 +138,10 @@ fn line(status: &StatusReply, per_second: Option<f64>) -> String {
     if status.state() == RunState::Paused {
         parts.push("paused".to_owned());
     } else if let Some(per_second) = per_second.filter(|rate| *rate > 0.0 && remaining > 0) {
-        parts.push(format!("{} left", format::duration(remaining as f64 / per_second)));
+        parts.push(format!(
+            "{} left",
+            format::duration(remaining as f64 / per_second)
+        ));
     }
     parts.join("  ")
 }
@@ -138,12 +154,19 @@ struct Rate {
 
 impl Rate {
     fn push(&mut self, seconds: f64, env_steps: u64) {
-        if self.samples.back().is_some_and(|(last, _)| *last >= seconds) {
+        if self
+            .samples
+            .back()
+            .is_some_and(|(last, _)| *last >= seconds)
+        {
             return;
         }
         self.samples.push_back((seconds, env_steps));
         while self.samples.len() > 2
-            && self.samples.front().is_some_and(|(first, _)| seconds - first > RATE_WINDOW_SECONDS)
+            && self
+                .samples
+                .front()
+                .is_some_and(|(first, _)| seconds - first > RATE_WINDOW_SECONDS)
         {
             self.samples.pop_front();
         }
@@ -208,7 +231,10 @@ mod tests {
         status.evaluation_return = Some(500.0);
         assert_eq!(
             reporter.events(&status),
-            ["solved after 1.50 s and 150,000 steps", "evaluation return 500.0"]
+            [
+                "solved after 1.50 s and 150,000 steps",
+                "evaluation return 500.0"
+            ]
         );
         assert!(reporter.events(&status).is_empty());
     }

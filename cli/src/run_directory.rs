@@ -83,7 +83,10 @@ impl RunDirectory {
         if path.is_dir() {
             return Ok(Self(path.to_owned()));
         }
-        let message = format!("{} is no run directory; name one that `train` wrote", path.display());
+        let message = format!(
+            "{} is no run directory; name one that `train` wrote",
+            path.display()
+        );
         Err(Failure::usage(message).into())
     }
 
@@ -143,7 +146,8 @@ impl RunDirectory {
 
     /// All parameters and the optimiser's state.
     pub(crate) fn learner_file(&self) -> PathBuf {
-        self.checkpoint(Checkpoint::Latest).join("learner.safetensors")
+        self.checkpoint(Checkpoint::Latest)
+            .join("learner.safetensors")
     }
 
     fn checkpoint(&self, checkpoint: Checkpoint) -> PathBuf {
@@ -173,7 +177,10 @@ impl RunDirectory {
     pub(crate) fn read_configuration(&self) -> anyhow::Result<Configuration> {
         let path = self.configuration_file();
         let text = fs::read_to_string(&path).map_err(|error| {
-            Failure::usage(format!("cannot read {}: {error}; is this a run directory?", path.display()))
+            Failure::usage(format!(
+                "cannot read {}: {error}; is this a run directory?",
+                path.display()
+            ))
         })?;
         Configuration::parse(&text).with_context(|| format!("in {}", path.display()))
     }
@@ -213,15 +220,28 @@ impl RunDirectory {
     /// # Errors
     /// The file system's.
     pub(crate) fn socket(&self) -> anyhow::Result<Socket> {
-        let path = std::path::absolute(self.0.join(SOCKET)).context("there is no working directory")?;
+        let path =
+            std::path::absolute(self.0.join(SOCKET)).context("there is no working directory")?;
         if path.as_os_str().len() <= MAX_SOCKET_PATH_BYTES {
-            return Ok(Socket { address: Address::Unix(path), _folder: None });
+            return Ok(Socket {
+                address: Address::Unix(path),
+                _folder: None,
+            });
         }
-        let folder = tempfile::Builder::new().prefix("rookery-").tempdir().map_err(|error| {
-            Failure::new(Exit::Internal, format!("cannot make a folder for a socket: {error}"))
-        })?;
+        let folder = tempfile::Builder::new()
+            .prefix("rookery-")
+            .tempdir()
+            .map_err(|error| {
+                Failure::new(
+                    Exit::Internal,
+                    format!("cannot make a folder for a socket: {error}"),
+                )
+            })?;
         let address = Address::Unix(folder.path().join(SOCKET));
-        Ok(Socket { address, _folder: Some(folder) })
+        Ok(Socket {
+            address,
+            _folder: Some(folder),
+        })
     }
 }
 
@@ -260,7 +280,14 @@ mod tests {
             .map(|_| RunDirectory::claim(&runs, "cartpole-ppo-1").unwrap().0)
             .map(|path| path.file_name().unwrap().to_owned())
             .collect();
-        assert_eq!(names, ["cartpole-ppo-1-001", "cartpole-ppo-1-002", "cartpole-ppo-1-003"]);
+        assert_eq!(
+            names,
+            [
+                "cartpole-ppo-1-001",
+                "cartpole-ppo-1-002",
+                "cartpole-ppo-1-003"
+            ]
+        );
     }
 
     #[test]
@@ -273,13 +300,21 @@ mod tests {
     fn a_socket_moves_out_of_a_folder_whose_path_is_too_long() {
         let parent = tempfile::tempdir().unwrap();
         let short = RunDirectory::create(&parent.path().join("a")).unwrap();
-        let Address::Unix(path) = short.socket().unwrap().address else { panic!("no socket") };
+        let Address::Unix(path) = short.socket().unwrap().address else {
+            panic!("no socket")
+        };
         assert_eq!(path, short.path().join(SOCKET));
 
         let long = RunDirectory::create(&parent.path().join("a".repeat(100))).unwrap();
         let socket = long.socket().unwrap();
-        let Address::Unix(path) = &socket.address else { panic!("no socket") };
-        assert!(path.as_os_str().len() <= MAX_SOCKET_PATH_BYTES, "{}", path.display());
+        let Address::Unix(path) = &socket.address else {
+            panic!("no socket")
+        };
+        assert!(
+            path.as_os_str().len() <= MAX_SOCKET_PATH_BYTES,
+            "{}",
+            path.display()
+        );
         assert!(path.parent().unwrap().is_dir());
     }
 

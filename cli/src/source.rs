@@ -52,7 +52,9 @@ impl Source {
     /// Where a folder is named that holds no run.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         let path = Path::new(text);
-        let is_preset = Configuration::presets().iter().any(|preset| preset.name == text);
+        let is_preset = Configuration::presets()
+            .iter()
+            .any(|preset| preset.name == text);
         if is_preset {
             return Ok(Self::Preset(text.to_owned()));
         }
@@ -64,10 +66,16 @@ impl Source {
                 ))),
             };
         }
-        let looks_like_file = path.extension().is_some_and(|extension| extension == "toml")
+        let looks_like_file = path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
             || text.contains(std::path::MAIN_SEPARATOR)
             || path.exists();
-        Ok(if looks_like_file { Self::File(path.to_owned()) } else { Self::Preset(text.to_owned()) })
+        Ok(if looks_like_file {
+            Self::File(path.to_owned())
+        } else {
+            Self::Preset(text.to_owned())
+        })
     }
 
     /// Its layer. What is wrong with it shows when the layers are built.
@@ -90,21 +98,35 @@ mod tests {
         let text = |path: &Path| path.to_str().unwrap().to_owned();
         assert!(Source::parse(&text(folder.path())).is_err());
         std::fs::write(folder.path().join("config.toml"), "").unwrap();
-        assert!(matches!(Source::parse(&text(folder.path())), Ok(Source::Run(_))));
+        assert!(matches!(
+            Source::parse(&text(folder.path())),
+            Ok(Source::Run(_))
+        ));
 
         let preset = Configuration::presets()[0].name;
-        assert_eq!(Source::parse(preset).unwrap(), Source::Preset(preset.to_owned()));
+        assert_eq!(
+            Source::parse(preset).unwrap(),
+            Source::Preset(preset.to_owned())
+        );
         for file in ["mine.toml", "./mine"] {
-            assert_eq!(Source::parse(file).unwrap(), Source::File(PathBuf::from(file)));
+            assert_eq!(
+                Source::parse(file).unwrap(),
+                Source::File(PathBuf::from(file))
+            );
         }
         // A misspelt preset stays a preset, so that its error can suggest the right one.
-        assert_eq!(Source::parse("cartpole").unwrap(), Source::Preset("cartpole".to_owned()));
+        assert_eq!(
+            Source::parse("cartpole").unwrap(),
+            Source::Preset("cartpole".to_owned())
+        );
     }
 
     #[test]
     fn flags_win_over_the_preset() {
-        let overrides =
-            Overrides { set: vec!["ppo.epochs=3".to_owned()], seed: Some(42) };
+        let overrides = Overrides {
+            set: vec!["ppo.epochs=3".to_owned()],
+            seed: Some(42),
+        };
         let layers = Source::Preset(Configuration::presets()[0].name.to_owned()).layers();
         let configuration = overrides.lay(layers).build().unwrap();
         assert_eq!(configuration.ppo.epochs, 3);

@@ -55,7 +55,11 @@ impl Closing<'_> {
         let id = &self.configuration.environment.id;
         let threshold = self.configuration.run.solved_return;
         let mean = format::optional_return(self.report.mean_return);
-        match (self.report.solved_at_seconds, self.report.solved_at_env_steps, threshold) {
+        match (
+            self.report.solved_at_seconds,
+            self.report.solved_at_env_steps,
+            threshold,
+        ) {
             (Some(seconds), Some(env_steps), Some(threshold)) => format!(
                 "Solved {id}: a mean training return of {} over 100 episodes was reached after {} \
                  and {} steps.",
@@ -90,7 +94,10 @@ impl Closing<'_> {
             ),
             row(
                 "training return",
-                format!("{} over the last 100 episodes", format::optional_return(report.mean_return)),
+                format!(
+                    "{} over the last 100 episodes",
+                    format::optional_return(report.mean_return)
+                ),
             ),
         ];
         if let Some(value) = report.evaluation_return {
@@ -113,14 +120,21 @@ impl Closing<'_> {
 
     fn next_commands(&self) -> Vec<Vec<String>> {
         let run = self.report.run_dir.display();
-        let command = |line: String, what: &str| vec![format!("  {} {line}", self.program), what.into()];
+        let command =
+            |line: String, what: &str| vec![format!("  {} {line}", self.program), what.into()];
         let mut commands = vec![
             command(format!("evaluate {run} --episodes 100"), "play the policy"),
             command(format!("plot {run}"), "draw the learning curve"),
-            command(format!("digest {run}"), "name the parameters, to compare runs"),
+            command(
+                format!("digest {run}"),
+                "name the parameters, to compare runs",
+            ),
         ];
         if self.outcome == Outcome::Stopped {
-            commands.insert(0, command(format!("train {run} --resume"), "go on with the run"));
+            commands.insert(
+                0,
+                command(format!("train {run} --resume"), "go on with the run"),
+            );
         }
         commands
     }
@@ -186,8 +200,11 @@ mod tests {
 
     #[test]
     fn a_run_that_fell_short_says_by_how_much() {
-        let report =
-            TrainReport { solved_at_seconds: None, solved_at_env_steps: None, ..report() };
+        let report = TrainReport {
+            solved_at_seconds: None,
+            solved_at_env_steps: None,
+            ..report()
+        };
         let text = closing(&report, Outcome::Finished, Some(490.0));
         assert!(text.contains("Did not solve CartPole-v1"), "{text}");
         assert!(text.contains("487.2, the threshold is 490.0"), "{text}");
@@ -195,7 +212,11 @@ mod tests {
 
     #[test]
     fn the_object_has_exactly_the_documented_keys() {
-        let report = TrainReport { solved_at_seconds: None, solved_at_env_steps: None, ..report() };
+        let report = TrainReport {
+            solved_at_seconds: None,
+            solved_at_env_steps: None,
+            ..report()
+        };
         let value = serde_json::to_value(report).unwrap();
         let object = value.as_object().unwrap();
         let mut keys: Vec<_> = object.keys().map(String::as_str).collect();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use rookery_actor::environments;
 use rookery_common::configuration::Configuration;
 use rookery_common::exit::Exit;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -87,7 +88,9 @@ pub(crate) fn train(arguments: &TrainArguments) -> anyhow::Result<()> {
     programs.learner()?;
     programs.actor()?;
     let job = prepare(arguments, &source, configuration)?;
-    let num_actors = arguments.actors.unwrap_or_else(|| fitting_actors(&job.configuration));
+    let num_actors = arguments
+        .actors
+        .unwrap_or_else(|| fitting_actors(&job.configuration));
     let plan = ClusterPlan {
         run: &job.run,
         configuration: &job.configuration,
@@ -118,7 +121,9 @@ pub(crate) fn train(arguments: &TrainArguments) -> anyhow::Result<()> {
 
 /// Sums up a run whose learner has ended in good order.
 fn close(arguments: &TrainArguments, job: &Job) -> anyhow::Result<()> {
-    let Job { configuration, run, .. } = job;
+    let Job {
+        configuration, run, ..
+    } = job;
     let Some(summary) = run.read_summary()? else {
         let message = "training had not begun: no actor had joined, and there is nothing to resume";
         return Err(Failure::new(Exit::TryAgain, message).into());
@@ -150,13 +155,20 @@ fn configure(arguments: &TrainArguments) -> anyhow::Result<(Source, Configuratio
         layers = layers.value("actor.threads", i64::from(threads));
     }
     if let Some(env_steps) = arguments.env_steps {
-        layers = layers.value("run.total_env_steps", i64::try_from(env_steps).unwrap_or(-1));
+        layers = layers.value(
+            "run.total_env_steps",
+            i64::try_from(env_steps).unwrap_or(-1),
+        );
     }
     let mut configuration = layers.build()?;
     if arguments.evaluator && configuration.evaluation.every_env_steps.is_none() {
         let every = configuration.run.total_env_steps / NUM_EVALUATIONS;
         configuration.evaluation.every_env_steps = Some(every.max(1));
     }
+    // Actors would find it out too, each by itself.
+    let environment = &configuration.environment;
+    environments::make(&environment.id, &environment.arguments, 1)
+        .map_err(|error| Failure::usage(error.to_string()))?;
     Ok((source, configuration))
 }
 
@@ -177,7 +189,11 @@ fn prepare(
     let previous = std::fs::read_to_string(run.configuration_file()).ok();
     run.write_configuration(&configuration.to_toml())?;
     run.forget_summary()?;
-    Ok(Job { configuration, run, previous })
+    Ok(Job {
+        configuration,
+        run,
+        previous,
+    })
 }
 
 /// The beginning of the configuration: what is named, or that of the run that is resumed.
@@ -233,7 +249,12 @@ fn new_directory(configuration: &Configuration, source: &str) -> anyhow::Result<
 fn fitting_actors(configuration: &Configuration) -> u32 {
     let cores = available_parallelism().map_or(1, usize::from);
     let shards = configuration.environment.num_envs / configuration.rollout.envs_per_shard;
-    num_actors(cores, configuration.learner.threads, configuration.actor.threads, shards)
+    num_actors(
+        cores,
+        configuration.learner.threads,
+        configuration.actor.threads,
+        shards,
+    )
 }
 
 fn num_actors(cores: usize, learner_threads: usize, actor_threads: usize, shards: usize) -> u32 {
@@ -277,8 +298,13 @@ async fn follow(
         if let Some(status) = cluster.status().await {
             reporter.update(&status);
         }
-        for notice in cluster.revive()? {
-            reporter.say(&notice);
+        match cluster.revive() {
+            Ok(notices) => notices.iter().for_each(|notice| reporter.say(notice)),
+            Err(error) => {
+                // What was learned so far is kept.
+                cluster.stop_learner().await?;
+                return Err(error);
+            }
         }
     }
 }
@@ -339,7 +365,11 @@ fn evaluation_return(configuration: &Configuration, run: &RunDirectory) -> anyho
 /// This program as its user has called it, for the commands that come next.
 fn program_name() -> String {
     let called = std::env::args().next().unwrap_or_default();
-    if Path::new(&called).components().count() > 1 { called } else { "rookery".to_owned() }
+    if Path::new(&called).components().count() > 1 {
+        called
+    } else {
+        "rookery".to_owned()
+    }
 }
 
 impl TrainReport {
@@ -428,7 +458,10 @@ mod tests {
         std::fs::create_dir(folder.path().join("checkpoints")).unwrap();
         std::fs::write(folder.path().join("config.toml"), "[run]\nseed = 5\n").unwrap();
         let path = folder.path().to_str().unwrap();
-        for line in [vec![Configuration::presets()[0].name, "--run-dir", path], vec![path]] {
+        for line in [
+            vec![Configuration::presets()[0].name, "--run-dir", path],
+            vec![path],
+        ] {
             let error = begin(&line).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains("--resume"), "{error}");
         }

@@ -15,6 +15,7 @@ pub mod policy;
 pub mod wire;
 pub mod security;
 pub mod snapshot;
+pub mod hash;
 pub mod metric;
 pub mod telemetry;
 pub mod shutdown;

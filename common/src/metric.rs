@@ -34,13 +34,23 @@ impl Metric {
     /// Declares a counter.
     #[must_use]
     pub const fn counter(name: &'static str, unit: Unit, help: &'static str) -> Self {
-        Self { name, kind: Kind::Counter, unit, help }
+        Self {
+            name,
+            kind: Kind::Counter,
+            unit,
+            help,
+        }
     }
 
     /// Declares a gauge.
     #[must_use]
     pub const fn gauge(name: &'static str, unit: Unit, help: &'static str) -> Self {
-        Self { name, kind: Kind::Gauge, unit, help }
+        Self {
+            name,
+            kind: Kind::Gauge,
+            unit,
+            help,
+        }
     }
 
     /// Declares a histogram with these upper bounds.
@@ -51,7 +61,12 @@ impl Metric {
         buckets: &'static [f64],
         help: &'static str,
     ) -> Self {
-        Self { name, kind: Kind::Histogram(buckets), unit, help }
+        Self {
+            name,
+            kind: Kind::Histogram(buckets),
+            unit,
+            help,
+        }
     }
 
     /// Tells the exporter about it.

@@ -12,7 +12,7 @@ const EPSILON: f64 = 1e-8;
 /// Count, mean and sum of squared deviations of each feature of all rows seen.
 ///
 /// # Source
-/// Chan, Golub and LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample
+/// Chan, Golub and `LeVeque` 1979, "Updating formulae and a pairwise algorithm for computing sample
 /// variances": a batch is summed in two passes and merged, so that merging batches gives what one
 /// pass over all rows would give, up to rounding.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,7 +30,11 @@ impl RunningMoments {
     #[must_use]
     pub fn new(width: usize) -> Self {
         assert!(width > 0, "a row has at least one feature");
-        Self { count: 0, mean: vec![0.0; width], squared_deviations: vec![0.0; width] }
+        Self {
+            count: 0,
+            mean: vec![0.0; width],
+            squared_deviations: vec![0.0; width],
+        }
     }
 
     /// Adds rows.
@@ -92,7 +96,10 @@ impl RunningMoments {
         if self.count == 0 {
             return vec![1.0; self.mean.len()];
         }
-        self.squared_deviations.iter().map(|sum| sum / self.count as f64).collect()
+        self.squared_deviations
+            .iter()
+            .map(|sum| sum / self.count as f64)
+            .collect()
     }
 }
 
@@ -142,7 +149,10 @@ impl ObservationNormaliser {
             return Err(error("mean", "finite values", value.to_string()));
         }
         let is_scale = |value: f32| value.is_finite() && value > 0.0;
-        if let Some(value) = inverse_standard_deviation.iter().find(|value| !is_scale(**value)) {
+        if let Some(value) = inverse_standard_deviation
+            .iter()
+            .find(|value| !is_scale(**value))
+        {
             return Err(error(
                 "inverse_standard_deviation",
                 "finite positive values",
@@ -152,7 +162,11 @@ impl ObservationNormaliser {
         if !is_scale(clip) {
             return Err(error("clip", "a finite positive value", clip.to_string()));
         }
-        Ok(Self { mean, inverse_standard_deviation, clip })
+        Ok(Self {
+            mean,
+            inverse_standard_deviation,
+            clip,
+        })
     }
 
     /// The normaliser that the rows seen so far ask for; before the first row, only the clip.
@@ -195,10 +209,16 @@ impl ObservationNormaliser {
     /// # Panics
     /// If `rows` is not a whole number of rows.
     pub fn apply(&self, rows: &mut [f32]) {
-        assert!(rows.len().is_multiple_of(self.mean.len()), "rows of {} features", self.mean.len());
+        assert!(
+            rows.len().is_multiple_of(self.mean.len()),
+            "rows of {} features",
+            self.mean.len()
+        );
         for row in rows.chunks_exact_mut(self.mean.len()) {
-            for ((x, mean), scale) in
-                row.iter_mut().zip(&self.mean).zip(&self.inverse_standard_deviation)
+            for ((x, mean), scale) in row
+                .iter_mut()
+                .zip(&self.mean)
+                .zip(&self.inverse_standard_deviation)
             {
                 *x = ((*x - mean) * scale).clamp(-self.clip, self.clip);
             }
@@ -227,7 +247,12 @@ impl RewardScaler {
     /// Starts without rewards for `num_envs` environments.
     #[must_use]
     pub fn new(num_envs: usize, discount: f64, clip: f64) -> Self {
-        Self { discount, clip, returns: vec![0.0; num_envs], moments: RunningMoments::new(1) }
+        Self {
+            discount,
+            clip,
+            returns: vec![0.0; num_envs],
+            moments: RunningMoments::new(1),
+        }
     }
 
     /// Follows the environments `first_env..first_env + num_envs` through their next steps. The
@@ -242,7 +267,10 @@ impl RewardScaler {
         assert_eq!(rewards.len(), ended.len(), "a flag for each reward");
         let returns = &mut self.returns[first_env..first_env + num_envs];
         let mut seen = Vec::with_capacity(rewards.len());
-        for (rewards, ended) in rewards.chunks_exact(num_envs).zip(ended.chunks_exact(num_envs)) {
+        for (rewards, ended) in rewards
+            .chunks_exact(num_envs)
+            .zip(ended.chunks_exact(num_envs))
+        {
             for ((return_, reward), ended) in returns.iter_mut().zip(rewards).zip(ended) {
                 *return_ = *return_ * self.discount + f64::from(*reward);
                 seen.push(*return_ as f32);
@@ -270,7 +298,9 @@ mod tests {
 
     fn rows(count: usize) -> Vec<f32> {
         let mut random = Random::derive(1, Purpose::Episode, 0, 0);
-        (0..count).map(|_| random.uniform(-3.0, 7.0) as f32).collect()
+        (0..count)
+            .map(|_| random.uniform(-3.0, 7.0) as f32)
+            .collect()
     }
 
     #[test]
@@ -281,8 +311,12 @@ mod tests {
             merged.update(batch);
         }
         for feature in 0..3 {
-            let values: Vec<f64> =
-                rows.iter().skip(feature).step_by(3).map(|x| f64::from(*x)).collect();
+            let values: Vec<f64> = rows
+                .iter()
+                .skip(feature)
+                .step_by(3)
+                .map(|x| f64::from(*x))
+                .collect();
             let mean = values.iter().sum::<f64>() / 1000.0;
             let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 1000.0;
             assert!((merged.mean()[feature] - mean).abs() < 1e-12);
@@ -328,13 +362,28 @@ mod tests {
     fn unsound_statistics_are_refused() {
         for (mean, scale, clip, field) in [
             (vec![], vec![], 10.0, "inverse_standard_deviation"),
-            (vec![0.0], vec![1.0, 1.0], 10.0, "inverse_standard_deviation"),
+            (
+                vec![0.0],
+                vec![1.0, 1.0],
+                10.0,
+                "inverse_standard_deviation",
+            ),
             (vec![f32::NAN], vec![1.0], 10.0, "mean"),
             (vec![0.0], vec![0.0], 10.0, "inverse_standard_deviation"),
-            (vec![0.0], vec![f32::INFINITY], 10.0, "inverse_standard_deviation"),
+            (
+                vec![0.0],
+                vec![f32::INFINITY],
+                10.0,
+                "inverse_standard_deviation",
+            ),
             (vec![0.0], vec![1.0], 0.0, "clip"),
         ] {
-            assert_eq!(ObservationNormaliser::new(mean, scale, clip).unwrap_err().field, field);
+            assert_eq!(
+                ObservationNormaliser::new(mean, scale, clip)
+                    .unwrap_err()
+                    .field,
+                field
+            );
         }
     }
 

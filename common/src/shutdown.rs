@@ -9,9 +9,10 @@ use tokio::signal::unix::{SignalKind, signal};
 /// With `with_parent`, the end of standard input counts too: whoever started this process holds
 /// the other end of a pipe, which the kernel closes when that process dies, however it dies.
 pub async fn requested(with_parent: bool) {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         // Without handlers the signals end the process at once, which also works.
         tracing::warn!("cannot handle signals; a shutdown will not be graceful");
         return std::future::pending().await;

@@ -18,8 +18,10 @@ pub enum Space {
         /// Extent of each axis.
         shape: Vec<usize>,
         /// Lower bound of each flattened element; may be minus infinity.
+        #[serde(with = "bounds")]
         low: Vec<f32>,
         /// Upper bound of each flattened element; may be infinity.
+        #[serde(with = "bounds")]
         high: Vec<f32>,
     },
     /// The integers `0..n`.
@@ -78,6 +80,57 @@ impl fmt::Display for Space {
             Self::Box { shape, .. } => write!(formatter, "Box{shape:?}"),
             Self::Discrete { n } => write!(formatter, "Discrete({n})"),
         }
+    }
+}
+
+/// Bounds in text formats: JSON has no infinity, so that an infinite bound is written as the text
+/// `"inf"` or `"-inf"`. Binary formats hold plain numbers.
+mod bounds {
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Bound {
+        Number(f32),
+        Text(String),
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        bounds: &[f32],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        if !serializer.is_human_readable() {
+            return bounds.serialize(serializer);
+        }
+        serializer.collect_seq(bounds.iter().map(|bound| {
+            if bound.is_finite() {
+                Bound::Number(*bound)
+            } else {
+                Bound::Text(bound.to_string())
+            }
+        }))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<f32>, D::Error> {
+        if !deserializer.is_human_readable() {
+            return Vec::deserialize(deserializer);
+        }
+        Vec::<Bound>::deserialize(deserializer)?
+            .into_iter()
+            .map(|bound| match bound {
+                Bound::Number(number) => Ok(number),
+                Bound::Text(text) => match text.as_str() {
+                    "inf" => Ok(f32::INFINITY),
+                    "-inf" => Ok(f32::NEG_INFINITY),
+                    _ => Err(D::Error::custom(format!(
+                        "expected a number, \"inf\" or \"-inf\", got {text:?}"
+                    ))),
+                },
+            })
+            .collect()
     }
 }
 
@@ -148,5 +201,21 @@ mod tests {
         assert!(!space.contains(&[3.0]));
         assert!(!space.contains(&[0.5]));
         assert!(!space.contains(&[-1.0]));
+    }
+
+    #[test]
+    fn infinite_bounds_survive_text_and_binary_formats() {
+        let space = Space::bounded(&[f32::NEG_INFINITY, -4.8], &[f32::INFINITY, f32::MAX]);
+        let text = serde_json::to_string(&space).unwrap();
+        assert!(text.contains(r#""low":["-inf",-4.8]"#), "{text}");
+        assert_eq!(serde_json::from_str::<Space>(&text).unwrap(), space);
+        assert!(serde_json::from_str::<Space>(&text.replace("-inf", "low")).is_err());
+
+        let mut bytes = Vec::new();
+        crate::snapshot::encode(1, &space, &mut bytes);
+        assert_eq!(
+            crate::snapshot::decode_all::<Space>(1, &bytes).unwrap(),
+            space
+        );
     }
 }

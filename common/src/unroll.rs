@@ -65,7 +65,9 @@ identifier! {
 }
 
 /// The name of one set of published parameters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct PolicyVersion {
     /// How often a learner has been started for this run, from 1; never steps back.
     pub learner_epoch: u64,
@@ -138,7 +140,10 @@ impl<T: Pod> AsRef<[u8]> for Elements<T> {
 
 impl<T: Pod + Send> From<Vec<T>> for Column<T> {
     fn from(values: Vec<T>) -> Self {
-        Self { data: Bytes::from_owner(Elements(values)), element: PhantomData }
+        Self {
+            data: Bytes::from_owner(Elements(values)),
+            element: PhantomData,
+        }
     }
 }
 
@@ -146,9 +151,10 @@ impl<T: Pod> Column<T> {
     /// Reads `data` as a column; `None` where its length is no multiple of the element's size.
     #[must_use]
     pub fn from_bytes(data: Bytes) -> Option<Self> {
-        data.len()
-            .is_multiple_of(size_of::<T>())
-            .then_some(Self { data, element: PhantomData })
+        data.len().is_multiple_of(size_of::<T>()).then_some(Self {
+            data,
+            element: PhantomData,
+        })
     }
 
     /// Number of elements.
@@ -188,7 +194,9 @@ impl<T: Pod> Column<T> {
 
     /// The elements in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = T> + '_ {
-        self.data.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned)
+        self.data
+            .chunks_exact(size_of::<T>())
+            .map(bytemuck::pod_read_unaligned)
     }
 }
 
@@ -336,19 +344,34 @@ impl Unroll {
         ] {
             if let Some(position) = column.first_non_finite() {
                 let value = column.iter().nth(position).unwrap_or(f32::NAN).to_string();
-                return Err(UnrollError::NonFinite { field, position, value });
+                return Err(UnrollError::NonFinite {
+                    field,
+                    position,
+                    value,
+                });
             }
         }
-        if let Some(position) = self.episode_return.iter().position(|value| !value.is_finite()) {
+        if let Some(position) = self
+            .episode_return
+            .iter()
+            .position(|value| !value.is_finite())
+        {
             return Err(UnrollError::NonFinite {
                 field: "episode_return",
                 position,
-                value: self.episode_return.iter().nth(position).unwrap_or(f64::NAN).to_string(),
+                value: self
+                    .episode_return
+                    .iter()
+                    .nth(position)
+                    .unwrap_or(f64::NAN)
+                    .to_string(),
             });
         }
         if let Space::Discrete { n } = action_space
-            && let Some(action) =
-                self.action.iter().find(|a| !action_space.contains(std::slice::from_ref(a)))
+            && let Some(action) = self
+                .action
+                .iter()
+                .find(|a| !action_space.contains(std::slice::from_ref(a)))
         {
             return Err(UnrollError::Malformed {
                 field: "action",
@@ -361,7 +384,10 @@ impl Unroll {
 
     /// Checks the flags and that the sparse fields name exactly the steps that they must.
     fn validate_episode_ends(&self) -> Result<(), UnrollError> {
-        for (field, flags) in [("terminated", &self.terminated), ("truncated", &self.truncated)] {
+        for (field, flags) in [
+            ("terminated", &self.terminated),
+            ("truncated", &self.truncated),
+        ] {
             if let Some(flag) = flags.iter().find(|flag| *flag > 1) {
                 return Err(UnrollError::Malformed {
                     field,
@@ -412,8 +438,12 @@ impl Unroll {
 pub(crate) mod tests {
     use super::*;
 
-    pub(crate) const SHAPE: UnrollShape =
-        UnrollShape { unroll_length: 3, envs_per_shard: 2, observation_width: 2, action_width: 1 };
+    pub(crate) const SHAPE: UnrollShape = UnrollShape {
+        unroll_length: 3,
+        envs_per_shard: 2,
+        observation_width: 2,
+        action_width: 1,
+    };
     pub(crate) const ACTIONS: Space = Space::Discrete { n: 2 };
 
     /// Environment 0 is truncated at step 1, environment 1 terminates at step 2.
@@ -425,7 +455,10 @@ pub(crate) mod tests {
                 lease_epoch: LeaseEpoch(7),
                 index: UnrollIndex(9),
             },
-            version: PolicyVersion { learner_epoch: 1, version: 9 },
+            version: PolicyVersion {
+                learner_epoch: 1,
+                version: 9,
+            },
             observation: (0..16).map(|x| x as f32).collect::<Vec<_>>().into(),
             action: vec![0.0, 1.0, 1.0, 0.0, 0.0, 1.0].into(),
             log_prob: vec![-0.7; 6].into(),
@@ -442,7 +475,9 @@ pub(crate) mod tests {
         }
     }
 
-    fn field_of(error: UnrollError) -> &'static str {
+    type Spoil = fn(&mut Unroll);
+
+    fn field_of(error: &UnrollError) -> &'static str {
         match error {
             UnrollError::Malformed { field, .. } | UnrollError::NonFinite { field, .. } => field,
         }
@@ -455,39 +490,50 @@ pub(crate) mod tests {
 
     #[test]
     fn every_wrong_extent_names_its_field() {
-        let cases: [(&str, fn(&mut Unroll)); 6] = [
+        let cases: [(&str, Spoil); 6] = [
             ("observation", |u| u.observation = vec![0.0; 15].into()),
             ("action", |u| u.action = vec![0.0; 7].into()),
             ("reward", |u| u.reward = Vec::new().into()),
             ("truncated", |u| u.truncated = vec![0; 5].into()),
-            ("final_observation", |u| u.final_observation = vec![0.0; 3].into()),
+            ("final_observation", |u| {
+                u.final_observation = vec![0.0; 3].into();
+            }),
             ("episode_length", |u| u.episode_length = vec![1].into()),
         ];
         for (field, spoil) in cases {
             let mut spoiled = unroll();
             spoil(&mut spoiled);
-            assert_eq!(field_of(spoiled.validate(&SHAPE, &ACTIONS).unwrap_err()), field);
+            assert_eq!(
+                field_of(&spoiled.validate(&SHAPE, &ACTIONS).unwrap_err()),
+                field
+            );
         }
     }
 
     #[test]
     fn every_non_finite_value_names_its_field_and_place() {
-        let cases: [(&str, fn(&mut Unroll)); 4] = [
+        let cases: [(&str, Spoil); 4] = [
             ("observation", |u| {
                 let mut values = u.observation.to_vec();
                 values[5] = f32::NAN;
                 u.observation = values.into();
             }),
-            ("log_prob", |u| u.log_prob = vec![f32::NEG_INFINITY; 6].into()),
-            ("reward", |u| u.reward = vec![1.0, f32::INFINITY, 1.0, 1.0, 1.0, 1.0].into()),
-            ("episode_return", |u| u.episode_return = vec![1.0, f64::NAN].into()),
+            ("log_prob", |u| {
+                u.log_prob = vec![f32::NEG_INFINITY; 6].into();
+            }),
+            ("reward", |u| {
+                u.reward = vec![1.0, f32::INFINITY, 1.0, 1.0, 1.0, 1.0].into();
+            }),
+            ("episode_return", |u| {
+                u.episode_return = vec![1.0, f64::NAN].into();
+            }),
         ];
         for (field, spoil) in cases {
             let mut spoiled = unroll();
             spoil(&mut spoiled);
             let error = spoiled.validate(&SHAPE, &ACTIONS).unwrap_err();
             assert!(matches!(error, UnrollError::NonFinite { .. }), "{error}");
-            assert_eq!(field_of(error), field);
+            assert_eq!(field_of(&error), field);
         }
     }
 
@@ -496,11 +542,17 @@ pub(crate) mod tests {
         for action in [2.0, -1.0, 0.5] {
             let mut spoiled = unroll();
             spoiled.action = vec![0.0, 1.0, action, 0.0, 0.0, 1.0].into();
-            assert_eq!(field_of(spoiled.validate(&SHAPE, &ACTIONS).unwrap_err()), "action");
+            assert_eq!(
+                field_of(&spoiled.validate(&SHAPE, &ACTIONS).unwrap_err()),
+                "action"
+            );
         }
         let mut spoiled = unroll();
         spoiled.terminated = vec![0, 0, 0, 0, 0, 2].into();
-        assert_eq!(field_of(spoiled.validate(&SHAPE, &ACTIONS).unwrap_err()), "terminated");
+        assert_eq!(
+            field_of(&spoiled.validate(&SHAPE, &ACTIONS).unwrap_err()),
+            "terminated"
+        );
     }
 
     #[test]
@@ -508,11 +560,17 @@ pub(crate) mod tests {
         let mut spoiled = unroll();
         spoiled.final_index = Vec::new().into();
         spoiled.final_observation = Vec::new().into();
-        assert_eq!(field_of(spoiled.validate(&SHAPE, &ACTIONS).unwrap_err()), "final_index");
+        assert_eq!(
+            field_of(&spoiled.validate(&SHAPE, &ACTIONS).unwrap_err()),
+            "final_index"
+        );
         let mut spoiled = unroll();
         spoiled.final_index = vec![2, 5].into();
         spoiled.final_observation = vec![0.0; 4].into();
-        assert_eq!(field_of(spoiled.validate(&SHAPE, &ACTIONS).unwrap_err()), "final_index");
+        assert_eq!(
+            field_of(&spoiled.validate(&SHAPE, &ACTIONS).unwrap_err()),
+            "final_index"
+        );
     }
 
     #[test]
@@ -521,7 +579,7 @@ pub(crate) mod tests {
             let mut spoiled = unroll();
             spoiled.episode_index = indices.into();
             assert_eq!(
-                field_of(spoiled.validate(&SHAPE, &ACTIONS).unwrap_err()),
+                field_of(&spoiled.validate(&SHAPE, &ACTIONS).unwrap_err()),
                 "episode_index"
             );
         }

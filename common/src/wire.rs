@@ -32,12 +32,12 @@ pub struct WireError {
 
 impl WireError {
     /// States what a field should have held.
-    pub fn new(
-        field: &'static str,
-        expected: impl Into<String>,
-        got: impl Into<String>,
-    ) -> Self {
-        Self { field, expected: expected.into(), got: got.into() }
+    pub fn new(field: &'static str, expected: impl Into<String>, got: impl Into<String>) -> Self {
+        Self {
+            field,
+            expected: expected.into(),
+            got: got.into(),
+        }
     }
 
     /// A field that must be there is not.
@@ -49,7 +49,11 @@ impl WireError {
 
 impl From<WireError> for UnrollError {
     fn from(error: WireError) -> Self {
-        Self::Malformed { field: error.field, expected: error.expected, got: error.got }
+        Self::Malformed {
+            field: error.field,
+            expected: error.expected,
+            got: error.got,
+        }
     }
 }
 
@@ -71,12 +75,12 @@ impl Element for u32 {
     const TYPE: v1::ElementType = v1::ElementType::U32;
 }
 
-fn encode_column<T: Element>(column: &Column<T>, shape: &[usize]) -> Option<v1::Column> {
-    Some(v1::Column {
+fn encode_column<T: Element>(column: &Column<T>, shape: &[usize]) -> v1::Column {
+    v1::Column {
         element_type: T::TYPE.into(),
         shape: shape.iter().map(|extent| *extent as u32).collect(),
         data: column.bytes(),
-    })
+    }
 }
 
 /// Decodes a column whose shape must be `shape`, where `None` stands for any extent.
@@ -87,14 +91,18 @@ fn decode_column<T: Element>(
 ) -> Result<Column<T>, WireError> {
     let column = column.ok_or_else(|| WireError::missing(field))?;
     if column.element_type != i32::from(T::TYPE) {
-        let got = v1::ElementType::try_from(column.element_type)
-            .map_or_else(|_| column.element_type.to_string(), |got| got.as_str_name().to_owned());
+        let got = v1::ElementType::try_from(column.element_type).map_or_else(
+            |_| column.element_type.to_string(),
+            |got| got.as_str_name().to_owned(),
+        );
         return Err(WireError::new(field, T::TYPE.as_str_name(), got));
     }
     let agrees = column.shape.len() == shape.len()
-        && column.shape.iter().zip(shape).all(|(got, expected)| {
-            expected.is_none_or(|expected| *got as usize == expected)
-        });
+        && column
+            .shape
+            .iter()
+            .zip(shape)
+            .all(|(got, expected)| expected.is_none_or(|expected| *got as usize == expected));
     if !agrees {
         let expected: Vec<String> = shape
             .iter()
@@ -109,11 +117,17 @@ fn decode_column<T: Element>(
     let bytes = column
         .shape
         .iter()
-        .try_fold(size_of::<T>(), |bytes, extent| bytes.checked_mul(*extent as usize));
+        .try_fold(size_of::<T>(), |bytes, extent| {
+            bytes.checked_mul(*extent as usize)
+        });
     if bytes != Some(column.data.len()) {
         return Err(WireError::new(
             field,
-            format!("{} bytes for shape {:?}", bytes.unwrap_or(usize::MAX), column.shape),
+            format!(
+                "{} bytes for shape {:?}",
+                bytes.unwrap_or(usize::MAX),
+                column.shape
+            ),
             format!("{} bytes", column.data.len()),
         ));
     }
@@ -123,20 +137,30 @@ fn decode_column<T: Element>(
 
 impl From<PolicyVersion> for v1::PolicyVersion {
     fn from(version: PolicyVersion) -> Self {
-        Self { learner_epoch: version.learner_epoch, version: version.version }
+        Self {
+            learner_epoch: version.learner_epoch,
+            version: version.version,
+        }
     }
 }
 
 impl From<v1::PolicyVersion> for PolicyVersion {
     fn from(version: v1::PolicyVersion) -> Self {
-        Self { learner_epoch: version.learner_epoch, version: version.version }
+        Self {
+            learner_epoch: version.learner_epoch,
+            version: version.version,
+        }
     }
 }
 
 /// Makes the message of an unroll; the columns' memory is shared, not copied.
 #[must_use]
 pub fn encode_unroll(unroll: &Unroll, shape: &UnrollShape) -> v1::Unroll {
-    let (t, b, w) = (shape.unroll_length, shape.envs_per_shard, shape.observation_width);
+    let (t, b, w) = (
+        shape.unroll_length,
+        shape.envs_per_shard,
+        shape.observation_width,
+    );
     let finals = unroll.final_index.len();
     let episodes = unroll.episode_index.len();
     v1::Unroll {
@@ -147,17 +171,17 @@ pub fn encode_unroll(unroll: &Unroll, shape: &UnrollShape) -> v1::Unroll {
             index: unroll.key.index.0,
         }),
         version: Some(unroll.version.into()),
-        observation: encode_column(&unroll.observation, &[t + 1, b, w]),
-        action: encode_column(&unroll.action, &[t, b, shape.action_width]),
-        log_prob: encode_column(&unroll.log_prob, &[t, b]),
-        reward: encode_column(&unroll.reward, &[t, b]),
-        terminated: encode_column(&unroll.terminated, &[t, b]),
-        truncated: encode_column(&unroll.truncated, &[t, b]),
-        final_index: encode_column(&unroll.final_index, &[finals]),
-        final_observation: encode_column(&unroll.final_observation, &[finals, w]),
-        episode_index: encode_column(&unroll.episode_index, &[episodes]),
-        episode_return: encode_column(&unroll.episode_return, &[episodes]),
-        episode_length: encode_column(&unroll.episode_length, &[episodes]),
+        observation: Some(encode_column(&unroll.observation, &[t + 1, b, w])),
+        action: Some(encode_column(&unroll.action, &[t, b, shape.action_width])),
+        log_prob: Some(encode_column(&unroll.log_prob, &[t, b])),
+        reward: Some(encode_column(&unroll.reward, &[t, b])),
+        terminated: Some(encode_column(&unroll.terminated, &[t, b])),
+        truncated: Some(encode_column(&unroll.truncated, &[t, b])),
+        final_index: Some(encode_column(&unroll.final_index, &[finals])),
+        final_observation: Some(encode_column(&unroll.final_observation, &[finals, w])),
+        episode_index: Some(encode_column(&unroll.episode_index, &[episodes])),
+        episode_return: Some(encode_column(&unroll.episode_return, &[episodes])),
+        episode_length: Some(encode_column(&unroll.episode_length, &[episodes])),
         state_after: unroll.state_after.clone(),
         discontinuous: unroll.discontinuous,
     }
@@ -168,7 +192,10 @@ pub fn encode_unroll(unroll: &Unroll, shape: &UnrollShape) -> v1::Unroll {
 /// # Errors
 /// Where the key is missing.
 pub fn decode_key(message: &v1::Unroll) -> Result<UnrollKey, WireError> {
-    let key = message.key.as_ref().ok_or_else(|| WireError::missing("key"))?;
+    let key = message
+        .key
+        .as_ref()
+        .ok_or_else(|| WireError::missing("key"))?;
     Ok(UnrollKey {
         run_id: key.run_id.clone(),
         shard: ShardId(key.shard),
@@ -186,7 +213,10 @@ pub fn decode_unroll(message: v1::Unroll, shape: &UnrollShape) -> Result<Unroll,
     let rows = Some(shape.unroll_length + 1);
     let (w, a) = (Some(shape.observation_width), Some(shape.action_width));
     let key = decode_key(&message)?;
-    let version = message.version.ok_or_else(|| WireError::missing("version"))?.into();
+    let version = message
+        .version
+        .ok_or_else(|| WireError::missing("version"))?
+        .into();
     Ok(Unroll {
         key,
         version,
@@ -229,7 +259,10 @@ impl From<&Space> for v1::Space {
 const MAX_SPACE_WIDTH: usize = 1 << 24;
 
 fn decode_space(field: &'static str, space: Option<v1::Space>) -> Result<Space, WireError> {
-    match space.and_then(|space| space.kind).ok_or_else(|| WireError::missing(field))? {
+    match space
+        .and_then(|space| space.kind)
+        .ok_or_else(|| WireError::missing(field))?
+    {
         v1::space::Kind::Box(space) => {
             let width = space
                 .shape
@@ -251,7 +284,11 @@ fn decode_space(field: &'static str, space: Option<v1::Space>) -> Result<Space, 
                 ));
             }
             let shape = space.shape.iter().map(|extent| *extent as usize).collect();
-            Ok(Space::Box { shape, low: space.low, high: space.high })
+            Ok(Space::Box {
+                shape,
+                low: space.low,
+                high: space.high,
+            })
         }
         v1::space::Kind::Discrete(space) => {
             let n = space.n as usize;
@@ -338,7 +375,10 @@ mod tests {
         // A shape whose size overflows claims nothing.
         let mut message = encode_unroll(&unroll(), &SHAPE);
         message.final_index.as_mut().unwrap().shape = vec![u32::MAX];
-        assert_eq!(decode_unroll(message, &SHAPE).unwrap_err().field, "final_index");
+        assert_eq!(
+            decode_unroll(message, &SHAPE).unwrap_err().field,
+            "final_index"
+        );
     }
 
     #[test]
@@ -357,7 +397,10 @@ mod tests {
         absurd.action = Some(v1::Space {
             kind: Some(v1::space::Kind::Discrete(v1::DiscreteSpace { n: 0 })),
         });
-        assert_eq!(EnvironmentSpec::try_from(absurd).unwrap_err().field, "environment.action");
+        assert_eq!(
+            EnvironmentSpec::try_from(absurd).unwrap_err().field,
+            "environment.action"
+        );
         let mut absurd = message;
         absurd.observation = Some(v1::Space {
             kind: Some(v1::space::Kind::Box(v1::BoxSpace {

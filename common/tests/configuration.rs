@@ -38,7 +38,7 @@ fn every_violation_of_every_layer_is_reported_at_once() {
         gamma = 0.9
         adam_beta1 = 1.0
         [learner]
-        queue = "64 apples"
+        max_message = "64 apples"
         lease_timeout = 10
         listen = "learner"
         "#,
@@ -60,7 +60,7 @@ fn every_violation_of_every_layer_is_reported_at_once() {
       - --set cannot be read: "novalue" is not of the form path.to.key=value
       - `learner.lease_timeout` (file DIRECTORY/train.toml): expected a duration in quotes, such as "30s", got 10
       - `learner.listen` (file DIRECTORY/train.toml): "learner": no port from 0 to 65535 after the host: write host:port, such as 127.0.0.1:50051
-      - `learner.queue` (file DIRECTORY/train.toml): "64 apples": not a size: write a whole number with one of GiB, MiB, KiB, B, GB, MB, kB
+      - `learner.max_message` (file DIRECTORY/train.toml): "64 apples": not a size: write a whole number with one of GiB, MiB, KiB, B, GB, MB, kB
       - `policy.hidden[1]` (--set): expected a whole number, 0 or more, got "wide"
       - `ppo.epochs` (file DIRECTORY/train.toml): expected a whole number from 0 to 4294967295, got "ten"
       - `schedule.kind` (--set): expected "synchronous" or "asynchronous", got "sometimes"
@@ -133,7 +133,7 @@ fn values_out_of_range_name_the_range() {
         actor.learner = "learner:0"
         telemetry.log = "rookery=loud"
     "#), @r#"
-    invalid configuration, 19 violations:
+    invalid configuration, 18 violations:
       - `run.name` (configuration): expected at most 128 letters, digits, `.`, `_` and `-` that do not start with `.`, got "../elsewhere"
       - `run.total_env_steps` (configuration): expected at least 1 and at most 4503599627370496, got 0
       - `run.solved_return` (configuration): expected a finite number, got NaN
@@ -150,7 +150,6 @@ fn values_out_of_range_name_the_range() {
       - `checkpoint.keep` (configuration): expected at least 1 and at most 1000000, got 0
       - `learner.threads` (configuration): expected at least 1 and at most 1024, got 0
       - `learner.max_message` (configuration): expected at least 64KiB and at most 2GiB, got 4GiB
-      - `learner.queue` = 256MiB (default), `learner.max_message` = 4GiB (configuration): the queue could not take the longest message; set queue to at least 4GiB
       - `actor.learner` (configuration): expected a port from 1 to 65535, got learner:0
       - `telemetry.log` (configuration): expected a level or directives such as "info,rookery_learner=debug" (error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5), got "rookery=loud"
     "#);
@@ -165,19 +164,17 @@ fn impossible_combinations_name_the_reason_and_the_remedy() {
         schedule.kind = "asynchronous"
         ppo.minibatch_size = 5000
         learner.listen = "https://0.0.0.0:50051"
-        learner.queue = "1MiB"
         actor.reconnect_backoff_initial = "10s"
         security.tls_key = "key.pem"
         security.tls_client_certificate = "actor.pem"
     "#), @r#"
-    invalid configuration, 11 violations:
-      - `run.stop_when_solved` = true (configuration), `run.solved_return` = "none" (default), `evaluation.every_env_steps` = "none" (default): the run can only stop at an evaluation during training that reaches a return; set both solved_return and every_env_steps, or stop_when_solved = false
+    invalid configuration, 10 violations:
+      - `run.stop_when_solved` = true (configuration), `run.solved_return` = "none" (default): no return is set that would count as solved; set solved_return, or stop_when_solved = false
       - `environment.num_envs` = 6 (configuration), `rollout.envs_per_shard` = 4 (default): environments are dealt out in whole shards; set envs_per_shard to one of 1, 2, 3, 6
       - `run.total_env_steps` = 100 (configuration), `environment.num_envs` = 6 (configuration), `rollout.unroll_length` = 128 (default): the run would end before its first round of 768 steps is whole; set total_env_steps to at least 768
       - `schedule.kind` = "asynchronous" (configuration): ppo is synchronous: it corrects nothing that an older policy has collected; use kind = "synchronous", with lag = 1 to collect while the learner works
       - `ppo.minibatch_size` = 5000 (configuration), `environment.num_envs` = 6 (configuration), `rollout.unroll_length` = 128 (default): a minibatch is drawn from one round, which holds 768 steps; set minibatch_size to at most 768
       - `learner.listen` = https://0.0.0.0:50051 (configuration): a listener speaks TLS where security.tls_certificate is set, whatever its address; write 0.0.0.0:50051
-      - `learner.queue` = 1MiB (configuration), `learner.max_message` = 64MiB (default): the queue could not take the longest message; set queue to at least 64MiB
       - `actor.reconnect_backoff_initial` = 10s (configuration), `actor.reconnect_backoff_max` = 5s (default): the first wait is longer than the longest; raise reconnect_backoff_max or lower reconnect_backoff_initial
       - `security.tls_key` = "key.pem" (configuration), `security.tls_certificate` = "none" (default): tls_key has no use without tls_certificate; set both or neither
       - `security.tls_client_certificate` = "actor.pem" (configuration), `security.tls_client_key` = "none" (default): tls_client_certificate has no use without tls_client_key; set both or neither
@@ -347,6 +344,7 @@ fn the_defaults_can_run_and_are_what_is_printed() {
     assert_eq!(configuration.validate(), []);
     assert_snapshot!(configuration.to_toml(), @r#"
     [actor]
+    give_up_after = "10m"
     learner = "127.0.0.1:50051"
     metrics_listen = "none"
     reconnect_backoff_initial = "50ms"
@@ -374,7 +372,6 @@ fn the_defaults_can_run_and_are_what_is_printed() {
     listen = "127.0.0.1:50051"
     max_message = "64MiB"
     metrics_listen = "none"
-    queue = "256MiB"
     shutdown_deadline = "8s"
     threads = 1
 
@@ -495,35 +492,6 @@ fn every_preset_file_is_embedded_and_can_run() {
             assert!(!sections.contains_key(section), "{}", preset.name);
         }
     }
-}
-
-#[test]
-fn an_actor_is_told_what_acting_depends_on_and_nothing_else() {
-    let configuration = Layers::new()
-        .preset("acrobot-ppo")
-        .value("schedule.lag", 1)
-        .value("run.seed", 9)
-        .build()
-        .unwrap();
-    let acting = configuration.acting();
-    let Value::Table(table) = Value::try_from(&acting).unwrap() else {
-        panic!("a struct is a table")
-    };
-    assert_snapshot!(table.to_string(), @r#"
-    envs_per_shard = 4
-    lag = 1
-    observation_clip = 10.0
-    seed = 9
-    unroll_length = 256
-
-    [policy]
-    activation = "tanh"
-    hidden = [64, 64]
-    initial_log_std = 0.0
-    shared_trunk = false
-    "#);
-    let raw = Layers::new().preset("cartpole-ppo").build().unwrap();
-    assert_eq!(raw.acting().observation_clip, None);
 }
 
 /// Every key that has a default, as a dotted path.

@@ -85,13 +85,14 @@ mod tests {
         let accounting = Accounting::default();
         let holds = |counts: UnrollCounts| {
             counts.received
-                == counts.trained
-                    + counts.queued
-                    + counts.duplicate
-                    + counts.stale
-                    + counts.invalid
+                == counts.trained + counts.queued + counts.duplicate + counts.stale + counts.invalid
         };
-        for outcome in [Outcome::Queued, Outcome::Duplicate, Outcome::Stale, Outcome::Invalid] {
+        for outcome in [
+            Outcome::Queued,
+            Outcome::Duplicate,
+            Outcome::Stale,
+            Outcome::Invalid,
+        ] {
             for _ in 0..3 {
                 accounting.arrived(outcome);
                 assert!(holds(accounting.counts()));

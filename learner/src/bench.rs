@@ -48,6 +48,9 @@ pub fn update(seconds: f64) -> Result<()> {
             "optimiser_microseconds": median(|t| t.optimiser),
         }));
     }
-    println!("{}", serde_json::json!({ "device": format!("{device:?}"), "rows": rows }));
+    println!(
+        "{}",
+        serde_json::json!({ "device": format!("{device:?}"), "rows": rows })
+    );
     Ok(())
 }

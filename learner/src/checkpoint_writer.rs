@@ -45,17 +45,26 @@ impl CheckpointWriter {
         let (jobs, inbox) = bounded::<Job>(0);
         let newest = Arc::new(Mutex::new(None));
         let shown = Arc::clone(&newest);
-        thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
-            for job in inbox {
-                write(&store, job, &shown);
-            }
-        })?;
+        thread::Builder::new()
+            .name("checkpoint".to_owned())
+            .spawn(move || {
+                let mut unwritten_best = None;
+                for mut job in inbox {
+                    job.best = job.best.or_else(|| unwritten_best.take());
+                    unwritten_best = write(&store, job, &shown);
+                }
+            })?;
         Ok(Self { jobs, newest })
     }
 
-    /// Starts writing; hands the job back where the one before is not done.
+    /// Starts writing.
+    ///
+    /// # Errors
+    /// Hands the job back where the one before is not done.
     pub fn try_start(&self, job: Job) -> Result<(), Box<Job>> {
-        self.jobs.try_send(job).map_err(|error| Box::new(error.into_inner()))
+        self.jobs
+            .try_send(job)
+            .map_err(|error| Box::new(error.into_inner()))
     }
 
     /// Starts writing once the job before is done.
@@ -67,19 +76,26 @@ impl CheckpointWriter {
     /// The newest checkpoint on disk that this process wrote.
     #[must_use]
     pub fn newest(&self) -> Option<PathBuf> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.newest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
-fn write(store: &CheckpointStore, job: Job, newest: &Mutex<Option<PathBuf>>) {
+/// Writes one checkpoint, and gives the best policy back where that is not on disk.
+fn write(store: &CheckpointStore, job: Job, newest: &Mutex<Option<PathBuf>>) -> Option<BestPolicy> {
     let since = Instant::now();
-    let written = store.write(&job.state, &job.policy, &job.configuration).and_then(|path| {
-        if let Some(best) = &job.best {
-            store.write_best(best, &job.state.run_id, &job.configuration)?;
-        }
-        Ok(path)
-    });
-    metrics::record_checkpoint(written.is_ok(), since.elapsed());
+    let written = store
+        .write(&job.state, &job.policy, &job.configuration)
+        .and_then(|path| {
+            if let Some(best) = &job.best {
+                store.write_best(best, &job.state.run_id, &job.configuration)?;
+            }
+            Ok(path)
+        });
+    let is_written = written.is_ok();
+    metrics::record_checkpoint(is_written, since.elapsed());
     let answer = match written {
         Ok(path) => {
             tracing::debug!(version = job.state.round, path = %path.display(), "wrote checkpoint");
@@ -95,4 +111,5 @@ fn write(store: &CheckpointStore, job: Job, newest: &Mutex<Option<PathBuf>>) {
         // Whoever asked may have gone.
         let _ = waiting.send(answer.clone());
     }
+    job.best.filter(|_| !is_written)
 }

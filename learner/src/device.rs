@@ -54,7 +54,9 @@ pub fn choose(wanted: Wanted, num_threads: usize) -> Result<Device, DeviceError>
         (_, true) => Ok(Device::Cuda(0)),
         (Wanted::Auto, false) => Ok(Device::Cpu),
         (_, false) => Err(DeviceError::NoCuda {
-            reason: loaded.err().unwrap_or_else(|| "no device is visible".to_owned()),
+            reason: loaded
+                .err()
+                .unwrap_or_else(|| "no device is visible".to_owned()),
         }),
     }
 }

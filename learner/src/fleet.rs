@@ -38,7 +38,11 @@ impl Fleet {
     /// Starts without sessions.
     #[must_use]
     pub fn new(leases: Leases, envs_per_shard: u32) -> Self {
-        Self { leases, envs_per_shard, outboxes: HashMap::new() }
+        Self {
+            leases,
+            envs_per_shard,
+            outboxes: HashMap::new(),
+        }
     }
 
     /// Makes a session; see [`Leases::open`].
@@ -85,9 +89,20 @@ impl Fleet {
         self.close(session);
     }
 
+    /// Lets unrolls of a version in; see [`Leases::published`].
+    pub fn published(&mut self, version: u64) {
+        self.leases.published(version);
+    }
+
     /// Judges an unroll by its name; see [`Leases::admit`].
-    pub fn admit(&mut self, key: &UnrollKey, version: PolicyVersion, state: &bytes::Bytes) -> Verdict {
-        self.leases.admit(key, version, state)
+    pub fn admit(
+        &mut self,
+        session: SessionId,
+        key: &UnrollKey,
+        version: PolicyVersion,
+        state: &bytes::Bytes,
+    ) -> Verdict {
+        self.leases.admit(session, key, version, state)
     }
 
     /// Has a shard collected again from its last admitted unroll.
@@ -107,7 +122,10 @@ impl Fleet {
     pub fn drain(&mut self, finished: bool) {
         let sessions: Vec<SessionId> = self.outboxes.keys().copied().collect();
         for session in sessions {
-            self.reply(session, v1::collect_reply::Kind::Drain(v1::Drain { finished }));
+            self.reply(
+                session,
+                v1::collect_reply::Kind::Drain(v1::Drain { finished }),
+            );
         }
     }
 
@@ -138,9 +156,16 @@ impl Fleet {
                         state: lease.state,
                     }),
                 ),
-                Command::Revoke { session, shard, epoch } => (
+                Command::Revoke {
                     session,
-                    v1::collect_reply::Kind::Revoke(v1::Revoke { shard: shard.0, epoch: epoch.0 }),
+                    shard,
+                    epoch,
+                } => (
+                    session,
+                    v1::collect_reply::Kind::Revoke(v1::Revoke {
+                        shard: shard.0,
+                        epoch: epoch.0,
+                    }),
                 ),
             };
             if self.outboxes.contains_key(&session) && !self.try_send(session, message) {
@@ -153,7 +178,9 @@ impl Fleet {
 
     fn try_send(&self, session: SessionId, kind: v1::collect_reply::Kind) -> bool {
         let message = v1::CollectReply { kind: Some(kind) };
-        self.outboxes.get(&session).is_some_and(|outbox| outbox.try_send(Ok(message)).is_ok())
+        self.outboxes
+            .get(&session)
+            .is_some_and(|outbox| outbox.try_send(Ok(message)).is_ok())
     }
 }
 
@@ -165,14 +192,16 @@ mod tests {
     use crate::leases::ShardPosition;
 
     fn fleet(num_shards: usize) -> Fleet {
-        let leases =
-            Leases::new("run".to_owned(), 1, 0, vec![ShardPosition::default(); num_shards]);
+        let leases = Leases::new(
+            "run".to_owned(),
+            1,
+            0,
+            vec![ShardPosition::default(); num_shards],
+        );
         Fleet::new(leases, 4)
     }
 
-    fn leases_in(
-        inbox: &mut mpsc::Receiver<Result<v1::CollectReply, Status>>,
-    ) -> Vec<v1::Lease> {
+    fn leases_in(inbox: &mut mpsc::Receiver<Result<v1::CollectReply, Status>>) -> Vec<v1::Lease> {
         let mut leases = Vec::new();
         while let Ok(Ok(message)) = inbox.try_recv() {
             if let Some(v1::collect_reply::Kind::Lease(lease)) = message.kind {
@@ -188,7 +217,13 @@ mod tests {
         let deaf = fleet.open(1, usize::MAX);
         let (outbox, _unread) = mpsc::channel(2);
         assert!(fleet.attach(deaf, outbox));
-        assert_eq!(fleet.size(), FleetSize { shards: 4, ..FleetSize::default() });
+        assert_eq!(
+            fleet.size(),
+            FleetSize {
+                shards: 4,
+                ..FleetSize::default()
+            }
+        );
 
         let sound = fleet.open(1, usize::MAX);
         let (outbox, mut inbox) = mpsc::channel(64);
@@ -206,7 +241,10 @@ mod tests {
         assert!(fleet.attach(session, outbox));
         fleet.expel(session, Status::invalid_argument("three strikes"));
         assert!(inbox.try_recv().unwrap().is_ok());
-        assert_eq!(inbox.try_recv().unwrap().unwrap_err().message(), "three strikes");
+        assert_eq!(
+            inbox.try_recv().unwrap().unwrap_err().message(),
+            "three strikes"
+        );
         assert!(inbox.try_recv().is_err());
         let key = UnrollKey {
             run_id: "run".to_owned(),
@@ -214,7 +252,13 @@ mod tests {
             lease_epoch: LeaseEpoch(1 << 32),
             index: UnrollIndex(0),
         };
-        let version = PolicyVersion { learner_epoch: 1, version: 0 };
-        assert_eq!(fleet.admit(&key, version, &bytes::Bytes::new()), Verdict::Stale);
+        let version = PolicyVersion {
+            learner_epoch: 1,
+            version: 0,
+        };
+        assert_eq!(
+            fleet.admit(session, &key, version, &bytes::Bytes::new()),
+            Verdict::Stale
+        );
     }
 }

@@ -53,11 +53,15 @@ impl Intake {
         fleet: Arc<Mutex<Fleet>>,
         accounting: Arc<Accounting>,
     ) -> Self {
-        Self { contract, fleet, accounting }
+        Self {
+            contract,
+            fleet,
+            accounting,
+        }
     }
 
     /// Decides about one unroll. The caller queues what was admitted, then sends the answer.
-    pub fn receive(&self, message: v1::Unroll) -> Answer {
+    pub fn receive(&self, session: SessionId, message: v1::Unroll) -> Answer {
         let key = wire::decode_key(&message).unwrap_or_else(|_| UnrollKey {
             run_id: String::new(),
             shard: ShardId(u32::MAX),
@@ -65,11 +69,15 @@ impl Intake {
             index: UnrollIndex(0),
         });
         let shape = &self.contract.shape;
-        let checked = wire::decode_unroll(message, shape).map_err(UnrollError::from).and_then(
-            |unroll| unroll.validate(shape, &self.contract.action_space).map(|()| unroll),
-        );
+        let checked = wire::decode_unroll(message, shape)
+            .map_err(UnrollError::from)
+            .and_then(|unroll| {
+                unroll
+                    .validate(shape, &self.contract.action_space)
+                    .map(|()| unroll)
+            });
         match checked {
-            Ok(unroll) => self.admit(unroll),
+            Ok(unroll) => self.admit(session, unroll),
             Err(error) => {
                 let reason = match error {
                     UnrollError::Malformed { .. } => v1::RefusalReason::Invalid,
@@ -80,13 +88,13 @@ impl Intake {
         }
     }
 
-    fn admit(&self, unroll: Unroll) -> Answer {
+    fn admit(&self, session: SessionId, unroll: Unroll) -> Answer {
         let key = unroll.key.clone();
-        let verdict = self.fleet.lock().unwrap_or_else(PoisonError::into_inner).admit(
-            &key,
-            unroll.version,
-            &unroll.state_after,
-        );
+        let verdict = self
+            .fleet
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .admit(session, &key, unroll.version, &unroll.state_after);
         let ack = |duplicate| v1::Ack {
             shard: key.shard.0,
             lease_epoch: key.lease_epoch.0,
@@ -124,13 +132,28 @@ impl Intake {
                 &key,
                 Outcome::Invalid,
                 v1::RefusalReason::Gap,
-                format!("expected unroll {expected} of shard {}, got {}", key.shard, key.index),
+                format!(
+                    "expected unroll {expected} of shard {}, got {}",
+                    key.shard, key.index
+                ),
+            ),
+            Verdict::Unpublished { newest } => self.refuse(
+                &key,
+                Outcome::Invalid,
+                v1::RefusalReason::WrongVersion,
+                format!(
+                    "version {} is not published yet, the newest is {newest}",
+                    unroll.version.version
+                ),
             ),
             Verdict::UnknownShard { num_shards } => self.refuse(
                 &key,
                 Outcome::Invalid,
                 v1::RefusalReason::Invalid,
-                format!("field `key.shard`: expected 0..{num_shards}, got {}", key.shard),
+                format!(
+                    "field `key.shard`: expected 0..{num_shards}, got {}",
+                    key.shard
+                ),
             ),
         }
     }
@@ -150,7 +173,10 @@ impl Intake {
             reason: reason.into(),
             message,
         };
-        Answer::Refused { refusal, malformed: outcome == Outcome::Invalid }
+        Answer::Refused {
+            refusal,
+            malformed: outcome == Outcome::Invalid,
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use rookery_proto::v1::control_server::ControlServer;
 use rookery_proto::v1::learner_server::LearnerServer;
 use tch::Device;
 use tokio::sync::{mpsc, oneshot, watch};
+use tonic::service::interceptor::InterceptedService;
 
 use crate::accounting::Accounting;
 use crate::checkpoint::{CheckpointError, CheckpointStore, LearnerState, Manifest};
@@ -40,9 +41,7 @@ pub enum LearnerError {
     #[error(transparent)]
     Security(#[from] SecurityError),
     /// The run directory holds a run already.
-    #[error(
-        "{0} holds a run already; add --resume to go on with it, or choose another --run-dir"
-    )]
+    #[error("{0} holds a run already; add --resume to go on with it, or choose another --run-dir")]
     DirectoryInUse(PathBuf),
     /// Another learner works in the run directory.
     #[error("another learner works in {0}; wait for it to end, or choose another --run-dir")]
@@ -70,6 +69,12 @@ pub enum LearnerError {
     /// The compute thread panicked.
     #[error("the compute thread panicked; its message is above, the checkpoints are intact")]
     Panicked,
+    /// The round in work or its checkpoint took too long.
+    #[error(
+        "the round in work did not end within learner.shutdown_deadline, {0:?}; the run goes on \
+         from the last checkpoint with --resume"
+    )]
+    Deadline(Duration),
     /// The network side failed.
     #[error("the service failed: {0}")]
     Service(#[from] tonic::transport::Error),
@@ -119,10 +124,9 @@ impl Learner {
         store.remove_leftovers();
         let learner_epoch = next_epoch(run_directory)?;
 
-        let run_id = resumed.as_ref().map_or_else(
-            || new_run_id(&configuration),
-            |state| state.run_id.clone(),
-        );
+        let run_id = resumed
+            .as_ref()
+            .map_or_else(|| new_run_id(&configuration), |state| state.run_id.clone());
         let settings = RunSettings {
             run_id,
             learner_epoch,
@@ -154,7 +158,10 @@ impl Learner {
     /// # Errors
     /// Where the address cannot be bound or is not guarded enough.
     pub async fn listen(&self) -> Result<Listener, LearnerError> {
-        Ok(self.security.listen(&self.configuration.learner.listen).await?)
+        Ok(self
+            .security
+            .listen(&self.configuration.learner.listen)
+            .await?)
     }
 
     /// Serves on `listener` and trains, until the training ends or `shutdown` resolves. Returns
@@ -167,10 +174,20 @@ impl Learner {
         listener: Listener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<Option<Summary>, LearnerError> {
-        let Self { run, configuration, security, device, store, events, resumed, _lock } = self;
+        let Self {
+            run,
+            configuration,
+            security,
+            device,
+            store,
+            events,
+            resumed,
+            _lock,
+        } = self;
         let directory = run.settings.directory.clone();
         let io_error = |path: PathBuf| move |source| LearnerError::Io { path, source };
-        let log = MetricsLog::open(&directory).map_err(io_error(directory.clone()))?;
+        let log = MetricsLog::open(&directory, resumed.as_ref().map_or(0, |state| state.round))
+            .map_err(io_error(directory.clone()))?;
         let writer = CheckpointWriter::spawn(store).map_err(io_error(directory.clone()))?;
 
         let (admission, admitted) = watch::channel(Admission::Open);
@@ -202,7 +219,11 @@ impl Learner {
                 let stop = Event::Control(ControlCommand::Stop);
                 // A compute thread that has ended needs no word.
                 let _ = run.events.send(stop).await;
-                training_ended.await
+                let deadline = configuration.learner.shutdown_deadline.into();
+                match tokio::time::timeout(deadline, training_ended).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => return Err(LearnerError::Deadline(deadline)),
+                }
             }
         };
         let outcome = outcome.map_err(|_| LearnerError::Panicked)?;
@@ -226,7 +247,8 @@ impl Learner {
         if let Some(summary) = &summary {
             let path = directory.join("summary.json");
             let text = serde_json::to_vec_pretty(summary).map_err(io::Error::from);
-            text.and_then(|text| fs::write(&path, text)).map_err(io_error(path))?;
+            text.and_then(|text| fs::write(&path, text))
+                .map_err(io_error(path))?;
         }
         Ok(summary)
     }
@@ -255,21 +277,33 @@ fn serve(
     admitted: watch::Receiver<Admission>,
     stopped: oneshot::Receiver<()>,
 ) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + use<>, LearnerError> {
+    let mut draining = admitted.clone();
     let recipe = PolicyRecipe::new(configuration);
     let max_message = configuration.learner.max_message.bytes() as usize;
     let learner = LearnerServer::new(LearnerService::new(Arc::clone(run), recipe, admitted))
         .max_decoding_message_size(max_message);
     let control = ControlServer::new(ControlService::new(Arc::clone(run)));
-    let builder = security.server(&listener)?;
+    let mut builder = security.server(&listener)?;
     let (reporter, health) = tonic_health::server::health_reporter();
     let guard = security.require_token();
+    // Health is for probes, which have no token.
     let router = builder
-        .layer(tonic::service::InterceptorLayer::new(guard))
         .add_service(health)
-        .add_service(learner)
-        .add_service(control);
+        .add_service(InterceptedService::new(learner, guard.clone()))
+        .add_service(InterceptedService::new(control, guard));
     Ok(async move {
-        reporter.set_serving::<LearnerServer<LearnerService>>().await;
+        reporter
+            .set_serving::<LearnerServer<LearnerService>>()
+            .await;
+        tokio::spawn(async move {
+            // A sender that is gone means the same.
+            let _ = draining
+                .wait_for(|admission| *admission != Admission::Open)
+                .await;
+            reporter
+                .set_not_serving::<LearnerServer<LearnerService>>()
+                .await;
+        });
         router
             .serve_with_incoming_shutdown(listener, async {
                 let _ = stopped.await;
@@ -309,7 +343,10 @@ fn make_run(
     let capacity = (settings.lag as usize + 2) * settings.num_shards() + SPARE_EVENTS;
     let (events, inbox) = mpsc::channel(capacity);
     let run = Run {
-        fleet: Arc::new(Mutex::new(Fleet::new(leases, settings.envs_per_shard as u32))),
+        fleet: Arc::new(Mutex::new(Fleet::new(
+            leases,
+            settings.envs_per_shard as u32,
+        ))),
         accounting: Arc::new(Accounting::default()),
         publisher: Publisher::new(settings.lag),
         progress: ProgressBoard::default(),
@@ -329,15 +366,21 @@ fn read_checkpoint(
         tracing::error!(fault, "skipped a damaged checkpoint");
     }
     check_compatible(&manifest.configuration, configuration)?;
-    tracing::info!(version = state.round, env_steps = state.env_steps, "resuming");
+    tracing::info!(
+        version = state.round,
+        env_steps = state.env_steps,
+        "resuming"
+    );
     Ok(state)
 }
 
 /// Claims the run directory for this process.
 fn lock(run_directory: &Path) -> Result<File, LearnerError> {
     let path = run_directory.join("learner.lock");
-    let file = File::create(&path)
-        .map_err(|source| LearnerError::Io { path: path.clone(), source })?;
+    let file = File::create(&path).map_err(|source| LearnerError::Io {
+        path: path.clone(),
+        source,
+    })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => {
@@ -351,7 +394,10 @@ fn lock(run_directory: &Path) -> Result<File, LearnerError> {
 /// checkpoint they resume from.
 fn next_epoch(run_directory: &Path) -> Result<u64, LearnerError> {
     let path = run_directory.join("learner_epoch");
-    let io_error = |source| LearnerError::Io { path: path.clone(), source };
+    let io_error = |source| LearnerError::Io {
+        path: path.clone(),
+        source,
+    };
     let last = match fs::read_to_string(&path) {
         Ok(text) => text.trim().parse::<u64>().map_err(|_| {
             io_error(io::Error::new(
@@ -378,6 +424,10 @@ fn new_run_id(configuration: &Configuration) -> String {
     // The hasher's keys come from the operating system's random numbers.
     let unique = std::hash::RandomState::new().build_hasher().finish();
     let name = &configuration.run.name;
-    let name = if name.is_empty() { &configuration.environment.id } else { name };
+    let name = if name.is_empty() {
+        &configuration.environment.id
+    } else {
+        name
+    };
     format!("{name}-{unique:016x}")
 }

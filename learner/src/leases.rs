@@ -14,6 +14,9 @@ use rookery_common::unroll::{
     LeaseEpoch, PolicyVersion, SessionId, ShardId, UnrollIndex, UnrollKey, scheduled_version,
 };
 
+/// Threads beyond which a session's claim to a larger share is not believed.
+const MAX_THREADS: u32 = 1024;
+
 /// What a session is to be told, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -76,6 +79,11 @@ pub enum Verdict {
         /// Version for this unroll.
         expected: u64,
     },
+    /// The version has not been published: nobody can have collected with it.
+    Unpublished {
+        /// Newest published version.
+        newest: u64,
+    },
     /// The run has no such shard.
     UnknownShard {
         /// Number of shards.
@@ -116,6 +124,8 @@ pub struct Leases {
     run_id: String,
     learner_epoch: u64,
     lag: u64,
+    /// Newest version that anybody can have collected with.
+    newest_version: u64,
     shards: Vec<Shard>,
     sessions: BTreeMap<SessionId, Session>,
     next_session: u64,
@@ -137,12 +147,17 @@ impl Leases {
         let last_epoch = learner_epoch << 32;
         let shards = positions
             .into_iter()
-            .map(|position| Shard { epoch: LeaseEpoch(last_epoch), holder: None, position })
+            .map(|position| Shard {
+                epoch: LeaseEpoch(last_epoch),
+                holder: None,
+                position,
+            })
             .collect();
         Self {
             run_id,
             learner_epoch,
             lag,
+            newest_version: 0,
             shards,
             sessions: BTreeMap::new(),
             next_session: 0,
@@ -157,7 +172,7 @@ impl Leases {
         // must not speak for a new one.
         let id = SessionId((self.learner_epoch << 32) + self.next_session);
         let session = Session {
-            num_threads: num_threads.max(1),
+            num_threads: num_threads.clamp(1, MAX_THREADS),
             max_shards,
             attached: false,
             shards: BTreeSet::new(),
@@ -170,14 +185,20 @@ impl Leases {
     ///
     /// Returns `None` where there is no such session or its stream is open already.
     pub fn attach(&mut self, id: SessionId) -> Option<Vec<Command>> {
-        let session = self.sessions.get_mut(&id).filter(|session| !session.attached)?;
+        let session = self
+            .sessions
+            .get_mut(&id)
+            .filter(|session| !session.attached)?;
         session.attached = true;
         Some(self.balance())
     }
 
     /// Ends a session that never opened its stream. Returns whether there was one.
     pub fn expire_unattached(&mut self, id: SessionId) -> bool {
-        let waiting = self.sessions.get(&id).is_some_and(|session| !session.attached);
+        let waiting = self
+            .sessions
+            .get(&id)
+            .is_some_and(|session| !session.attached);
         waiting && self.sessions.remove(&id).is_some()
     }
 
@@ -195,7 +216,11 @@ impl Leases {
     /// Takes a shard from its holder and grants it anew, so that it is collected again from its
     /// position: for an unroll that was refused for what it holds.
     pub fn restart(&mut self, shard: ShardId) -> Vec<Command> {
-        let Some(holder) = self.shards.get(shard.0 as usize).and_then(|shard| shard.holder) else {
+        let Some(holder) = self
+            .shards
+            .get(shard.0 as usize)
+            .and_then(|shard| shard.holder)
+        else {
             return Vec::new();
         };
         let mut commands = vec![self.release(shard, holder)];
@@ -203,16 +228,28 @@ impl Leases {
         commands
     }
 
-    /// Judges an unroll by its name and version. An admitted one moves the shard on: `state` is
-    /// where its next unroll starts.
-    pub fn admit(&mut self, key: &UnrollKey, version: PolicyVersion, state: &Bytes) -> Verdict {
+    /// Lets unrolls in that were collected with versions up to this one. What is admitted and not
+    /// yet trained on is bounded by it: `lag + 1` unrolls of each shard.
+    pub fn published(&mut self, version: u64) {
+        self.newest_version = version;
+    }
+
+    /// Judges an unroll by its sender, its name and its version. An admitted one moves the shard
+    /// on: `state` is where its next unroll starts.
+    pub fn admit(
+        &mut self,
+        session: SessionId,
+        key: &UnrollKey,
+        version: PolicyVersion,
+        state: &Bytes,
+    ) -> Verdict {
         let num_shards = self.shards.len();
         let Some(shard) = self.shards.get_mut(key.shard.0 as usize) else {
             return Verdict::UnknownShard { num_shards };
         };
         if key.run_id != self.run_id
             || key.lease_epoch != shard.epoch
-            || shard.holder.is_none()
+            || shard.holder != Some(session)
             || version.learner_epoch != self.learner_epoch
         {
             return Verdict::Stale;
@@ -226,9 +263,19 @@ impl Leases {
         }
         let scheduled = scheduled_version(key.index, self.lag);
         if version.version != scheduled {
-            return Verdict::WrongVersion { expected: scheduled };
+            return Verdict::WrongVersion {
+                expected: scheduled,
+            };
         }
-        shard.position = ShardPosition { next_index: UnrollIndex(key.index.0 + 1), state: state.clone() };
+        if scheduled > self.newest_version {
+            return Verdict::Unpublished {
+                newest: self.newest_version,
+            };
+        }
+        shard.position = ShardPosition {
+            next_index: UnrollIndex(key.index.0 + 1),
+            state: state.clone(),
+        };
         Verdict::Admitted
     }
 
@@ -241,7 +288,10 @@ impl Leases {
     /// Number of shards that somebody holds.
     #[must_use]
     pub fn num_leased(&self) -> usize {
-        self.shards.iter().filter(|shard| shard.holder.is_some()).count()
+        self.shards
+            .iter()
+            .filter(|shard| shard.holder.is_some())
+            .count()
     }
 
     /// Number of sessions whose stream is open: those that can carry shards, and the others.
@@ -275,7 +325,11 @@ impl Leases {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.shards.remove(&shard);
         }
-        Command::Revoke { session: id, shard, epoch: released.epoch }
+        Command::Revoke {
+            session: id,
+            shard,
+            epoch: released.epoch,
+        }
     }
 
     /// The session that one more shard would load least.
@@ -296,7 +350,9 @@ impl Leases {
             .map(|shard| ShardId(shard as u32))
             .collect();
         for shard in free {
-            let Some((id, _)) = self.least_loaded() else { break };
+            let Some((id, _)) = self.least_loaded() else {
+                break;
+            };
             commands.push(self.grant(shard, id));
         }
         while let Some((recipient, load_after)) = self.least_loaded() {
@@ -321,7 +377,14 @@ mod tests {
     use super::*;
 
     fn leases(num_shards: usize, lag: u64) -> Leases {
-        Leases::new("run".to_owned(), 1, lag, vec![ShardPosition::default(); num_shards])
+        let mut leases = Leases::new(
+            "run".to_owned(),
+            1,
+            lag,
+            vec![ShardPosition::default(); num_shards],
+        );
+        leases.published(u64::MAX);
+        leases
     }
 
     fn join(leases: &mut Leases, threads: u32) -> (SessionId, Vec<Command>) {
@@ -350,7 +413,10 @@ mod tests {
     }
 
     fn version(version: u64) -> PolicyVersion {
-        PolicyVersion { learner_epoch: 1, version }
+        PolicyVersion {
+            learner_epoch: 1,
+            version,
+        }
     }
 
     #[test]
@@ -359,17 +425,28 @@ mod tests {
         let (id, commands) = join(&mut leases, 1);
         let lease = &granted(&commands, id)[0];
         let state = Bytes::from_static(b"after 0");
-        assert_eq!(leases.admit(&key(lease, 0), version(0), &state), Verdict::Admitted);
-        assert_eq!(leases.admit(&key(lease, 0), version(0), &state), Verdict::Duplicate);
         assert_eq!(
-            leases.admit(&key(lease, 2), version(2), &state),
-            Verdict::Gap { expected: UnrollIndex(1) }
+            leases.admit(id, &key(lease, 0), version(0), &state),
+            Verdict::Admitted
         );
         assert_eq!(
-            leases.admit(&key(lease, 1), version(0), &state),
+            leases.admit(id, &key(lease, 0), version(0), &state),
+            Verdict::Duplicate
+        );
+        assert_eq!(
+            leases.admit(id, &key(lease, 2), version(2), &state),
+            Verdict::Gap {
+                expected: UnrollIndex(1)
+            }
+        );
+        assert_eq!(
+            leases.admit(id, &key(lease, 1), version(0), &state),
             Verdict::WrongVersion { expected: 1 }
         );
-        assert_eq!(leases.admit(&key(lease, 1), version(1), &state), Verdict::Admitted);
+        assert_eq!(
+            leases.admit(id, &key(lease, 1), version(1), &state),
+            Verdict::Admitted
+        );
     }
 
     #[test]
@@ -379,11 +456,11 @@ mod tests {
         let lease = &granted(&commands, id)[0];
         for (index, expected) in [(0, 0), (1, 0), (2, 1), (3, 2)] {
             assert_eq!(
-                leases.admit(&key(lease, index), version(expected + 7), &Bytes::new()),
+                leases.admit(id, &key(lease, index), version(expected + 7), &Bytes::new()),
                 Verdict::WrongVersion { expected }
             );
             assert_eq!(
-                leases.admit(&key(lease, index), version(expected), &Bytes::new()),
+                leases.admit(id, &key(lease, index), version(expected), &Bytes::new()),
                 Verdict::Admitted
             );
         }
@@ -395,16 +472,28 @@ mod tests {
         let (first, commands) = join(&mut leases, 1);
         let old = granted(&commands, first)[0].clone();
         let state = Bytes::from_static(b"after 0");
-        assert_eq!(leases.admit(&key(&old, 0), version(0), &state), Verdict::Admitted);
+        assert_eq!(
+            leases.admit(first, &key(&old, 0), version(0), &state),
+            Verdict::Admitted
+        );
         assert!(leases.close(first).is_empty());
-        assert_eq!(leases.admit(&key(&old, 1), version(1), &state), Verdict::Stale);
+        assert_eq!(
+            leases.admit(first, &key(&old, 1), version(1), &state),
+            Verdict::Stale
+        );
 
         let (second, commands) = join(&mut leases, 1);
         let new = granted(&commands, second)[0].clone();
         assert!(new.epoch > old.epoch);
         assert_eq!((new.next_index, &new.state), (UnrollIndex(1), &state));
-        assert_eq!(leases.admit(&key(&old, 1), version(1), &state), Verdict::Stale);
-        assert_eq!(leases.admit(&key(&new, 1), version(1), &state), Verdict::Admitted);
+        assert_eq!(
+            leases.admit(first, &key(&old, 1), version(1), &state),
+            Verdict::Stale
+        );
+        assert_eq!(
+            leases.admit(second, &key(&new, 1), version(1), &state),
+            Verdict::Admitted
+        );
     }
 
     #[test]
@@ -414,14 +503,58 @@ mod tests {
         let lease = &granted(&commands, id)[0];
         let mut other = key(lease, 0);
         other.run_id = "another".to_owned();
-        assert_eq!(leases.admit(&other, version(0), &Bytes::new()), Verdict::Stale);
-        let resumed = PolicyVersion { learner_epoch: 2, version: 0 };
-        assert_eq!(leases.admit(&key(lease, 0), resumed, &Bytes::new()), Verdict::Stale);
+        assert_eq!(
+            leases.admit(id, &other, version(0), &Bytes::new()),
+            Verdict::Stale
+        );
+        let resumed = PolicyVersion {
+            learner_epoch: 2,
+            version: 0,
+        };
+        assert_eq!(
+            leases.admit(id, &key(lease, 0), resumed, &Bytes::new()),
+            Verdict::Stale
+        );
         let mut other = key(lease, 0);
         other.shard = ShardId(1);
         assert_eq!(
-            leases.admit(&other, version(0), &Bytes::new()),
+            leases.admit(id, &other, version(0), &Bytes::new()),
             Verdict::UnknownShard { num_shards: 1 }
+        );
+    }
+
+    #[test]
+    fn nobody_sends_for_another_session() {
+        let mut leases = leases(1, 0);
+        let (first, commands) = join(&mut leases, 1);
+        let (other, _) = join(&mut leases, 1);
+        let lease = &granted(&commands, first)[0];
+        assert_eq!(
+            leases.admit(other, &key(lease, 0), version(0), &Bytes::new()),
+            Verdict::Stale
+        );
+    }
+
+    #[test]
+    fn what_is_admitted_is_bounded_by_what_is_published() {
+        let mut leases = leases(1, 1);
+        leases.published(0);
+        let (id, commands) = join(&mut leases, 1);
+        let lease = &granted(&commands, id)[0];
+        for index in [0, 1] {
+            assert_eq!(
+                leases.admit(id, &key(lease, index), version(0), &Bytes::new()),
+                Verdict::Admitted
+            );
+        }
+        assert_eq!(
+            leases.admit(id, &key(lease, 2), version(1), &Bytes::new()),
+            Verdict::Unpublished { newest: 0 }
+        );
+        leases.published(1);
+        assert_eq!(
+            leases.admit(id, &key(lease, 2), version(1), &Bytes::new()),
+            Verdict::Admitted
         );
     }
 
@@ -466,8 +599,14 @@ mod tests {
         let commands = leases.restart(old.shard);
         let new = granted(&commands, id)[0].clone();
         assert_eq!(new.shard, old.shard);
-        assert_eq!(leases.admit(&key(&old, 0), version(0), &Bytes::new()), Verdict::Stale);
-        assert_eq!(leases.admit(&key(&new, 0), version(0), &Bytes::new()), Verdict::Admitted);
+        assert_eq!(
+            leases.admit(id, &key(&old, 0), version(0), &Bytes::new()),
+            Verdict::Stale
+        );
+        assert_eq!(
+            leases.admit(id, &key(&new, 0), version(0), &Bytes::new()),
+            Verdict::Admitted
+        );
     }
 
     #[test]

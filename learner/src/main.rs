@@ -1,68 +1,23 @@
 //! `rookery-learner`: trains a policy from the unrolls of its actors.
 
-use std::path::PathBuf;
+mod arguments;
+
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use rookery_common::configuration::{ConfigurationError, Layers};
 use rookery_common::exit::Exit;
 use rookery_common::telemetry::TelemetryError;
-use rookery_common::security::Address;
 use rookery_common::{metric, shutdown, telemetry};
 use rookery_learner::learner::{Learner, LearnerError};
 use rookery_learner::{bench, device, metrics};
 
-/// Trains a policy with libtorch from the unrolls that actors stream to it.
-#[derive(Debug, Parser)]
-#[command(version, about, args_conflicts_with_subcommands = true)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Option<Command>,
-    /// The run's configuration: a TOML file.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// A built-in configuration instead of a file.
-    #[arg(long, value_name = "NAME", conflicts_with = "config")]
-    preset: Option<String>,
-    /// Where the run keeps its files.
-    #[arg(long, value_name = "DIR", default_value = "runs/run")]
-    run_dir: PathBuf,
-    /// Where to listen: `host:port` or `unix:///path`.
-    #[arg(long, value_name = "ADDRESS")]
-    listen: Option<Address>,
-    /// Goes on from the newest checkpoint in the run directory.
-    #[arg(long)]
-    resume: bool,
-    /// Sets one key, such as `--set ppo.epochs=4`.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
-    /// Listens on any address without token and TLS. Anybody who can reach it can spoil the run.
-    #[arg(long)]
-    insecure: bool,
-    /// Prints the effective configuration and exits.
-    #[arg(long)]
-    print_config: bool,
-    /// Ends when standard input closes, as it does when the parent process dies.
-    #[arg(long)]
-    exit_with_parent: bool,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Prints the versions of rookery and libtorch as JSON.
-    VersionReport,
-    /// Measures gradient steps and prints them as JSON.
-    BenchUpdate {
-        /// How long to measure each setting.
-        #[arg(long, default_value_t = 2.0)]
-        seconds: f64,
-    },
-}
+use arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match start(arguments) {
+    match start(&arguments) {
         Ok(()) => Exit::Ok.into(),
         Err(error) => {
             eprintln!("rookery-learner: {error:#}");
@@ -71,13 +26,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(arguments: Arguments) -> anyhow::Result<()> {
-    match arguments.command {
+fn start(arguments: &Arguments) -> anyhow::Result<()> {
+    match &arguments.command {
         Some(Command::VersionReport) => {
             println!("{}", device::version_report());
             return Ok(());
         }
-        Some(Command::BenchUpdate { seconds }) => return bench::update(seconds),
+        Some(Command::BenchUpdate { seconds }) => return bench::update(*seconds),
         None => {}
     }
     let mut layers = Layers::new();
@@ -137,7 +92,7 @@ fn exit_code(error: &anyhow::Error) -> Exit {
             | LearnerError::Device(_),
         ) => Exit::Usage,
         Some(LearnerError::Security(error)) => error.exit(),
-        Some(LearnerError::DirectoryLocked(_)) => Exit::TryAgain,
+        Some(LearnerError::DirectoryLocked(_) | LearnerError::Deadline(_)) => Exit::TryAgain,
         _ => Exit::Internal,
     }
 }

@@ -21,8 +21,11 @@ const EPISODES: Metric = Metric::counter(
     Unit::Count,
     "Training episodes that ended in consumed rounds.",
 );
-const UPDATES: Metric =
-    Metric::counter("rookery_updates_total", Unit::Count, "Rounds that were learned from.");
+const UPDATES: Metric = Metric::counter(
+    "rookery_updates_total",
+    Unit::Count,
+    "Rounds that were learned from.",
+);
 const UNROLLS: Metric = Metric::counter(
     "rookery_unrolls_total",
     Unit::Count,
@@ -62,20 +65,32 @@ const POLICY_LAG: Metric = Metric::histogram(
     &[0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0],
     "Version at consumption minus the version that chose the actions, for each round.",
 );
-const POLICY_VERSION: Metric =
-    Metric::gauge("rookery_policy_version", Unit::Count, "Newest published version.");
+const POLICY_VERSION: Metric = Metric::gauge(
+    "rookery_policy_version",
+    Unit::Count,
+    "Newest published version.",
+);
 const PUBLISHED_BYTES: Metric = Metric::counter(
     "rookery_published_bytes_total",
     Unit::Bytes,
     "Bytes of parameters published, each version counted once.",
 );
-const ACTORS: Metric =
-    Metric::gauge("rookery_actors", Unit::Count, "Actor sessions with an open stream.");
-const EVALUATORS: Metric =
-    Metric::gauge("rookery_evaluators", Unit::Count, "Evaluator sessions with an open stream.");
+const ACTORS: Metric = Metric::gauge(
+    "rookery_actors",
+    Unit::Count,
+    "Actor sessions with an open stream.",
+);
+const EVALUATORS: Metric = Metric::gauge(
+    "rookery_evaluators",
+    Unit::Count,
+    "Evaluator sessions with an open stream.",
+);
 const SHARDS: Metric = Metric::gauge("rookery_shards", Unit::Count, "Shards of the run.");
-const SHARDS_LEASED: Metric =
-    Metric::gauge("rookery_shards_leased", Unit::Count, "Shards that an actor holds.");
+const SHARDS_LEASED: Metric = Metric::gauge(
+    "rookery_shards_leased",
+    Unit::Count,
+    "Shards that an actor holds.",
+);
 const EPISODE_RETURN: Metric = Metric::histogram(
     "rookery_episode_return",
     Unit::Count,
@@ -88,7 +103,9 @@ const EPISODE_RETURN: Metric = Metric::histogram(
 const EPISODE_LENGTH: Metric = Metric::histogram(
     "rookery_episode_length_steps",
     Unit::Count,
-    &[1.0, 3.0, 10.0, 30.0, 100.0, 200.0, 300.0, 500.0, 1e3, 3e3, 1e4, 3e4, 1e5],
+    &[
+        1.0, 3.0, 10.0, 30.0, 100.0, 200.0, 300.0, 500.0, 1e3, 3e3, 1e4, 3e4, 1e5,
+    ],
     "Length of each training episode in environment steps.",
 );
 const EVALUATION_RETURN: Metric = Metric::gauge(
@@ -112,12 +129,21 @@ const CHECKPOINT_TIME: Metric = Metric::gauge(
     Unit::Seconds,
     "When the newest checkpoint was written, in seconds since 1970.",
 );
-const POLICY_LOSS: Metric =
-    Metric::gauge("rookery_ppo_policy_loss", Unit::Count, "Clipped surrogate loss.");
-const VALUE_LOSS: Metric =
-    Metric::gauge("rookery_ppo_value_loss", Unit::Count, "Squared error of the values.");
-const ENTROPY: Metric =
-    Metric::gauge("rookery_ppo_entropy_nats", Unit::Count, "Mean entropy of the policy.");
+const POLICY_LOSS: Metric = Metric::gauge(
+    "rookery_ppo_policy_loss",
+    Unit::Count,
+    "Clipped surrogate loss.",
+);
+const VALUE_LOSS: Metric = Metric::gauge(
+    "rookery_ppo_value_loss",
+    Unit::Count,
+    "Squared error of the values.",
+);
+const ENTROPY: Metric = Metric::gauge(
+    "rookery_ppo_entropy_nats",
+    Unit::Count,
+    "Mean entropy of the policy.",
+);
 const APPROX_KL: Metric = Metric::gauge(
     "rookery_ppo_approx_kl_nats",
     Unit::Count,
@@ -138,8 +164,11 @@ const GRADIENT_NORM: Metric = Metric::gauge(
     Unit::Count,
     "Mean norm of the gradients before clipping.",
 );
-const LEARNING_RATE: Metric =
-    Metric::gauge("rookery_ppo_learning_rate", Unit::Count, "Step size of the optimiser.");
+const LEARNING_RATE: Metric = Metric::gauge(
+    "rookery_ppo_learning_rate",
+    Unit::Count,
+    "Step size of the optimiser.",
+);
 const INITIAL_LOG_RATIO: Metric = Metric::gauge(
     "rookery_ppo_initial_log_ratio",
     Unit::Count,
@@ -284,7 +313,14 @@ pub fn describe() {
     for result in ["written", "failed"] {
         counter!(CHECKPOINTS.name, "result" => result).increment(0);
     }
-    for metric in [ENV_STEPS, EPISODES, UPDATES, UNROLLS_TRAINED, RECEIVED_BYTES, SKIPPED_STEPS] {
+    for metric in [
+        ENV_STEPS,
+        EPISODES,
+        UPDATES,
+        UNROLLS_TRAINED,
+        RECEIVED_BYTES,
+        SKIPPED_STEPS,
+    ] {
         counter!(metric.name).increment(0);
     }
     set_fleet(FleetSize::default());

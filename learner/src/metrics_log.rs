@@ -1,8 +1,8 @@
 //! `metrics.jsonl` in the run directory: one JSON object for each update, for curves and for
 //! whoever has no Prometheus.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
 use std::path::Path;
 
 use serde::Serialize;
@@ -31,7 +31,7 @@ pub struct Record<'a> {
 }
 
 #[derive(Serialize)]
-struct Evaluation {
+struct EvaluationLine {
     env_steps: u64,
     version: u64,
     evaluation_return: f64,
@@ -41,19 +41,38 @@ struct Evaluation {
 /// The open file. Writing is best effort: a full disk must not end training.
 #[derive(Debug)]
 pub struct MetricsLog {
-    file: BufWriter<File>,
+    file: File,
     has_failed: bool,
 }
 
 impl MetricsLog {
-    /// Opens the file; a resumed run goes on behind what is there.
+    /// Opens the file of a run that goes on after `round` updates: what a process that died had
+    /// noted beyond them is dropped, since they are done again.
     ///
     /// # Errors
-    /// Where the file cannot be opened.
-    pub fn open(run_directory: &Path) -> io::Result<Self> {
+    /// Where the file cannot be read or written.
+    pub fn open(run_directory: &Path, round: u64) -> io::Result<Self> {
         let path = run_directory.join("metrics.jsonl");
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let kept: String = text
+                    .split_inclusive('\n')
+                    .filter(|line| line.ends_with('\n') && is_up_to(line, round))
+                    .collect();
+                if kept.len() < text.len() {
+                    let temporary = run_directory.join(".metrics.jsonl");
+                    fs::write(&temporary, kept)?;
+                    fs::rename(&temporary, &path)?;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self { file: BufWriter::new(file), has_failed: false })
+        Ok(Self {
+            file,
+            has_failed: false,
+        })
     }
 
     /// Notes an update.
@@ -63,7 +82,7 @@ impl MetricsLog {
 
     /// Notes an evaluation.
     pub fn write_evaluation(&mut self, report: &EvaluationReport, mean: f64) {
-        self.write_line(&Evaluation {
+        self.write_line(&EvaluationLine {
             env_steps: report.env_steps,
             version: report.version.version,
             evaluation_return: mean,
@@ -71,16 +90,14 @@ impl MetricsLog {
         });
     }
 
-    /// Hands what is buffered to the operating system.
-    pub fn flush(&mut self) {
-        let flushed = self.file.flush();
-        self.note(flushed);
-    }
-
+    /// Writes whole lines, each at once, so that a process that dies leaves no half of one.
     fn write_line(&mut self, line: &impl Serialize) {
-        let written = serde_json::to_writer(&mut self.file, line)
+        let written = serde_json::to_vec(line)
             .map_err(io::Error::from)
-            .and_then(|()| self.file.write_all(b"\n"));
+            .and_then(|mut line| {
+                line.push(b'\n');
+                self.file.write_all(&line)
+            });
         self.note(written);
     }
 
@@ -92,5 +109,35 @@ impl MetricsLog {
             self.has_failed = true;
             tracing::error!(%error, "metrics.jsonl is incomplete from here on");
         }
+    }
+}
+
+/// Whether a line is whole and speaks of an update or a version up to `round`.
+fn is_up_to(line: &str, round: u64) -> bool {
+    let Ok(line) = serde_json::from_str::<serde_json::Value>(line) else {
+        return false;
+    };
+    ["update", "version"]
+        .into_iter()
+        .find_map(|key| line.get(key)?.as_u64())
+        .is_some_and(|number| number <= round)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resumed_run_drops_what_it_does_again_and_what_is_cut_off() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("metrics.jsonl");
+        let text = "{\"update\":1}\n{\"version\":1}\n{\"update\":2}\n{\"update\":3}\n{\"upd";
+        fs::write(&path, text).unwrap();
+        let mut log = MetricsLog::open(directory.path(), 2).unwrap();
+        log.write_line(&serde_json::json!({ "update": 3 }));
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "{\"update\":1}\n{\"version\":1}\n{\"update\":2}\n{\"update\":3}\n"
+        );
     }
 }

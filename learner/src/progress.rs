@@ -39,7 +39,7 @@ pub struct Progress {
     pub updates: u64,
     /// Training episodes that ended.
     pub episodes: u64,
-    /// Time since the first round of this process began to be collected.
+    /// Seconds of training since the first actor came, earlier processes included.
     pub wall_seconds: f64,
     /// Over the last 100 training episodes.
     pub mean_return: Option<f64>,
@@ -74,7 +74,10 @@ impl ProgressBoard {
     /// The newest snapshot.
     #[must_use]
     pub fn read(&self) -> Progress {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Changes the snapshot.
@@ -124,7 +127,10 @@ pub struct StageClock {
 
 impl Default for StageClock {
     fn default() -> Self {
-        Self { last: Instant::now(), total: BTreeMap::new() }
+        Self {
+            last: Instant::now(),
+            total: BTreeMap::new(),
+        }
     }
 }
 
@@ -141,6 +147,9 @@ impl StageClock {
     /// The sums in seconds.
     #[must_use]
     pub fn seconds(&self) -> BTreeMap<&'static str, f64> {
-        self.total.iter().map(|(stage, time)| (stage.name(), time.as_secs_f64())).collect()
+        self.total
+            .iter()
+            .map(|(stage, time)| (stage.name(), time.as_secs_f64()))
+            .collect()
     }
 }

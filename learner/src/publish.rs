@@ -31,7 +31,10 @@ impl Publisher {
     /// Starts without a version.
     #[must_use]
     pub fn new(lag: u64) -> Self {
-        Self { recent: watch::Sender::new(VecDeque::new()), num_kept: lag as usize + 1 }
+        Self {
+            recent: watch::Sender::new(VecDeque::new()),
+            num_kept: lag as usize + 1,
+        }
     }
 
     /// Sees every version from the oldest kept on.

@@ -52,7 +52,10 @@ pub fn check_compatible(
     let ours = leaves(configuration);
     let is_free = |key: &str| {
         FREE.iter().any(|free| {
-            key == *free || key.strip_prefix(free).is_some_and(|rest| rest.starts_with('.'))
+            key == *free
+                || key
+                    .strip_prefix(free)
+                    .is_some_and(|rest| rest.starts_with('.'))
         })
     };
     let absent = || "absent".to_owned();
@@ -68,7 +71,11 @@ pub fn check_compatible(
             )
         })
         .collect();
-    if differences.is_empty() { Ok(()) } else { Err(ResumeError::Different { differences }) }
+    if differences.is_empty() {
+        Ok(())
+    } else {
+        Err(ResumeError::Different { differences })
+    }
 }
 
 /// Every key with its value, both as text.
@@ -77,7 +84,11 @@ fn leaves(configuration: &Configuration) -> BTreeMap<String, String> {
         match value {
             toml::Value::Table(table) => {
                 for (key, value) in table {
-                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    let path = if path.is_empty() {
+                        key.clone()
+                    } else {
+                        format!("{path}.{key}")
+                    };
                     collect(&path, value, leaves);
                 }
             }

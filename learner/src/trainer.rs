@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rookery_common::configuration::Configuration;
+use rookery_common::hash::sha256_hex;
 use rookery_common::normaliser::{ObservationNormaliser, RewardScaler, RunningMoments};
 use rookery_common::policy::PolicyArtifact;
 use rookery_common::unroll::{PolicyVersion, UnrollIndex, scheduled_version};
 use rookery_common::wire::Publication;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use tch::Device;
 use tokio::sync::{mpsc, oneshot};
 
@@ -195,25 +195,38 @@ impl Trainer {
         self.show(&training, RunState::Training);
         let total_rounds = self.total_rounds();
         while training.round < total_rounds && !self.stopping {
-            let Some(round) = self.next_round(&mut training)? else { break };
+            let Some(round) = self.next_round(&mut training)? else {
+                break;
+            };
             self.consume(&mut training, &round)?;
             self.after_round(&mut training);
             if self.configuration.run.stop_when_solved && training.solved_at.is_some() {
                 break;
             }
         }
-        let outcome = if self.stopping { Outcome::Stopped } else { Outcome::Finished };
+        let outcome = if self.stopping {
+            Outcome::Stopped
+        } else {
+            Outcome::Finished
+        };
         self.finish(&training, outcome).map(Some)
     }
 
     /// Rounds of the whole run: as many as consume the configured environment steps.
     fn total_rounds(&self) -> u64 {
-        self.configuration.run.total_env_steps.div_ceil(self.run.settings.steps_per_round())
+        self.configuration
+            .run
+            .total_env_steps
+            .div_ceil(self.run.settings.steps_per_round())
     }
 
     fn wait_for_specification(&mut self) -> Result<Option<RunSpecification>, TrainingError> {
         loop {
-            match self.events.blocking_recv().ok_or(TrainingError::Disconnected)? {
+            match self
+                .events
+                .blocking_recv()
+                .ok_or(TrainingError::Disconnected)?
+            {
                 Event::Specified(specification) => return Ok(Some(*specification)),
                 Event::Unroll(unroll) => self.assembler.insert(*unroll),
                 Event::Evaluated(_) => {}
@@ -257,7 +270,9 @@ impl Trainer {
             solved_at: None,
             best_mean_return: None,
             positions: vec![ShardPosition::default(); settings.num_shards()],
-            observation_moments: normalisation.observations.then(|| RunningMoments::new(width)),
+            observation_moments: normalisation
+                .observations
+                .then(|| RunningMoments::new(width)),
             reward_scaler: normalisation.rewards.then(|| {
                 RewardScaler::new(
                     settings.num_envs,
@@ -273,11 +288,18 @@ impl Trainer {
     }
 
     fn restore(&self, state: LearnerState) -> Result<Training, TrainingError> {
-        let specification =
-            self.run.specification.get().cloned().ok_or(TrainingError::Disconnected)?;
+        let specification = self
+            .run
+            .specification
+            .get()
+            .cloned()
+            .ok_or(TrainingError::Disconnected)?;
         let mut ppo = self.make_ppo(&specification)?;
         ppo.restore(&state.algorithm)
-            .map_err(|source| TrainingError::Algorithm { round: state.round, source })?;
+            .map_err(|source| TrainingError::Algorithm {
+                round: state.round,
+                source,
+            })?;
         Ok(Training {
             specification,
             ppo,
@@ -312,7 +334,10 @@ impl Trainer {
                 metrics::record_stage(Stage::Wait, waited);
                 return Ok(Some(round));
             }
-            let event = self.events.blocking_recv().ok_or(TrainingError::Disconnected)?;
+            let event = self
+                .events
+                .blocking_recv()
+                .ok_or(TrainingError::Disconnected)?;
             self.handle(event, training);
         }
     }
@@ -348,7 +373,10 @@ impl Trainer {
         let index = training.round;
         let shape = training.specification.contract.shape;
         let version = scheduled_version(UnrollIndex(index), self.run.settings.lag);
-        let collected_with = training.publications.iter().find(|kept| kept.version == version);
+        let collected_with = training
+            .publications
+            .iter()
+            .find(|kept| kept.version == version);
         let normaliser = collected_with.and_then(|kept| kept.normaliser.as_ref());
         let columns = round.columns(&shape, normaliser, training.reward_scaler.as_mut());
         metrics::record_round(round, index - version);
@@ -358,13 +386,19 @@ impl Trainer {
         let statistics = training
             .ppo
             .update(&columns, progress, index)
-            .map_err(|source| TrainingError::Algorithm { round: index, source })?;
+            .map_err(|source| TrainingError::Algorithm {
+                round: index,
+                source,
+            })?;
         metrics::record_stage(Stage::Update, self.clock.lap(Stage::Update));
 
         training.round += 1;
         training.env_steps += self.run.settings.steps_per_round();
         for (position, state) in training.positions.iter_mut().zip(round.states()) {
-            *position = ShardPosition { next_index: UnrollIndex(training.round), state };
+            *position = ShardPosition {
+                next_index: UnrollIndex(training.round),
+                state,
+            };
         }
         if let Some(moments) = &mut training.observation_moments {
             round.observe(&shape, moments);
@@ -397,6 +431,7 @@ impl Trainer {
     }
 
     fn publish(&self, kept: &KeptPublication) {
+        self.run.fleet().published(kept.version);
         self.run.publisher.publish(&Publication {
             version: PolicyVersion {
                 learner_epoch: self.run.settings.learner_epoch,
@@ -418,7 +453,10 @@ impl Trainer {
         statistics: &PpoStatistics,
     ) {
         for unroll in &round.unrolls {
-            for (return_, length) in unroll.episode_return.iter().zip(unroll.episode_length.iter())
+            for (return_, length) in unroll
+                .episode_return
+                .iter()
+                .zip(unroll.episode_length.iter())
             {
                 training.episodes.push(return_, length);
                 metrics::record_episode(return_, length);
@@ -429,12 +467,26 @@ impl Trainer {
         if let Some(mean_return) = mean_return.filter(|_| training.episodes.is_full()) {
             let threshold = self.configuration.run.solved_return;
             if training.solved_at.is_none() && threshold.is_some_and(|t| mean_return >= t) {
-                training.solved_at = Some(SolvedAt { seconds, env_steps: training.env_steps });
-                tracing::info!(mean_return, env_steps = training.env_steps, seconds, "solved");
+                training.solved_at = Some(SolvedAt {
+                    seconds,
+                    env_steps: training.env_steps,
+                });
+                tracing::info!(
+                    mean_return,
+                    env_steps = training.env_steps,
+                    seconds,
+                    "solved"
+                );
             }
-            if training.best_mean_return.is_none_or(|best| mean_return > best) {
+            if training
+                .best_mean_return
+                .is_none_or(|best| mean_return > best)
+            {
                 training.best_mean_return = Some(mean_return);
-                self.best = Some(BestPolicy { policy: training.artifact(), mean_return });
+                self.best = Some(BestPolicy {
+                    policy: training.artifact(),
+                    mean_return,
+                });
             }
         }
         metrics::record_update(training.env_steps, statistics);
@@ -462,9 +514,16 @@ impl Trainer {
             );
         }
         let all_skipped = statistics.gradient_steps == 0 && statistics.skipped_steps > 0;
-        self.non_finite_updates = if all_skipped { self.non_finite_updates + 1 } else { 0 };
+        self.non_finite_updates = if all_skipped {
+            self.non_finite_updates + 1
+        } else {
+            0
+        };
         if self.non_finite_updates >= MAX_NON_FINITE_UPDATES {
-            return Err(TrainingError::NonFinite { round, updates: self.non_finite_updates });
+            return Err(TrainingError::NonFinite {
+                round,
+                updates: self.non_finite_updates,
+            });
         }
         Ok(())
     }
@@ -472,6 +531,10 @@ impl Trainer {
     fn evaluated(&mut self, report: &EvaluationReport) {
         let mean = report.returns.iter().sum::<f64>() / report.returns.len() as f64;
         self.evaluation_return = Some(mean);
+        // Said at once: where the run is paused, no round will.
+        self.run
+            .progress
+            .update(|progress| progress.evaluation_return = Some(mean));
         metrics::record_evaluation(mean);
         self.log.write_evaluation(report, mean);
     }
@@ -483,24 +546,35 @@ impl Trainer {
         }
         let checkpoint = &self.configuration.checkpoint;
         let (last_round, last_time) = self.last_checkpoint;
-        let due_by_updates =
-            checkpoint.every_updates.is_some_and(|every| training.round - last_round >= every);
-        let due_by_time =
-            checkpoint.every.is_some_and(|every| last_time.elapsed() >= Duration::from(every));
+        let due_by_updates = checkpoint
+            .every_updates
+            .is_some_and(|every| training.round - last_round >= every);
+        let due_by_time = checkpoint
+            .every
+            .is_some_and(|every| last_time.elapsed() >= Duration::from(every));
         if (due_by_updates || due_by_time) && self.wanted_checkpoints.is_empty() {
-            self.start_checkpoint(training, Vec::new());
+            self.try_checkpoint(training);
         }
         self.answer_checkpoints(training);
-        if self.last_shown.is_none_or(|shown| shown.elapsed() >= PROGRESS_INTERVAL) {
+        if self
+            .last_shown
+            .is_none_or(|shown| shown.elapsed() >= PROGRESS_INTERVAL)
+        {
             self.show(training, RunState::Training);
         }
     }
 
+    /// Writes a checkpoint for whoever has asked, once the one before is on disk: nothing else may
+    /// ever come that would be an occasion to try again.
     fn answer_checkpoints(&mut self, training: &Training) {
-        if !self.wanted_checkpoints.is_empty() {
-            let answers = std::mem::take(&mut self.wanted_checkpoints);
-            self.start_checkpoint(training, answers);
+        if self.wanted_checkpoints.is_empty() {
+            return;
         }
+        let answers = std::mem::take(&mut self.wanted_checkpoints);
+        let job = self.job(training, answers);
+        self.writer.start(job);
+        self.last_checkpoint = (training.round, Instant::now());
+        metrics::record_stage(Stage::Checkpoint, self.clock.lap(Stage::Checkpoint));
     }
 
     fn job(
@@ -519,18 +593,11 @@ impl Trainer {
 
     /// Snapshots the state and leaves the writing to another thread. Where that is still at work,
     /// the next round tries again.
-    fn start_checkpoint(
-        &mut self,
-        training: &Training,
-        answers: Vec<oneshot::Sender<Result<PathBuf, String>>>,
-    ) {
-        let job = self.job(training, answers);
+    fn try_checkpoint(&mut self, training: &Training) {
+        let job = self.job(training, Vec::new());
         match self.writer.try_start(job) {
             Ok(()) => self.last_checkpoint = (training.round, Instant::now()),
-            Err(unwritten) => {
-                self.best = unwritten.best;
-                self.wanted_checkpoints = unwritten.answers;
-            }
+            Err(unwritten) => self.best = unwritten.best,
         }
         metrics::record_stage(Stage::Checkpoint, self.clock.lap(Stage::Checkpoint));
     }
@@ -542,7 +609,6 @@ impl Trainer {
         answers.push(answer);
         let job = self.job(training, answers);
         self.writer.start(job);
-        self.log.flush();
         written
             .blocking_recv()
             .unwrap_or_else(|_| Err("the writer has ended".to_owned()))
@@ -562,7 +628,7 @@ impl Trainer {
             evaluation_return: self.evaluation_return,
             solved_at_seconds: training.solved_at.map(|solved| solved.seconds),
             solved_at_env_steps: training.solved_at.map(|solved| solved.env_steps),
-            parameters_sha256: parameters_sha256(&training.ppo.state().parameters),
+            parameters_sha256: sha256_hex(bytemuck::cast_slice(&training.ppo.state().parameters)),
             unrolls: self.run.accounting.counts(),
         })
     }
@@ -604,7 +670,9 @@ impl Training {
             environment: self.specification.environment.clone(),
             version: self.round,
             env_steps: self.env_steps,
-            parameters: newest.map(|kept| kept.parameters.clone()).unwrap_or_default(),
+            parameters: newest
+                .map(|kept| kept.parameters.clone())
+                .unwrap_or_default(),
             normaliser: newest.and_then(|kept| kept.normaliser.clone()),
         }
     }
@@ -627,10 +695,4 @@ impl Training {
             publications: self.publications.iter().cloned().collect(),
         }
     }
-}
-
-/// SHA-256 of the little-endian bytes, in lower-case hexadecimal.
-fn parameters_sha256(parameters: &[f32]) -> String {
-    let bytes: &[u8] = bytemuck::cast_slice(parameters);
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

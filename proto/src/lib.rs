@@ -7,7 +7,8 @@
 /// Version 1 of the protocol.
 pub mod v1 {
     #![allow(missing_docs, reason = "the .proto files carry the documentation")]
-    #![allow(clippy::pedantic, reason = "generated code")]
+    #![allow(clippy::all, clippy::pedantic, reason = "generated code")]
+    #![allow(clippy::allow_attributes_without_reason, reason = "generated code")]
     #![allow(unreachable_pub, unused_qualifications, reason = "generated code")]
     tonic::include_proto!("rookery.v1");
 }

@@ -51,11 +51,17 @@ pub(super) fn bench(arguments: &EnvArguments) -> anyhow::Result<()> {
             let mut stepper = Stepper::new(environment, batch)?;
             let env_steps_per_second = units_per_second(time, || stepper.step());
             line.push(millions(env_steps_per_second));
-            results.push(Measurement { environment, batch, env_steps_per_second });
+            results.push(Measurement {
+                environment,
+                batch,
+                env_steps_per_second,
+            });
         }
         table.push(line);
     }
-    let headline = results.iter().find(|result| (result.environment, result.batch) == HEADLINE);
+    let headline = results
+        .iter()
+        .find(|result| (result.environment, result.batch) == HEADLINE);
     let report = Report {
         env_steps_per_second: headline.map_or(f64::NAN, |result| result.env_steps_per_second),
         results,
@@ -137,7 +143,13 @@ mod tests {
             for batch in BATCHES {
                 let mut stepper = Stepper::new(id, batch).unwrap();
                 assert_eq!(stepper.step(), ACTION_ROWS * batch);
-                assert!(stepper.next_observations.iter().all(|value| value.is_finite()), "{id}");
+                assert!(
+                    stepper
+                        .next_observations
+                        .iter()
+                        .all(|value| value.is_finite()),
+                    "{id}"
+                );
             }
         }
     }

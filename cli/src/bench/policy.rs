@@ -11,8 +11,13 @@ use serde::Serialize;
 use super::{PartArguments, millions, print, row, units_per_second};
 
 /// Rows in a call, and what the development machine reaches, in million rows a second.
-const BATCHES: [(usize, &str); 5] =
-    [(1, "0.5-1.5"), (8, "2.9-3.2"), (64, "3.8-7.4"), (1024, ""), (4096, "")];
+const BATCHES: [(usize, &str); 5] = [
+    (1, "0.5-1.5"),
+    (8, "2.9-3.2"),
+    (64, "3.8-7.4"),
+    (1024, ""),
+    (4096, ""),
+];
 /// What stands for all of it in one figure.
 const HEADLINE_BATCH: usize = 64;
 const OBSERVATION_WIDTH: usize = 4;
@@ -44,8 +49,9 @@ pub(super) fn bench(arguments: &PolicyArguments) -> anyhow::Result<()> {
     let mut results = Vec::new();
     for (batch, reference) in BATCHES {
         let mut random = Random::derive(1, Purpose::Episode, 0, 0);
-        let observations: Vec<f32> =
-            (0..batch * OBSERVATION_WIDTH).map(|_| random.unit_f32() - 0.5).collect();
+        let observations: Vec<f32> = (0..batch * OBSERVATION_WIDTH)
+            .map(|_| random.unit_f32() - 0.5)
+            .collect();
         let mut actions = vec![0.0; batch];
         let mut workspace = Workspace::default();
         let rows_per_second = units_per_second(time, || {
@@ -53,8 +59,15 @@ pub(super) fn bench(arguments: &PolicyArguments) -> anyhow::Result<()> {
             black_box(&actions);
             batch
         });
-        table.push(row([&batch.to_string(), &millions(rows_per_second), reference]));
-        results.push(Measurement { batch, rows_per_second });
+        table.push(row([
+            &batch.to_string(),
+            &millions(rows_per_second),
+            reference,
+        ]));
+        results.push(Measurement {
+            batch,
+            rows_per_second,
+        });
     }
     let headline = results.iter().find(|result| result.batch == HEADLINE_BATCH);
     let report = Report {
@@ -71,7 +84,8 @@ fn policy() -> anyhow::Result<Policy> {
     let action = Space::Discrete { n: 2 };
     let spec = PolicySpec::new(&observation, &action, vec![64, 64], Activation::Tanh)?;
     let mut random = Random::derive(1, Purpose::Initialisation, 0, 0);
-    let parameters: Vec<f32> =
-        (0..spec.num_parameters()).map(|_| 0.4 * random.unit_f32() - 0.2).collect();
+    let parameters: Vec<f32> = (0..spec.layout().len())
+        .map(|_| 0.4 * random.unit_f32() - 0.2)
+        .collect();
     Ok(Policy::new(spec, &parameters, None)?)
 }

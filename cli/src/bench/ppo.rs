@@ -97,7 +97,9 @@ struct Moment {
 pub(super) fn bench(arguments: &PpoArguments) -> anyhow::Result<()> {
     let programs = Programs::locate()?;
     let (setting, configuration) = configuration(arguments)?;
-    let folder = tempfile::Builder::new().prefix("rookery-bench-").tempdir()?;
+    let folder = tempfile::Builder::new()
+        .prefix("rookery-bench-")
+        .tempdir()?;
     let run = RunDirectory::create(folder.path())?;
     run.write_configuration(&configuration.to_toml())?;
     let ports = free_addresses(arguments.actors)?;
@@ -188,7 +190,10 @@ async fn measure(
         if status.is_some_and(|status| status.updates > 0) {
             break;
         }
-        anyhow::ensure!(Instant::now() < patience, "no update came in {START_PATIENCE:?}");
+        anyhow::ensure!(
+            Instant::now() < patience,
+            "no update came in {START_PATIENCE:?}"
+        );
     }
     watch(cluster, WARM_UP).await?;
     let begin = moment(cluster, ports).await?;
@@ -217,7 +222,10 @@ async fn watch(cluster: &mut Cluster, time: Duration) -> anyhow::Result<Option<S
 }
 
 async fn moment(cluster: &mut Cluster, ports: &[SocketAddr]) -> anyhow::Result<Moment> {
-    let status = cluster.status().await.context("the learner does not answer")?;
+    let status = cluster
+        .status()
+        .await
+        .context("the learner does not answer")?;
     let mut actor_seconds = BTreeMap::new();
     for port in ports {
         let text = scrape(*port)
@@ -227,16 +235,24 @@ async fn moment(cluster: &mut Cluster, ports: &[SocketAddr]) -> anyhow::Result<M
             *actor_seconds.entry(stage).or_insert(0.0) += seconds;
         }
     }
-    Ok(Moment { at: Instant::now(), status, actor_seconds })
+    Ok(Moment {
+        at: Instant::now(),
+        status,
+        actor_seconds,
+    })
 }
 
 /// Reads a Prometheus endpoint.
 async fn scrape(address: SocketAddr) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").await?;
+    stream
+        .write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        .await?;
     let mut text = String::new();
     stream.read_to_string(&mut text).await?;
-    let (head, body) = text.split_once("\r\n\r\n").context("the answer is no HTTP")?;
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .context("the answer is no HTTP")?;
     let status = head.lines().next().unwrap_or_default();
     anyhow::ensure!(status.contains(" 200"), "the answer is {status:?}");
     Ok(body.to_owned())
@@ -258,18 +274,21 @@ fn stages(metrics: &str) -> BTreeMap<String, f64> {
 }
 
 /// How the time between two moments was spent, as shares of what was booked.
-fn shares(
-    begin: &BTreeMap<String, f64>,
-    end: &BTreeMap<String, f64>,
-) -> BTreeMap<String, f64> {
+fn shares(begin: &BTreeMap<String, f64>, end: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
     let spent: BTreeMap<String, f64> = end
         .iter()
         .map(|(stage, seconds)| {
-            (stage.clone(), (seconds - begin.get(stage).unwrap_or(&0.0)).max(0.0))
+            (
+                stage.clone(),
+                (seconds - begin.get(stage).unwrap_or(&0.0)).max(0.0),
+            )
         })
         .collect();
     let total: f64 = spent.values().sum();
-    spent.into_iter().map(|(stage, seconds)| (stage, seconds / total.max(1e-9))).collect()
+    spent
+        .into_iter()
+        .map(|(stage, seconds)| (stage, seconds / total.max(1e-9)))
+        .collect()
 }
 
 fn report(
@@ -280,14 +299,23 @@ fn report(
     end: &Moment,
 ) -> Report {
     let seconds_of = |moment: &Moment| {
-        moment.status.learner_seconds.clone().into_iter().collect::<BTreeMap<_, _>>()
+        moment
+            .status
+            .learner_seconds
+            .clone()
+            .into_iter()
+            .collect::<BTreeMap<_, _>>()
     };
     let learner = shares(&seconds_of(begin), &seconds_of(end));
     let actor = shares(&begin.actor_seconds, &end.actor_seconds);
     // Steps and seconds of one snapshot belong together; the clock here does not know when it
     // was taken.
     let training = end.status.wall_seconds - begin.status.wall_seconds;
-    let seconds = if training > 0.0 { training } else { (end.at - begin.at).as_secs_f64() };
+    let seconds = if training > 0.0 {
+        training
+    } else {
+        (end.at - begin.at).as_secs_f64()
+    };
     let env_steps = end.status.env_steps - begin.status.env_steps;
     let share = |shares: &BTreeMap<String, f64>, stage| shares.get(stage).copied().unwrap_or(0.0);
     let bottleneck = bottleneck(
@@ -317,7 +345,11 @@ fn report(
 fn bottleneck(learner_waits: f64, actors_wait: f64, lag: u64) -> String {
     let (learner, actors) = (format::percent(learner_waits), format::percent(actors_wait));
     if lag == 0 {
-        let slower = if learner_waits < actors_wait { "the learner" } else { "the actors" };
+        let slower = if learner_waits < actors_wait {
+            "the learner"
+        } else {
+            "the actors"
+        };
         return format!(
             "With lag 0 both sides take turns; {slower} take{s} the longer one (the learner waits \
              {learner} of its time, the actors {actors}).",
@@ -357,7 +389,10 @@ fn table(report: &Report) -> Vec<Vec<String>> {
                 report.threads,
             ),
         ]),
-        row(["throughput", &format!("{} env steps/s", format::rate(report.env_steps_per_second))]),
+        row([
+            "throughput",
+            &format!("{} env steps/s", format::rate(report.env_steps_per_second)),
+        ]),
         row([
             "measured",
             &format!(
@@ -379,8 +414,10 @@ fn table(report: &Report) -> Vec<Vec<String>> {
 fn split(shares: &BTreeMap<String, f64>) -> String {
     let mut shares: Vec<_> = shares.iter().collect();
     shares.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-    let parts: Vec<String> =
-        shares.iter().map(|(stage, share)| format!("{stage} {}", format::percent(**share))).collect();
+    let parts: Vec<String> = shares
+        .iter()
+        .map(|(stage, share)| format!("{stage} {}", format::percent(**share)))
+        .collect();
     parts.join(", ")
 }
 
@@ -397,7 +434,9 @@ mod tests {
     }
 
     fn parse(line: &[&str]) -> PpoArguments {
-        Line::try_parse_from(std::iter::once(&"ppo").chain(line)).unwrap().arguments
+        Line::try_parse_from(std::iter::once(&"ppo").chain(line))
+            .unwrap()
+            .arguments
     }
 
     #[test]
@@ -420,8 +459,15 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_setting() {
-        let arguments =
-            parse(&["--large", "--lag", "0", "--threads", "2", "--set", "ppo.epochs=7"]);
+        let arguments = parse(&[
+            "--large",
+            "--lag",
+            "0",
+            "--threads",
+            "2",
+            "--set",
+            "ppo.epochs=7",
+        ]);
         let (_, configuration) = configuration(&arguments).unwrap();
         assert_eq!(configuration.schedule.lag, 0);
         assert_eq!(configuration.actor.threads, 2);
@@ -443,7 +489,10 @@ mod tests {
         let times = |wait, update| {
             BTreeMap::from([("wait".to_owned(), wait), ("update".to_owned(), update)])
         };
-        assert_eq!(shares(&times(1.0, 10.0), &times(2.0, 13.0)), times(0.25, 0.75));
+        assert_eq!(
+            shares(&times(1.0, 10.0), &times(2.0, 13.0)),
+            times(0.25, 0.75)
+        );
     }
 
     #[test]
@@ -453,8 +502,18 @@ mod tests {
             (0.6, 0.01, 1, "The actors are the bottleneck"),
             (0.05, 0.05, 1, "Both sides are busy"),
             (0.5, 0.5, 1, "Neither side is busy"),
-            (0.3, 0.7, 0, "With lag 0 both sides take turns; the learner takes"),
-            (0.7, 0.3, 0, "With lag 0 both sides take turns; the actors take the"),
+            (
+                0.3,
+                0.7,
+                0,
+                "With lag 0 both sides take turns; the learner takes",
+            ),
+            (
+                0.7,
+                0.3,
+                0,
+                "With lag 0 both sides take turns; the actors take the",
+            ),
         ] {
             let sentence = bottleneck(learner, actors, lag);
             assert!(sentence.starts_with(beginning), "{sentence}");
@@ -466,7 +525,10 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
-            for answer in ["HTTP/1.0 200 OK\r\n\r\nmetric 1\n", "HTTP/1.0 404 Not Found\r\n\r\n"] {
+            for answer in [
+                "HTTP/1.0 200 OK\r\n\r\nmetric 1\n",
+                "HTTP/1.0 404 Not Found\r\n\r\n",
+            ] {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut request = [0; 256];
                 let length = stream.read(&mut request).await.unwrap();
@@ -475,6 +537,12 @@ mod tests {
             }
         });
         assert_eq!(scrape(address).await.unwrap(), "metric 1\n");
-        assert!(scrape(address).await.unwrap_err().to_string().contains("404"));
+        assert!(
+            scrape(address)
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("404")
+        );
     }
 }

@@ -67,23 +67,35 @@ pub(super) fn bench(arguments: &TransportArguments) -> anyhow::Result<()> {
     for (transport, address) in places {
         results.push(measure(transport, address, time)?);
     }
-    let mut table = vec![row(["GB/s", "tcp", "unix socket", "reference, tcp / unix socket"])];
+    let mut table = vec![row([
+        "GB/s",
+        "tcp",
+        "unix socket",
+        "reference, tcp / unix socket",
+    ])];
     for (index, size) in SIZES_KIB.iter().enumerate() {
         let mut line = vec![format!("messages of {size} KiB")];
-        line.extend(results.iter().map(|result| {
-            format!("{:.2}", result.throughput[index].bytes_per_second / 1e9)
-        }));
+        line.extend(
+            results
+                .iter()
+                .map(|result| format!("{:.2}", result.throughput[index].bytes_per_second / 1e9)),
+        );
         line.push("1.6-2.3 / 2.4-2.9".to_owned());
         table.push(line);
     }
     let mut line = vec!["round trip, microseconds".to_owned()];
-    line.extend(results.iter().map(|result| format!("{:.0}", result.round_trip_microseconds)));
+    line.extend(
+        results
+            .iter()
+            .map(|result| format!("{:.0}", result.round_trip_microseconds)),
+    );
     line.push("30-66 / 22-67".to_owned());
     table.push(line);
     let carried = results.last().and_then(|result| result.throughput.get(1));
     let report = Report {
-        env_steps_per_second: carried
-            .map_or(f64::NAN, |carried| carried.bytes_per_second / CART_POLE_STEP_BYTES),
+        env_steps_per_second: carried.map_or(f64::NAN, |carried| {
+            carried.bytes_per_second / CART_POLE_STEP_BYTES
+        }),
         results,
     };
     print(&table, &report, arguments.part.json)
@@ -115,13 +127,22 @@ fn measure(
             let mut throughput = Vec::new();
             for message_kib in SIZES_KIB {
                 let bytes_per_second = link.throughput(message_kib << 10, time).await?;
-                throughput.push(Throughput { message_kib, bytes_per_second });
+                throughput.push(Throughput {
+                    message_kib,
+                    bytes_per_second,
+                });
             }
-            anyhow::Ok(Measurement { transport, round_trip_microseconds, throughput })
+            anyhow::Ok(Measurement {
+                transport,
+                round_trip_microseconds,
+                throughput,
+            })
         })
     });
     drop(stop);
-    server.join().map_err(|_| anyhow::anyhow!("the server's thread panicked"))??;
+    server
+        .join()
+        .map_err(|_| anyhow::anyhow!("the server's thread panicked"))??;
     measured.context("the server ended before it listened")?
 }
 
@@ -156,7 +177,9 @@ impl Learner for Sink {
         &self,
         _request: Request<v1::JoinRequest>,
     ) -> Result<Response<v1::JoinReply>, Status> {
-        Err(Status::unimplemented("this learner only acknowledges unrolls"))
+        Err(Status::unimplemented(
+            "this learner only acknowledges unrolls",
+        ))
     }
 
     async fn collect(
@@ -170,8 +193,15 @@ impl Learner for Sink {
                 }
                 _ => 0,
             };
-            let ack = v1::Ack { shard: 0, lease_epoch: 0, index, duplicate: false };
-            Ok(v1::CollectReply { kind: Some(v1::collect_reply::Kind::Ack(ack)) })
+            let ack = v1::Ack {
+                shard: 0,
+                lease_epoch: 0,
+                index,
+                duplicate: false,
+            };
+            Ok(v1::CollectReply {
+                kind: Some(v1::collect_reply::Kind::Ack(ack)),
+            })
         });
         Ok(Response::new(Box::pin(replies)))
     }
@@ -203,12 +233,22 @@ impl Link {
         let security = ClientSecurity::load(&SecurityConfiguration::default())?;
         let mut client = LearnerClient::new(security.connect(address).await?);
         let (uplink, outgoing) = mpsc::channel(PENDING);
-        let downlink = client.collect(ReceiverStream::new(outgoing)).await?.into_inner();
-        Ok(Self { uplink, downlink, _client: client })
+        let downlink = client
+            .collect(ReceiverStream::new(outgoing))
+            .await?
+            .into_inner();
+        Ok(Self {
+            uplink,
+            downlink,
+            _client: client,
+        })
     }
 
     async fn ack(&mut self) -> anyhow::Result<()> {
-        self.downlink.message().await?.context("the server closed the stream")?;
+        self.downlink
+            .message()
+            .await?
+            .context("the server closed the stream")?;
         Ok(())
     }
 
@@ -223,7 +263,9 @@ impl Link {
             times.push(sent.elapsed());
         }
         times.sort_unstable();
-        Ok(times.get(times.len() / 2).map_or(f64::NAN, |time| 1e6 * time.as_secs_f64()))
+        Ok(times
+            .get(times.len() / 2)
+            .map_or(f64::NAN, |time| 1e6 * time.as_secs_f64()))
     }
 
     /// Bytes a second of unrolls of this size that are acknowledged.
@@ -258,8 +300,13 @@ fn unroll(data: &Bytes) -> v1::CollectRequest {
         shape: vec![data.len() as u32 / 4],
         data: data.clone(),
     };
-    let unroll = v1::Unroll { observation: Some(observation), ..v1::Unroll::default() };
-    v1::CollectRequest { kind: Some(v1::collect_request::Kind::Unroll(unroll)) }
+    let unroll = v1::Unroll {
+        observation: Some(observation),
+        ..v1::Unroll::default()
+    };
+    v1::CollectRequest {
+        kind: Some(v1::collect_request::Kind::Unroll(unroll)),
+    }
 }
 
 #[cfg(test)]
@@ -273,7 +320,12 @@ mod tests {
         for (name, address) in [("tcp", Address::tcp("127.0.0.1", 0)), ("unix", socket)] {
             let measured = measure(name, address, Duration::from_millis(20)).unwrap();
             assert!(measured.round_trip_microseconds > 0.0);
-            assert!(measured.throughput.iter().all(|one| one.bytes_per_second > 0.0));
+            assert!(
+                measured
+                    .throughput
+                    .iter()
+                    .all(|one| one.bytes_per_second > 0.0)
+            );
         }
     }
 }

@@ -36,7 +36,10 @@ impl Curve {
     /// Where the file cannot be read, a line cannot be understood, or no episode has ended yet.
     pub(super) fn read(path: &Path, axis: Axis) -> anyhow::Result<Self> {
         let file = File::open(path).map_err(|error| {
-            Failure::usage(format!("cannot read {}: {error}; has the run begun?", path.display()))
+            Failure::usage(format!(
+                "cannot read {}: {error}; has the run begun?",
+                path.display()
+            ))
         })?;
         let mut reader = BufReader::new(file);
         let mut points: Vec<(f64, f64)> = Vec::new();
@@ -82,7 +85,12 @@ impl Curve {
     /// The value at `x` within the curve, linearly between points.
     fn at(&self, x: f64) -> f64 {
         let after = self.points.partition_point(|(point, _)| *point < x);
-        match (after.checked_sub(1).and_then(|before| self.points.get(before)), self.points.get(after)) {
+        match (
+            after
+                .checked_sub(1)
+                .and_then(|before| self.points.get(before)),
+            self.points.get(after),
+        ) {
             (Some(before), Some(after)) => {
                 let share = (x - before.0) / (after.0 - before.0);
                 before.1 + share * (after.1 - before.1)
@@ -117,10 +125,19 @@ impl Summary {
     pub(super) fn of(curves: &[Curve]) -> Self {
         if let [curve] = curves {
             let points = curve.points.iter();
-            let points = points.map(|(x, mean)| Point { x: *x, mean: *mean, standard_error: 0.0 });
-            return Self { points: points.collect() };
+            let points = points.map(|(x, mean)| Point {
+                x: *x,
+                mean: *mean,
+                standard_error: 0.0,
+            });
+            return Self {
+                points: points.collect(),
+            };
         }
-        let first = curves.iter().map(Curve::first).fold(f64::NEG_INFINITY, f64::max);
+        let first = curves
+            .iter()
+            .map(Curve::first)
+            .fold(f64::NEG_INFINITY, f64::max);
         let last = curves.iter().map(Curve::last).fold(f64::INFINITY, f64::min);
         if first.is_nan() || first > last || !first.is_finite() {
             return Self { points: Vec::new() };
@@ -129,14 +146,22 @@ impl Summary {
         let points = (0..GRID_POINTS)
             .map(|index| {
                 // The last point exactly, whatever the rounding.
-                let x = if index == GRID_POINTS - 1 { last } else { first + step * index as f64 };
+                let x = if index == GRID_POINTS - 1 {
+                    last
+                } else {
+                    first + step * index as f64
+                };
                 let values: Vec<f64> = curves.iter().map(|curve| curve.at(x)).collect();
                 let count = values.len() as f64;
                 let mean = values.iter().sum::<f64>() / count;
                 let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
                 // The sample's standard deviation over the root of its size.
                 let standard_error = (squares / (count - 1.0) / count).sqrt();
-                Point { x, mean, standard_error }
+                Point {
+                    x,
+                    mean,
+                    standard_error,
+                }
             })
             .collect();
         Self { points }
@@ -148,13 +173,21 @@ mod tests {
     use super::*;
 
     fn curve(points: &[(f64, f64)]) -> Curve {
-        Curve { points: points.to_vec() }
+        Curve {
+            points: points.to_vec(),
+        }
     }
 
     #[test]
     fn a_curve_is_linear_between_its_points() {
         let curve = curve(&[(0.0, 0.0), (10.0, 100.0), (20.0, 100.0)]);
-        for (x, value) in [(0.0, 0.0), (5.0, 50.0), (10.0, 100.0), (15.0, 100.0), (20.0, 100.0)] {
+        for (x, value) in [
+            (0.0, 0.0),
+            (5.0, 50.0),
+            (10.0, 100.0),
+            (15.0, 100.0),
+            (20.0, 100.0),
+        ] {
             assert_eq!(curve.at(x), value, "{x}");
         }
     }
@@ -174,8 +207,10 @@ mod tests {
 
     #[test]
     fn curves_without_a_common_stretch_have_no_mean() {
-        let summary =
-            Summary::of(&[curve(&[(0.0, 0.0), (1.0, 1.0)]), curve(&[(2.0, 0.0), (3.0, 1.0)])]);
+        let summary = Summary::of(&[
+            curve(&[(0.0, 0.0), (1.0, 1.0)]),
+            curve(&[(2.0, 0.0), (3.0, 1.0)]),
+        ]);
         assert!(summary.points.is_empty());
     }
 

@@ -30,7 +30,9 @@ pub(super) fn svg(picture: &Picture) -> anyhow::Result<String> {
     let mut text = String::new();
     {
         let root = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
-        draw(picture, &root).map_err(|error| anyhow::anyhow!("{error}")).context("cannot draw")?;
+        draw(picture, &root)
+            .map_err(|error| anyhow::anyhow!("{error}"))
+            .context("cannot draw")?;
     }
     Ok(text)
 }
@@ -43,7 +45,10 @@ fn draw(picture: &Picture, root: &Area<'_>) -> DrawResult {
     let (x, y) = ranges(picture);
     let mut chart = ChartBuilder::on(root)
         .margin(16)
-        .caption(&picture.title, (FONT, 22).into_font().style(FontStyle::Bold))
+        .caption(
+            &picture.title,
+            (FONT, 22).into_font().style(FontStyle::Bold),
+        )
         .x_label_area_size(46)
         .y_label_area_size(64)
         .build_cartesian_2d(x.clone(), y)?;
@@ -61,9 +66,10 @@ fn draw(picture: &Picture, root: &Area<'_>) -> DrawResult {
             Axis::Time => "seconds of training",
         })
         .y_desc("mean return of the last 100 training episodes")
+        .y_label_formatter(&|y| plain(*y))
         .x_label_formatter(&|x| match picture.axis {
             Axis::Steps => format::grouped(x.round().max(0.0) as u64),
-            Axis::Time => format!("{x}"),
+            Axis::Time => plain(*x),
         })
         .draw()?;
 
@@ -83,7 +89,9 @@ fn draw(picture: &Picture, root: &Area<'_>) -> DrawResult {
                 let style = colour.mix(0.25).stroke_width(1);
                 chart.draw_series(LineSeries::new(curve.points.iter().copied(), style))?;
             }
-            let upper = points.iter().map(|point| (point.x, point.mean + point.standard_error));
+            let upper = points
+                .iter()
+                .map(|point| (point.x, point.mean + point.standard_error));
             let lower = points.iter().rev();
             let lower = lower.map(|point| (point.x, point.mean - point.standard_error));
             let band: Vec<_> = upper.chain(lower).collect();
@@ -91,7 +99,10 @@ fn draw(picture: &Picture, root: &Area<'_>) -> DrawResult {
         }
         let style = colour.stroke_width(2);
         chart
-            .draw_series(LineSeries::new(points.iter().map(|point| (point.x, point.mean)), style))?
+            .draw_series(LineSeries::new(
+                points.iter().map(|point| (point.x, point.mean)),
+                style,
+            ))?
             .label(group.label.clone())
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], style));
     }
@@ -106,10 +117,19 @@ fn draw(picture: &Picture, root: &Area<'_>) -> DrawResult {
     Ok(())
 }
 
+/// A tick's number with two decimals at most, and none that say nothing.
+fn plain(value: f64) -> String {
+    let text = format!("{value:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// The stretches of both axes, never empty.
 fn ranges(picture: &Picture) -> (std::ops::Range<f64>, std::ops::Range<f64>) {
     let points = || {
-        let curves = picture.groups.iter().flat_map(|group: &Group| &group.curves);
+        let curves = picture
+            .groups
+            .iter()
+            .flat_map(|group: &Group| &group.curves);
         curves.flat_map(|curve| curve.points.iter().copied())
     };
     let right = points().map(|(x, _)| x).fold(0.0, f64::max);
@@ -118,4 +138,21 @@ fn ranges(picture: &Picture) -> (std::ops::Range<f64>, std::ops::Range<f64>) {
     let top = values().fold(f64::NEG_INFINITY, f64::max);
     let margin = ((top - bottom) * MARGIN).max(1e-3);
     (0.0..right.max(1e-9), bottom - margin..top + margin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_have_no_idle_decimals() {
+        for (value, text) in [
+            (500.0, "500"),
+            (0.1 + 0.2, "0.3"),
+            (-12.25, "-12.25"),
+            (0.0, "0"),
+        ] {
+            assert_eq!(plain(value), text);
+        }
+    }
 }

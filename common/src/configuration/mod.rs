@@ -7,7 +7,7 @@
 //!
 //! Sections up to `[checkpoint]` say what is trained and how; the result of a synchronous run is a
 //! function of them. Sections from `[learner]` on say how processes run and may differ from
-//! machine to machine. [`Configuration::acting`] is what the learner tells an actor that joins.
+//! machine to machine.
 
 mod training;
 mod ppo;
@@ -22,8 +22,8 @@ mod violation;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-pub use layers::Layers;
 pub use crate::policy::Activation;
+pub use layers::Layers;
 pub use ppo::{AdvantageNormalisation, Annealing, PpoConfiguration};
 pub use presets::Preset;
 pub use processes::{
@@ -70,25 +70,6 @@ pub struct Configuration {
     pub telemetry: TelemetryConfiguration,
 }
 
-/// What acting depends on besides parameters: what the learner tells an actor that joins, so that
-/// no actor can act on settings of its own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ActingConfiguration {
-    /// Seed of every random stream of the run.
-    pub seed: u64,
-    /// Environments of one shard.
-    pub envs_per_shard: usize,
-    /// Steps of one environment in an unroll.
-    pub unroll_length: usize,
-    /// Versions by which collecting trails learning.
-    pub lag: u64,
-    /// The networks.
-    pub policy: PolicyConfiguration,
-    /// Bound of a normalised observation on both sides; none where observations stay raw.
-    pub observation_clip: Option<f64>,
-}
-
 impl Configuration {
     /// Reads a text that [`to_toml`](Self::to_toml) or a person has written. Keys that it lacks
     /// have their defaults.
@@ -119,22 +100,6 @@ impl Configuration {
     #[must_use]
     pub const fn presets() -> &'static [Preset] {
         presets::PRESETS
-    }
-
-    /// What the learner tells an actor that joins.
-    #[must_use]
-    pub fn acting(&self) -> ActingConfiguration {
-        ActingConfiguration {
-            seed: self.run.seed,
-            envs_per_shard: self.rollout.envs_per_shard,
-            unroll_length: self.rollout.unroll_length,
-            lag: self.schedule.lag,
-            policy: self.policy.clone(),
-            observation_clip: self
-                .normalisation
-                .observations
-                .then_some(self.normalisation.observation_clip),
-        }
     }
 
     /// Environment steps of one round: those of one unroll of every environment.

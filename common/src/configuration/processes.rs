@@ -38,8 +38,6 @@ pub struct LearnerConfiguration {
     pub metrics_listen: Option<SocketAddr>,
     /// Longest message that is taken from an actor. \[`"64MiB"`\]
     pub max_message: ByteSize,
-    /// Memory that unrolls may take between arrival and update. \[`"256MiB"`\]
-    pub queue: ByteSize,
     /// Silence after which an actor's leases go to another. \[`"10s"`\]
     pub lease_timeout: HumanDuration,
     /// Time in which an orderly shutdown saves its checkpoint and lets the actors go; after it the
@@ -55,7 +53,6 @@ impl Default for LearnerConfiguration {
             listen: Address::tcp("127.0.0.1", 50_051),
             metrics_listen: None,
             max_message: ByteSize::from_mib(64),
-            queue: ByteSize::from_mib(256),
             lease_timeout: HumanDuration::from_secs(10),
             shutdown_deadline: HumanDuration::from_secs(8),
         }

@@ -25,11 +25,11 @@ pub struct RunConfiguration {
     pub total_env_steps: u64,
     /// Folder in which every run gets a folder of its own. \[`"runs"`\]
     pub directory: PathBuf,
-    /// Mean evaluation return from which the environment counts as solved, in units of its
-    /// reward. \[none\]
+    /// Mean raw return of the last 100 training episodes from which the environment counts as
+    /// solved. \[none\]
     #[serde(serialize_with = "or_none")]
     pub solved_return: Option<f64>,
-    /// Whether to end the run at the first evaluation that reaches `solved_return`. \[`false`\]
+    /// Whether to end the run as soon as it counts as solved. \[`false`\]
     pub stop_when_solved: bool,
 }
 

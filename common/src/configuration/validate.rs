@@ -117,16 +117,14 @@ impl Check {
         if let Some(solved_return) = run.solved_return.filter(|value| !value.is_finite()) {
             self.unexpected("run.solved_return", "a finite number", solved_return);
         }
-        let every = configuration.evaluation.every_env_steps;
-        if run.stop_when_solved && (run.solved_return.is_none() || every.is_none()) {
+        if run.stop_when_solved && run.solved_return.is_none() {
             self.impossible(
                 &[
                     ("run.stop_when_solved", &run.stop_when_solved),
                     ("run.solved_return", &or_none(run.solved_return)),
-                    ("evaluation.every_env_steps", &or_none(every)),
                 ],
-                "the run can only stop at an evaluation during training that reaches a return",
-                "set both solved_return and every_env_steps, or stop_when_solved = false",
+                "no return is set that would count as solved",
+                "set solved_return, or stop_when_solved = false",
             );
         }
     }
@@ -340,16 +338,6 @@ impl Check {
             learner.max_message,
             ByteSize::from_bytes(1 << 16)..=ByteSize::from_mib(2048),
         );
-        if learner.queue < learner.max_message {
-            self.impossible(
-                &[
-                    ("learner.queue", &learner.queue),
-                    ("learner.max_message", &learner.max_message),
-                ],
-                "the queue could not take the longest message",
-                format!("set queue to at least {}", learner.max_message),
-            );
-        }
         let day = HumanDuration::from_secs(86_400);
         self.range(
             "learner.lease_timeout",

@@ -105,8 +105,11 @@ impl PolicyArtifact {
             .iter()
             .map(|slot| {
                 let values = &self.parameters[slot.range()];
-                let view =
-                    TensorView::new(Dtype::F32, slot.shape().to_vec(), bytemuck::cast_slice(values))?;
+                let view = TensorView::new(
+                    Dtype::F32,
+                    slot.shape().to_vec(),
+                    bytemuck::cast_slice(values),
+                )?;
                 Ok((slot.name().to_owned(), view))
             })
             .collect::<Result<Vec<_>, SafeTensorError>>()?;
@@ -128,7 +131,10 @@ impl PolicyArtifact {
     /// # Errors
     /// Names what is missing or does not fit; nothing is executed, whatever the file holds.
     pub fn read(path: &Path) -> Result<Self, ArtifactError> {
-        let io_error = |source| ArtifactError::Io { path: path.to_owned(), source };
+        let io_error = |source| ArtifactError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let mut header = [0; 8];
         fs::File::open(path)
             .and_then(|mut file| file.read_exact(&mut header))
@@ -162,9 +168,15 @@ impl PolicyArtifact {
                 expected: slot.shape().to_vec(),
                 got,
             };
-            let view = tensors.tensor(slot.name()).map_err(|_| mismatch("nothing".to_owned()))?;
+            let view = tensors
+                .tensor(slot.name())
+                .map_err(|_| mismatch("nothing".to_owned()))?;
             if view.dtype() != Dtype::F32 || view.shape() != slot.shape() {
-                return Err(mismatch(format!("{:?} of shape {:?}", view.dtype(), view.shape())));
+                return Err(mismatch(format!(
+                    "{:?} of shape {:?}",
+                    view.dtype(),
+                    view.shape()
+                )));
             }
             bytemuck::cast_slice_mut(&mut parameters[slot.range()]).copy_from_slice(view.data());
         }

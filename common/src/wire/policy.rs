@@ -46,11 +46,14 @@ pub fn publication_chunks(publication: &Publication) -> Vec<v1::ParametersChunk>
     let num_chunks = data.len().div_ceil(CHUNK_BYTES).max(1);
     let header = v1::PublicationHeader {
         env_steps: publication.env_steps,
-        normaliser: publication.normaliser.as_ref().map(|normaliser| v1::ObservationNormaliser {
-            mean: f32_bytes(normaliser.mean()),
-            inverse_standard_deviation: f32_bytes(normaliser.inverse_standard_deviation()),
-            clip: normaliser.clip(),
-        }),
+        normaliser: publication
+            .normaliser
+            .as_ref()
+            .map(|normaliser| v1::ObservationNormaliser {
+                mean: f32_bytes(normaliser.mean()),
+                inverse_standard_deviation: f32_bytes(normaliser.inverse_standard_deviation()),
+                clip: normaliser.clip(),
+            }),
         acting: publication.acting.clone().into_iter().collect(),
         total_bytes: data.len() as u64,
         num_chunks: num_chunks as u32,
@@ -89,7 +92,10 @@ impl PublicationAssembler {
     /// Expects publications of `num_parameters` values.
     #[must_use]
     pub fn new(num_parameters: usize) -> Self {
-        Self { num_parameters, pending: None }
+        Self {
+            num_parameters,
+            pending: None,
+        }
     }
 
     /// Takes the next chunk; hands out the publication that it completes.
@@ -97,8 +103,10 @@ impl PublicationAssembler {
     /// # Errors
     /// Where the chunk does not continue the one before or does not fit the policy.
     pub fn push(&mut self, chunk: v1::ParametersChunk) -> Result<Option<Publication>, WireError> {
-        let version: PolicyVersion =
-            chunk.version.ok_or_else(|| WireError::missing("version"))?.into();
+        let version: PolicyVersion = chunk
+            .version
+            .ok_or_else(|| WireError::missing("version"))?
+            .into();
         if let Some(header) = chunk.header {
             let expected = (self.num_parameters * size_of::<f32>()) as u64;
             if header.total_bytes != expected {
@@ -108,13 +116,24 @@ impl PublicationAssembler {
                     header.total_bytes.to_string(),
                 ));
             }
-            self.pending = Some(Pending { version, header, next_chunk: 0, data: Vec::new() });
+            self.pending = Some(Pending {
+                version,
+                header,
+                next_chunk: 0,
+                data: Vec::new(),
+            });
         }
-        let pending = self.pending.as_mut().ok_or_else(|| WireError::missing("header"))?;
+        let pending = self
+            .pending
+            .as_mut()
+            .ok_or_else(|| WireError::missing("header"))?;
         if (version, chunk.chunk) != (pending.version, pending.next_chunk) {
             return Err(WireError::new(
                 "chunk",
-                format!("chunk {} of version {}", pending.next_chunk, pending.version),
+                format!(
+                    "chunk {} of version {}",
+                    pending.next_chunk, pending.version
+                ),
                 format!("chunk {} of version {version}", chunk.chunk),
             ));
         }
@@ -152,7 +171,9 @@ impl Pending {
                     )?,
                     normaliser.clip,
                 )
-                .map_err(|error| WireError::new("normaliser", "sound statistics", error.to_string()))
+                .map_err(|error| {
+                    WireError::new("normaliser", "sound statistics", error.to_string())
+                })
             })
             .transpose()?;
         Ok(Publication {
@@ -169,7 +190,9 @@ impl From<&PolicySpec> for v1::PolicySpec {
     fn from(spec: &PolicySpec) -> Self {
         Self {
             encoder: Some(match spec.encoder {
-                Encoder::Identity { width } => v1::policy_spec::Encoder::IdentityWidth(width as u32),
+                Encoder::Identity { width } => {
+                    v1::policy_spec::Encoder::IdentityWidth(width as u32)
+                }
                 Encoder::OneHot { n } => v1::policy_spec::Encoder::OneHot(n as u32),
             }),
             hidden: spec.hidden.iter().map(|width| *width as u32).collect(),
@@ -205,22 +228,33 @@ impl TryFrom<v1::PolicySpec> for PolicySpec {
                 ));
             }
         };
-        let encoder = match message.encoder.ok_or_else(|| WireError::missing("policy.encoder"))? {
-            v1::policy_spec::Encoder::IdentityWidth(width) => {
-                Encoder::Identity { width: width as usize }
-            }
+        let encoder = match message
+            .encoder
+            .ok_or_else(|| WireError::missing("policy.encoder"))?
+        {
+            v1::policy_spec::Encoder::IdentityWidth(width) => Encoder::Identity {
+                width: width as usize,
+            },
             v1::policy_spec::Encoder::OneHot(n) => Encoder::OneHot { n: n as usize },
         };
-        let head = match message.head.ok_or_else(|| WireError::missing("policy.head"))? {
-            v1::policy_spec::Head::NumActions(num_actions) => {
-                Head::Categorical { num_actions: num_actions as usize }
-            }
-            v1::policy_spec::Head::ActionDimension(dimension) => {
-                Head::DiagonalGaussian { dimension: dimension as usize }
-            }
+        let head = match message
+            .head
+            .ok_or_else(|| WireError::missing("policy.head"))?
+        {
+            v1::policy_spec::Head::NumActions(num_actions) => Head::Categorical {
+                num_actions: num_actions as usize,
+            },
+            v1::policy_spec::Head::ActionDimension(dimension) => Head::DiagonalGaussian {
+                dimension: dimension as usize,
+            },
         };
         let hidden = message.hidden.iter().map(|width| *width as usize).collect();
-        let spec = Self { encoder, hidden, activation, head };
+        let spec = Self {
+            encoder,
+            hidden,
+            activation,
+            head,
+        };
         spec.validate()
             .map_err(|error| WireError::new("policy", "a sound network", error.to_string()))?;
         Ok(spec)
@@ -233,7 +267,10 @@ mod tests {
 
     fn publication(num_parameters: usize) -> Publication {
         Publication {
-            version: PolicyVersion { learner_epoch: 2, version: 5 },
+            version: PolicyVersion {
+                learner_epoch: 2,
+                version: 5,
+            },
             env_steps: 1234,
             parameters: (0..num_parameters).map(|x| x as f32).collect(),
             normaliser: Some(
@@ -245,7 +282,8 @@ mod tests {
 
     #[test]
     fn a_publication_survives_the_wire_in_chunks() {
-        for (num_parameters, num_chunks) in [(10, 1), (1 << 18, 1), ((1 << 18) + 1, 2), (600_000, 3)]
+        for (num_parameters, num_chunks) in
+            [(10, 1), (1 << 18, 1), ((1 << 18) + 1, 2), (600_000, 3)]
         {
             let publication = publication(num_parameters);
             let chunks = publication_chunks(&publication);
@@ -265,11 +303,20 @@ mod tests {
     fn chunks_out_of_order_or_of_another_size_are_refused() {
         let chunks = publication_chunks(&publication(600_000));
         let mut assembler = PublicationAssembler::new(600_000);
-        assert_eq!(assembler.push(chunks[1].clone()).unwrap_err().field, "header");
+        assert_eq!(
+            assembler.push(chunks[1].clone()).unwrap_err().field,
+            "header"
+        );
         assert_eq!(assembler.push(chunks[0].clone()), Ok(None));
-        assert_eq!(assembler.push(chunks[2].clone()).unwrap_err().field, "chunk");
+        assert_eq!(
+            assembler.push(chunks[2].clone()).unwrap_err().field,
+            "chunk"
+        );
         let mut assembler = PublicationAssembler::new(599_999);
-        assert_eq!(assembler.push(chunks[0].clone()).unwrap_err().field, "header.total_bytes");
+        assert_eq!(
+            assembler.push(chunks[0].clone()).unwrap_err().field,
+            "header.total_bytes"
+        );
         let mut assembler = PublicationAssembler::new(600_000);
         let mut large = chunks[0].clone();
         large.data = Bytes::from(vec![0; 3_000_000]);
@@ -291,6 +338,9 @@ mod tests {
         assert_eq!(PolicySpec::try_from(absurd).unwrap_err().field, "policy");
         let mut unknown = message;
         unknown.activation = 77;
-        assert_eq!(PolicySpec::try_from(unknown).unwrap_err().field, "policy.activation");
+        assert_eq!(
+            PolicySpec::try_from(unknown).unwrap_err().field,
+            "policy.activation"
+        );
     }
 }

@@ -194,19 +194,26 @@ impl LearnerState {
     pub fn decode(state: &[u8], tensors: &[u8]) -> Result<Self, StateError> {
         let rest: Rest = snapshot::decode_all(FORMAT, state)
             .map_err(|source| StateError::Snapshot { source })?;
-        let header = tensors.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let header = tensors
+            .first_chunk()
+            .map_or(0, |bytes| u64::from_le_bytes(*bytes));
         if header > MAX_HEADER_BYTES {
             return Err(StateError::Header { got: header });
         }
-        let tensors = SafeTensors::deserialize(tensors)
-            .map_err(|source| StateError::Tensors { source })?;
+        let tensors =
+            SafeTensors::deserialize(tensors).map_err(|source| StateError::Tensors { source })?;
         let array = |name: &str| read_f32(&tensors, name);
         let publications = rest
             .publications
             .into_iter()
             .map(|(version, env_steps, normaliser)| {
                 let parameters = array(&published(version))?;
-                Ok(KeptPublication { version, env_steps, parameters, normaliser })
+                Ok(KeptPublication {
+                    version,
+                    env_steps,
+                    parameters,
+                    normaliser,
+                })
             })
             .collect::<Result<_, StateError>>()?;
         Ok(Self {
@@ -251,7 +258,9 @@ fn read_f32(tensors: &SafeTensors<'_>, name: &str) -> Result<Vec<f32>, StateErro
         .tensor(name)
         .ok()
         .filter(|view| view.dtype() == Dtype::F32)
-        .ok_or_else(|| StateError::MissingTensor { name: name.to_owned() })?;
+        .ok_or_else(|| StateError::MissingTensor {
+            name: name.to_owned(),
+        })?;
     let mut values = vec![0.0; view.data().len() / size_of::<f32>()];
     bytemuck::cast_slice_mut(&mut values).copy_from_slice(view.data());
     Ok(values)

@@ -6,15 +6,17 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::state::{LearnerState, StateError};
+use rookery_common::hash::sha256_hex;
 use rookery_common::policy::PolicyArtifact;
 
 /// Format of the directory; a reader refuses another.
 const FORMAT: u32 = 1;
 const MANIFEST: &str = "manifest.json";
 const POLICY: &str = "policy.safetensors";
+/// Extension of a directory that is being replaced by a new one of its name.
+const REPLACED: &str = "old";
 const TEMPORARY_PREFIX: &str = ".writing-";
 
 /// What a checkpoint says of itself.
@@ -116,7 +118,10 @@ impl CheckpointStore {
     /// Uses `<run directory>/checkpoints` and keeps the newest `num_kept`.
     #[must_use]
     pub fn new(run_directory: &Path, num_kept: usize) -> Self {
-        Self { directory: run_directory.join("checkpoints"), num_kept: num_kept.max(1) }
+        Self {
+            directory: run_directory.join("checkpoints"),
+            num_kept: num_kept.max(1),
+        }
     }
 
     /// Whether there is any checkpoint, whole or not.
@@ -153,7 +158,7 @@ impl CheckpointStore {
         };
         let directory = self.install(&name, &files, &manifest)?;
         self.link_latest(&name)?;
-        self.prune();
+        self.prune(state.round);
         Ok(directory)
     }
 
@@ -201,14 +206,38 @@ impl CheckpointStore {
                 Err(fault) => faults.push(format!("{version:08}: {fault}")),
             }
         }
-        Err(CheckpointError::AllCorrupt { directory: self.directory.clone(), faults })
+        Err(CheckpointError::AllCorrupt {
+            directory: self.directory.clone(),
+            faults,
+        })
     }
 
-    /// Removes what an interrupted write left behind.
+    /// Removes what an interrupted write left behind, and gives a directory that was being
+    /// replaced its name back.
     pub fn remove_leftovers(&self) {
-        let Ok(entries) = fs::read_dir(&self.directory) else { return };
+        let Ok(entries) = fs::read_dir(&self.directory) else {
+            return;
+        };
         for entry in entries.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
+            let path = entry.path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == REPLACED)
+            {
+                let replaced = path.with_extension("");
+                // Both are best effort: the next start tries again.
+                let _ = if replaced.exists() {
+                    fs::remove_dir_all(&path)
+                } else {
+                    fs::rename(&path, &replaced)
+                };
+                continue;
+            }
+            if entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with(TEMPORARY_PREFIX)
+            {
                 // It is in nobody's way; the next start tries again.
                 let _ = fs::remove_dir_all(entry.path());
             }
@@ -249,7 +278,10 @@ impl CheckpointStore {
             Err(source) => {
                 // What a full disk needs most is room.
                 let _ = fs::remove_dir_all(&temporary);
-                Err(WriteError::Io { path: directory, source })
+                Err(WriteError::Io {
+                    path: directory,
+                    source,
+                })
             }
         }
     }
@@ -264,8 +296,13 @@ impl CheckpointStore {
             .map_err(|source| WriteError::Io { path: link, source })
     }
 
-    fn prune(&self) {
-        let Ok(versions) = self.versions() else { return };
+    /// Removes what is older than the newest `num_kept` up to the one just written. Those beyond
+    /// it are damaged, or of a future that a resume has undone: they never push out a whole one.
+    fn prune(&self, written: u64) {
+        let Ok(mut versions) = self.versions() else {
+            return;
+        };
+        versions.retain(|version| *version <= written);
         for version in versions.iter().rev().skip(self.num_kept) {
             // A checkpoint too many harms nothing.
             let _ = fs::remove_dir_all(self.directory.join(format!("{version:08}")));
@@ -277,15 +314,13 @@ fn entries(files: &[(&str, Vec<u8>)]) -> BTreeMap<String, FileEntry> {
     files
         .iter()
         .map(|(name, content)| {
-            let entry = FileEntry { bytes: content.len() as u64, sha256: hex_sha256(content) };
+            let entry = FileEntry {
+                bytes: content.len() as u64,
+                sha256: sha256_hex(content),
+            };
             ((*name).to_owned(), entry)
         })
         .collect()
-}
-
-/// Lower-case hexadecimal SHA-256 of `content`.
-fn hex_sha256(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn write_directory(
@@ -318,7 +353,7 @@ fn flush_directory(directory: &Path) -> io::Result<()> {
 /// Gives `temporary` the name `directory`; what had the name before goes.
 fn replace(temporary: &Path, directory: &Path) -> io::Result<()> {
     if directory.exists() {
-        let old = directory.with_extension("old");
+        let old = directory.with_extension(REPLACED);
         let _ = fs::remove_dir_all(&old);
         fs::rename(directory, &old)?;
         fs::rename(temporary, directory)?;
@@ -344,15 +379,24 @@ fn read(directory: &Path) -> Result<(LearnerState, Manifest), String> {
     for (name, entry) in &manifest.files {
         let content = file(name)?;
         if content.len() as u64 != entry.bytes {
-            return Err(format!("{name} has {} bytes, expected {}", content.len(), entry.bytes));
+            return Err(format!(
+                "{name} has {} bytes, expected {}",
+                content.len(),
+                entry.bytes
+            ));
         }
-        if hex_sha256(&content) != entry.sha256 {
-            return Err(format!("{name} does not have the hash that {MANIFEST} states"));
+        if sha256_hex(&content) != entry.sha256 {
+            return Err(format!(
+                "{name} does not have the hash that {MANIFEST} states"
+            ));
         }
         contents.insert(name.as_str(), content);
     }
     let part = |name: &str| {
-        contents.get(name).map(Vec::as_slice).ok_or_else(|| format!("{MANIFEST} lacks {name}"))
+        contents
+            .get(name)
+            .map(Vec::as_slice)
+            .ok_or_else(|| format!("{MANIFEST} lacks {name}"))
     };
     let state = LearnerState::decode(part(LearnerState::STATE)?, part(LearnerState::TENSORS)?)
         .map_err(|error| error.to_string())?;

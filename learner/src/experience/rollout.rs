@@ -37,16 +37,22 @@ impl RoundAssembler {
     /// Waits for rounds of `num_shards` unrolls.
     #[must_use]
     pub fn new(num_shards: usize) -> Self {
-        Self { num_shards, rounds: BTreeMap::new() }
+        Self {
+            num_shards,
+            rounds: BTreeMap::new(),
+        }
     }
 
     /// Keeps an admitted unroll. Admission has made sure that it comes once.
     pub fn insert(&mut self, unroll: Unroll) {
         let num_shards = self.num_shards;
-        let round = self.rounds.entry(unroll.key.index).or_insert_with(|| PartialRound {
-            unrolls: (0..num_shards).map(|_| None).collect(),
-            missing: num_shards,
-        });
+        let round = self
+            .rounds
+            .entry(unroll.key.index)
+            .or_insert_with(|| PartialRound {
+                unrolls: (0..num_shards).map(|_| None).collect(),
+                missing: num_shards,
+            });
         let slot = &mut round.unrolls[unroll.key.shard.0 as usize];
         debug_assert!(slot.is_none(), "admission lets each unroll in once");
         round.missing -= 1;
@@ -60,7 +66,10 @@ impl RoundAssembler {
         }
         let round = self.rounds.remove(&index)?;
         let (unrolls, admitted_at) = round.unrolls.into_iter().flatten().unzip();
-        Some(CompleteRound { unrolls, admitted_at })
+        Some(CompleteRound {
+            unrolls,
+            admitted_at,
+        })
     }
 }
 
@@ -68,7 +77,10 @@ impl CompleteRound {
     /// The environments of every shard after the round.
     #[must_use]
     pub fn states(&self) -> Vec<Bytes> {
-        self.unrolls.iter().map(|unroll| unroll.state_after.clone()).collect()
+        self.unrolls
+            .iter()
+            .map(|unroll| unroll.state_after.clone())
+            .collect()
     }
 
     /// Adds the round's raw observations to `moments`: each shard's rows `0..T`, those that were
@@ -98,8 +110,11 @@ impl CompleteRound {
         let steps = shape.num_steps();
         let width = shape.observation_width;
         let timeline = (steps + shape.envs_per_shard) * width;
-        let num_finals: usize =
-            self.unrolls.iter().map(|unroll| unroll.final_observation.len()).sum();
+        let num_finals: usize = self
+            .unrolls
+            .iter()
+            .map(|unroll| unroll.final_observation.len())
+            .sum();
 
         let mut round = Round {
             shards: Vec::with_capacity(shards),
@@ -114,10 +129,16 @@ impl CompleteRound {
                 .copy_to(&mut round.observations[shard * timeline..(shard + 1) * timeline]);
             let finals = next_final..next_final + unroll.final_observation.len();
             next_final = finals.end;
-            unroll.final_observation.copy_to(&mut round.observations[finals]);
+            unroll
+                .final_observation
+                .copy_to(&mut round.observations[finals]);
             let width = steps * shape.action_width;
-            unroll.action.copy_to(&mut round.actions[shard * width..(shard + 1) * width]);
-            unroll.log_prob.copy_to(&mut round.log_probs[shard * steps..(shard + 1) * steps]);
+            unroll
+                .action
+                .copy_to(&mut round.actions[shard * width..(shard + 1) * width]);
+            unroll
+                .log_prob
+                .copy_to(&mut round.log_probs[shard * steps..(shard + 1) * steps]);
             round.shards.push(ShardColumns {
                 num_envs: shape.envs_per_shard,
                 rewards: unroll.reward.to_vec(),
@@ -156,7 +177,12 @@ fn scale_rewards(
             .map(|(terminated, truncated)| terminated | truncated == 1)
             .collect();
         let first_env = shard * shape.envs_per_shard;
-        scaler.update(first_env, shape.envs_per_shard, &columns[shard].rewards, &ended);
+        scaler.update(
+            first_env,
+            shape.envs_per_shard,
+            &columns[shard].rewards,
+            &ended,
+        );
     }
     for shard in columns {
         scaler.scale(&mut shard.rewards);

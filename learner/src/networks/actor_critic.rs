@@ -388,12 +388,7 @@ fn push_critic(layout: &mut Layout, spec: &ActorCriticSpec) -> Result<(), Networ
 
 /// Orthogonal weights; everything that is no matrix starts at zero (Huang and others 2022, "The 37
 /// implementation details of proximal policy optimization", details 2 and 23; T23).
-fn initial_values(
-    slot: &TensorSlot,
-    spec: &ActorCriticSpec,
-    seed: u64,
-    index: u64,
-) -> Vec<f32> {
+fn initial_values(slot: &TensorSlot, spec: &ActorCriticSpec, seed: u64, index: u64) -> Vec<f32> {
     let gain = match slot.name() {
         "policy.head.weight" => POLICY_HEAD_GAIN,
         "critic.head.weight" => VALUE_HEAD_GAIN,

@@ -30,8 +30,13 @@ pub(super) async fn open(
     let hello = tokio::time::timeout(HELLO_TIMEOUT, inbound.message())
         .await
         .map_err(|_| Status::deadline_exceeded("no `hello` came on the stream"))??;
-    let Some(v1::CollectRequest { kind: Some(Kind::Hello(hello)) }) = hello else {
-        return Err(Status::invalid_argument("the first message of a stream must be `hello`"));
+    let Some(v1::CollectRequest {
+        kind: Some(Kind::Hello(hello)),
+    }) = hello
+    else {
+        return Err(Status::invalid_argument(
+            "the first message of a stream must be `hello`",
+        ));
     };
     let session = SessionId(hello.session);
     let specification = run
@@ -54,7 +59,12 @@ pub(super) async fn open(
         outgoing
     };
     tokio::spawn(async move {
-        let connection = Connection { run, intake, session, strikes: Strikes::new(session) };
+        let connection = Connection {
+            run,
+            intake,
+            session,
+            strikes: Strikes::new(session),
+        };
         connection.serve(inbound, admission).await;
     });
     Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
@@ -83,18 +93,28 @@ impl Connection {
                 _ = admission.wait_for(|admission| *admission != Admission::Open) => break,
             };
             match message {
-                Ok(Ok(Some(v1::CollectRequest { kind: Some(Kind::Unroll(unroll)) }))) => {
+                Ok(Ok(Some(v1::CollectRequest {
+                    kind: Some(Kind::Unroll(unroll)),
+                }))) => {
                     if !self.receive(unroll).await {
                         break;
                     }
                 }
-                Ok(Ok(Some(v1::CollectRequest { kind: Some(Kind::Heartbeat(_)) }))) => {}
-                Ok(Ok(Some(v1::CollectRequest { kind: Some(Kind::Leave(_)) }))) => {
+                Ok(Ok(Some(v1::CollectRequest {
+                    kind: Some(Kind::Heartbeat(_)),
+                }))) => {}
+                Ok(Ok(Some(v1::CollectRequest {
+                    kind: Some(Kind::Leave(_)),
+                }))) => {
                     tracing::info!(session, "actor left");
                     break;
                 }
-                Ok(Ok(Some(v1::CollectRequest { kind: Some(Kind::Hello(_)) | None }))) => {
-                    self.expel(Status::invalid_argument("expected an unroll, heartbeat or leave"));
+                Ok(Ok(Some(v1::CollectRequest {
+                    kind: Some(Kind::Hello(_)) | None,
+                }))) => {
+                    self.expel(Status::invalid_argument(
+                        "expected an unroll, heartbeat or leave",
+                    ));
                     break;
                 }
                 Ok(Ok(None)) => {
@@ -102,10 +122,17 @@ impl Connection {
                     break;
                 }
                 Ok(Err(status)) => {
-                    tracing::warn!(session, %status, "lost an actor");
-                    if status.code() == tonic::Code::OutOfRange {
-                        // Larger than the limit: tell the sender which, before the stream goes.
-                        self.expel(status);
+                    let (code, reason) = (status.code(), status.message());
+                    tracing::warn!(session, ?code, reason, "lost an actor");
+                    match status.code() {
+                        // Larger than the limit, which the status names.
+                        tonic::Code::OutOfRange => self.expel(status),
+                        tonic::Code::Internal => self.expel(Status::invalid_argument(format!(
+                            "a message cannot be read: {}",
+                            status.message()
+                        ))),
+                        // Nobody is left to tell.
+                        _ => {}
                     }
                     break;
                 }
@@ -126,28 +153,23 @@ impl Connection {
         let num_bytes = prost::Message::encoded_len(&message);
         metrics::count_received_bytes(num_bytes as u64);
         let answer = if num_bytes > LARGE_UNROLL_BYTES {
-            tokio::task::block_in_place(|| self.intake.receive(message))
+            tokio::task::block_in_place(|| self.intake.receive(self.session, message))
         } else {
-            self.intake.receive(message)
+            self.intake.receive(self.session, message)
         };
         let reply = match answer {
             Answer::Acknowledged(ack, unroll) => {
                 if let Some(unroll) = unroll
                     && self.run.events.send(Event::Unroll(unroll)).await.is_err()
                 {
-                    return false;
+                    // The compute thread is done. The actor is about to be told so, and must not
+                    // lose its stream before.
+                    return true;
                 }
                 v1::collect_reply::Kind::Ack(ack)
             }
             Answer::Refused { refusal, malformed } => {
-                tracing::warn!(
-                    session = self.session.0,
-                    shard = refusal.shard,
-                    index = refusal.index,
-                    reason = refusal.reason().as_str_name(),
-                    message = refusal.message,
-                    "refused an unroll"
-                );
+                log_refusal(self.session, &refusal);
                 if malformed {
                     if let Some(reason) = self.strikes.strike(&refusal) {
                         self.expel(Status::invalid_argument(reason));
@@ -168,5 +190,36 @@ impl Connection {
 
     fn expel(&self, status: Status) {
         self.run.fleet().expel(self.session, status);
+    }
+}
+
+/// Says what was refused: quietly where it is the ordinary end of a lease whose shard somebody else
+/// has taken over.
+fn log_refusal(session: SessionId, refusal: &v1::Refusal) {
+    let v1::Refusal {
+        shard,
+        index,
+        message: detail,
+        ..
+    } = refusal;
+    let reason = refusal.reason().as_str_name();
+    if refusal.reason() == v1::RefusalReason::Stale {
+        tracing::debug!(
+            session = session.0,
+            shard,
+            index,
+            reason,
+            detail,
+            "refused an unroll"
+        );
+    } else {
+        tracing::warn!(
+            session = session.0,
+            shard,
+            index,
+            reason,
+            detail,
+            "refused an unroll"
+        );
     }
 }

@@ -53,8 +53,10 @@ impl Control for ControlService {
         let fleet = self.run.fleet().size();
         let counts = self.run.accounting.counts();
         let settings = &self.run.settings;
-        let version =
-            PolicyVersion { learner_epoch: settings.learner_epoch, version: progress.version };
+        let version = PolicyVersion {
+            learner_epoch: settings.learner_epoch,
+            version: progress.version,
+        };
         Ok(Response::new(v1::StatusReply {
             run_id: settings.run_id.clone(),
             state: state(progress.state).into(),
@@ -105,7 +107,9 @@ impl Control for ControlService {
             .await
             .map_err(|_| Status::unavailable("the learner is shutting down"))?
             .map_err(Status::internal)?;
-        Ok(Response::new(v1::CheckpointReply { directory: directory.display().to_string() }))
+        Ok(Response::new(v1::CheckpointReply {
+            directory: directory.display().to_string(),
+        }))
     }
 
     async fn pause(

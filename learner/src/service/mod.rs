@@ -70,31 +70,33 @@ impl LearnerService {
     /// Serves `run` until `admission` closes.
     #[must_use]
     pub fn new(run: Arc<Run>, recipe: PolicyRecipe, admission: watch::Receiver<Admission>) -> Self {
-        Self { run, recipe, admission }
+        Self {
+            run,
+            recipe,
+            admission,
+        }
     }
 
     /// The run's specification, made from the first actor's environment, which every later one
     /// must match.
     async fn agree(&self, environment: EnvironmentSpec) -> Result<RunSpecification, Status> {
-        let specification = match self.run.specification.get() {
-            Some(specification) => specification,
-            None => {
-                let specification = self.specify(environment.clone())?;
-                // Two first actors may race; whoever loses is compared like any later one.
-                if self.run.specification.set(specification.clone()).is_ok() {
-                    self.run
-                        .events
-                        .send(Event::Specified(Box::new(specification.clone())))
-                        .await
-                        .map_err(|_| Status::unavailable("the learner is shutting down"))?;
-                    return Ok(specification);
-                }
+        if self.run.specification.get().is_none() {
+            let specification = self.specify(environment.clone())?;
+            // Two first actors may race; whoever loses is compared like any later one.
+            if self.run.specification.set(specification.clone()).is_ok() {
                 self.run
-                    .specification
-                    .get()
-                    .ok_or_else(|| Status::internal("the run's specification is gone"))?
+                    .events
+                    .send(Event::Specified(Box::new(specification.clone())))
+                    .await
+                    .map_err(|_| Status::unavailable("the learner is shutting down"))?;
+                return Ok(specification);
             }
-        };
+        }
+        let specification = self
+            .run
+            .specification
+            .get()
+            .ok_or_else(|| Status::internal("the run's specification is gone"))?;
         match specification.environment.difference(&environment) {
             None => Ok(specification.clone()),
             Some((field, ours, theirs)) => Err(Status::failed_precondition(format!(
@@ -105,8 +107,13 @@ impl LearnerService {
     }
 
     fn specify(&self, environment: EnvironmentSpec) -> Result<RunSpecification, Status> {
-        specify(environment, &self.recipe, self.run.settings.unroll_length, self.run.settings.envs_per_shard)
-            .map_err(|error| Status::failed_precondition(error.to_string()))
+        specify(
+            environment,
+            &self.recipe,
+            self.run.settings.unroll_length,
+            self.run.settings.envs_per_shard,
+        )
+        .map_err(|error| Status::failed_precondition(error.to_string()))
     }
 }
 
@@ -138,7 +145,11 @@ pub fn specify(
         },
         action_space: environment.action.clone(),
     };
-    Ok(RunSpecification { environment, policy, contract })
+    Ok(RunSpecification {
+        environment,
+        policy,
+        contract,
+    })
 }
 
 type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -171,12 +182,16 @@ impl Learner for LearnerService {
             v1::Role::Collector => request.max_shards as usize,
             v1::Role::Evaluator => 0,
             v1::Role::Unspecified => {
-                return Err(Status::invalid_argument("field `role`: expected a role, got none"));
+                return Err(Status::invalid_argument(
+                    "field `role`: expected a role, got none",
+                ));
             }
         };
         let environment = request
             .environment
-            .ok_or_else(|| Status::invalid_argument("field `environment`: expected a value, got nothing"))
+            .ok_or_else(|| {
+                Status::invalid_argument("field `environment`: expected a value, got nothing")
+            })
             .and_then(|spec| {
                 EnvironmentSpec::try_from(spec)
                     .map_err(|error| Status::invalid_argument(error.to_string()))
@@ -206,14 +221,21 @@ impl Learner for LearnerService {
         &self,
         request: Request<Streaming<v1::CollectRequest>>,
     ) -> Result<Response<Self::CollectStream>, Status> {
-        collect::open(Arc::clone(&self.run), self.admission.clone(), request.into_inner()).await
+        collect::open(
+            Arc::clone(&self.run),
+            self.admission.clone(),
+            request.into_inner(),
+        )
+        .await
     }
 
     async fn parameters(
         &self,
         _request: Request<v1::ParametersRequest>,
     ) -> Result<Response<Self::ParametersStream>, Status> {
-        Ok(Response::new(parameters::stream(self.run.publisher.subscribe())))
+        Ok(Response::new(parameters::stream(
+            self.run.publisher.subscribe(),
+        )))
     }
 
     async fn report_evaluation(
@@ -228,7 +250,9 @@ impl Learner for LearnerService {
         }
         let version = report
             .version
-            .ok_or_else(|| Status::invalid_argument("field `version`: expected a value, got nothing"))?
+            .ok_or_else(|| {
+                Status::invalid_argument("field `version`: expected a value, got nothing")
+            })?
             .into();
         let event = Event::Evaluated(EvaluationReport {
             version,

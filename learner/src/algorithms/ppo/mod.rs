@@ -101,7 +101,11 @@ impl Ppo {
             }
         }
         let network = ActorCritic::new(spec, seed, device)?;
-        let adam = Adam::new(network.num_parameters(), config::adam_options(&config), device);
+        let adam = Adam::new(
+            network.num_parameters(),
+            config::adam_options(&config),
+            device,
+        );
         Ok(Self {
             config,
             seed,
@@ -128,7 +132,12 @@ impl Ppo {
                 CriticSpec::Separate(configuration.policy.hidden.clone())
             },
         };
-        Self::new(spec, configuration.ppo.clone(), configuration.run.seed, device)
+        Self::new(
+            spec,
+            configuration.ppo.clone(),
+            configuration.run.seed,
+            device,
+        )
     }
 
     /// The networks.

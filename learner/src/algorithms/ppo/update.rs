@@ -99,8 +99,11 @@ impl Ppo {
         version: u64,
     ) -> Result<PpoStatistics, PpoError> {
         let config = &self.config;
-        let learning_rate =
-            annealed(config.learning_rate_schedule, config.learning_rate, progress);
+        let learning_rate = annealed(
+            config.learning_rate_schedule,
+            config.learning_rate,
+            progress,
+        );
         let clip_range = annealed(config.clip_range_schedule, config.clip_range, progress);
         let loss_options = loss_options(config, progress);
         let (columns, explained_variance) = self.columns(round)?;

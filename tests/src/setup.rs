@@ -1,0 +1,93 @@
+//! Configurations of runs that are over in a second or two.
+
+use std::fmt;
+use std::path::Path;
+
+use toml::{Table, Value};
+
+/// The configuration of a small run.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    table: Table,
+}
+
+impl Setup {
+    /// Unrolls in a round of either setup: one of each shard.
+    pub const SHARDS: u64 = 4;
+    /// Rounds of either setup.
+    pub const ROUNDS: u64 = 60;
+    /// Environment steps in a round of either setup.
+    pub const ROUND_STEPS: u64 = 8 * 32;
+
+    /// `CartPole-v1`, discrete, with observations and rewards normalised: what training depends on
+    /// beside parameters is there too.
+    pub fn cart_pole() -> Self {
+        Self::small("CartPole-v1")
+            .set("normalisation.observations", true)
+            .set("normalisation.rewards", true)
+    }
+
+    /// `Pendulum-v1`, continuous, whose episodes all end by truncation.
+    pub fn pendulum() -> Self {
+        Self::small("Pendulum-v1")
+    }
+
+    fn small(environment: &str) -> Self {
+        let none = "none";
+        Self {
+            table: Table::new(),
+        }
+        .set("run.seed", 7)
+        .set(
+            "run.total_env_steps",
+            (Self::ROUNDS * Self::ROUND_STEPS) as i64,
+        )
+        .set("environment.id", environment)
+        .set("environment.num_envs", 8)
+        .set("rollout.envs_per_shard", 2)
+        .set("rollout.unroll_length", 32)
+        .set("policy.hidden", vec![Value::from(16), Value::from(16)])
+        .set("ppo.epochs", 2)
+        .set("ppo.minibatch_size", 64)
+        .set("ppo.learning_rate", 3e-3)
+        .set("checkpoint.every", none)
+        .set("learner.device", "cpu")
+        .set("actor.reconnect_backoff_initial", "10ms")
+        .set("actor.reconnect_backoff_max", "200ms")
+    }
+
+    /// With `rounds` instead of [`ROUNDS`](Self::ROUNDS).
+    #[must_use]
+    pub fn rounds(self, rounds: u64) -> Self {
+        self.set("run.total_env_steps", (rounds * Self::ROUND_STEPS) as i64)
+    }
+
+    /// With `value` for the dotted `key`.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
+        let mut table = &mut self.table;
+        let (sections, name) = key.rsplit_once('.').expect("a key within a section");
+        for section in sections.split('.') {
+            table = table
+                .entry(section)
+                .or_insert_with(|| Value::Table(Table::new()))
+                .as_table_mut()
+                .expect("a section");
+        }
+        table.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// With the path `value` for the dotted `key`.
+    #[must_use]
+    pub fn set_path(self, key: &str, value: &Path) -> Self {
+        self.set(key, value.to_str().expect("a path in UTF-8"))
+    }
+}
+
+impl fmt::Display for Setup {
+    /// Writes it as TOML.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.table.fmt(formatter)
+    }
+}

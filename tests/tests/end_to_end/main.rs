@@ -1,0 +1,16 @@
+//! End-to-end tests: what Rookery promises, held by real processes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what is unexpected fails the test, in its helpers too"
+)]
+
+mod determinism;
+mod faults;
+mod crafted;
+mod bad_input;
+mod security;
+mod metrics;
+mod dependencies;
+mod cli;
