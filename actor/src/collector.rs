@@ -18,7 +18,7 @@ use rookery_common::wire;
 use rookery_proto::v1;
 use tokio::sync::mpsc;
 
-use crate::environments::{self, EnvironmentError, RestoreError};
+use crate::environments::{self, EnvironmentError};
 use crate::metrics::{self, Stage};
 use crate::shard::{EpisodeRecord, FinalObservations, Shard, StepRow};
 
@@ -55,7 +55,7 @@ pub struct LeasedShard {
     pub first_env: u32,
     /// The unroll to collect next.
     pub next_index: UnrollIndex,
-    /// The environments before it; empty: reset to episode 0.
+    /// The environments before it; empty before the first.
     pub state: Bytes,
 }
 
@@ -70,29 +70,13 @@ pub enum Instruction {
     Policy(u64, Arc<Policy>),
 }
 
-/// Why a collector thread had to stop.
-#[derive(Debug, thiserror::Error)]
-pub enum CollectorError {
-    /// The environment cannot be made.
-    #[error(transparent)]
-    Environment(#[from] EnvironmentError),
-    /// The learner's state of a shard cannot be restored.
-    #[error("cannot restore shard {shard} at unroll {index}: {source}")]
-    Restore {
-        /// The shard.
-        shard: ShardId,
-        /// The unroll that would have been next.
-        index: UnrollIndex,
-        /// What is wrong with the state.
-        source: RestoreError,
-    },
-}
-
 struct Work {
     epoch: LeaseEpoch,
     next_index: UnrollIndex,
     first_env: u32,
     shard: Shard,
+    /// Whether the next unroll does not continue the one before it.
+    discontinuous: bool,
 }
 
 /// A collector; [`Collector::run`] is its thread.
@@ -114,7 +98,7 @@ impl Collector {
         plan: Arc<CollectionPlan>,
         instructions: Receiver<Instruction>,
         uplink: mpsc::Sender<v1::CollectRequest>,
-    ) -> std::io::Result<thread::JoinHandle<Result<(), CollectorError>>> {
+    ) -> std::io::Result<thread::JoinHandle<Result<(), EnvironmentError>>> {
         let collector = Self {
             plan,
             instructions,
@@ -128,7 +112,7 @@ impl Collector {
             .spawn(move || collector.run())
     }
 
-    fn run(mut self) -> Result<(), CollectorError> {
+    fn run(mut self) -> Result<(), EnvironmentError> {
         loop {
             while let Ok(instruction) = self.instructions.try_recv() {
                 self.follow(instruction)?;
@@ -156,35 +140,10 @@ impl Collector {
         }
     }
 
-    fn follow(&mut self, instruction: Instruction) -> Result<(), CollectorError> {
+    fn follow(&mut self, instruction: Instruction) -> Result<(), EnvironmentError> {
         match instruction {
             Instruction::Lease(lease) => {
-                let environment = environments::make(
-                    &self.plan.environment,
-                    &self.plan.arguments,
-                    self.plan.shape.envs_per_shard,
-                )?;
-                let mut shard = Shard::new(
-                    environment,
-                    lease.first_env,
-                    self.plan.seed,
-                    Purpose::Episode,
-                );
-                if !lease.state.is_empty() {
-                    shard
-                        .restore(&lease.state)
-                        .map_err(|source| CollectorError::Restore {
-                            shard: lease.shard,
-                            index: lease.next_index,
-                            source,
-                        })?;
-                }
-                let work = Work {
-                    epoch: lease.epoch,
-                    next_index: lease.next_index,
-                    first_env: lease.first_env,
-                    shard,
-                };
+                let work = self.begin(&lease)?;
                 self.work.insert(lease.shard, work);
             }
             Instruction::Revoke(shard, epoch) => {
@@ -204,6 +163,49 @@ impl Collector {
             }
         }
         Ok(())
+    }
+
+    /// Makes the environments of a lease and brings them to where it goes on.
+    ///
+    /// A state that cannot be restored, as one from another release or a spoilt one, must not end
+    /// every actor that is given it: the environments are reset, and the next unroll says so.
+    fn begin(&self, lease: &LeasedShard) -> Result<Work, EnvironmentError> {
+        let plan = &self.plan;
+        let make = |first_episode| {
+            let num_envs = plan.shape.envs_per_shard;
+            let environment = environments::make(&plan.environment, &plan.arguments, num_envs)?;
+            Ok::<_, EnvironmentError>(Shard::starting_at(
+                environment,
+                lease.first_env,
+                plan.seed,
+                Purpose::Episode,
+                first_episode,
+            ))
+        };
+        let mut shard = make(0)?;
+        let mut discontinuous = false;
+        if (lease.next_index.0 > 0 || !lease.state.is_empty())
+            && let Err(error) = shard.restore(&lease.state)
+        {
+            tracing::error!(
+                shard = lease.shard.0,
+                unroll = lease.next_index.0,
+                %error,
+                "cannot restore the shard: its environments are reset, and the result of the run \
+                 now depends on who collects what"
+            );
+            // An episode takes a step at least, so that these numbers have not been drawn before.
+            let first_episode = lease.next_index.0 * plan.shape.unroll_length as u64;
+            shard = make(first_episode)?;
+            discontinuous = true;
+        }
+        Ok(Work {
+            epoch: lease.epoch,
+            next_index: lease.next_index,
+            first_env: lease.first_env,
+            shard,
+            discontinuous,
+        })
     }
 
     /// The shard that is furthest behind among those whose version is at hand.
@@ -318,7 +320,7 @@ impl Collector {
                 .into(),
             episode_length: episodes.iter().map(|e| e.length).collect::<Vec<_>>().into(),
             state_after: Bytes::from(work.shard.save()),
-            discontinuous: false,
+            discontinuous: std::mem::take(&mut work.discontinuous),
         }
     }
 }

@@ -21,7 +21,8 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
-use crate::collector::{CollectionPlan, Collector, CollectorError, Instruction, LeasedShard};
+use crate::collector::{CollectionPlan, Collector, Instruction, LeasedShard};
+use crate::environments::EnvironmentError;
 use crate::evaluator::EvaluationError;
 use crate::metrics;
 
@@ -69,9 +70,9 @@ pub enum SessionError {
         /// What is wrong with it.
         source: rookery_common::policy::PolicyError,
     },
-    /// A collector thread stopped.
+    /// A collector thread cannot make its environments.
     #[error(transparent)]
-    Collector(#[from] CollectorError),
+    Environment(#[from] EnvironmentError),
     /// An evaluation cannot be made.
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
@@ -114,7 +115,7 @@ impl SessionError {
             Self::Closed(_) => false,
             Self::Malformed { .. }
             | Self::Policy { .. }
-            | Self::Collector(_)
+            | Self::Environment(_)
             | Self::Evaluation(_)
             | Self::Thread(_)
             | Self::Panicked => true,
@@ -321,7 +322,7 @@ impl Parameters {
 /// Which thread holds which shard.
 struct Threads {
     senders: Vec<Sender<Instruction>>,
-    handles: Vec<thread::JoinHandle<Result<(), CollectorError>>>,
+    handles: Vec<thread::JoinHandle<Result<(), EnvironmentError>>>,
     shards: BTreeMap<ShardId, usize>,
 }
 

@@ -95,10 +95,22 @@ impl Shard {
     /// `purpose` is [`Purpose::Episode`] for training and [`Purpose::Evaluation`] for evaluation.
     #[must_use]
     pub fn new(
+        environment: Box<dyn BatchedEnvironment>,
+        first_env: u32,
+        seed: u64,
+        purpose: Purpose,
+    ) -> Self {
+        Self::starting_at(environment, first_env, seed, purpose, 0)
+    }
+
+    /// As [`Shard::new`], from episode `first_episode` on.
+    #[must_use]
+    pub fn starting_at(
         mut environment: Box<dyn BatchedEnvironment>,
         first_env: u32,
         seed: u64,
         purpose: Purpose,
+        first_episode: u64,
     ) -> Self {
         let stream = Stream {
             seed,
@@ -109,13 +121,17 @@ impl Shard {
         let observation_width = environment.spec().observation.width();
         let mut observation = vec![0.0; observation_width];
         for index in 0..num_envs {
-            environment.reset(index, stream.episode(index, 0), &mut observation);
+            environment.reset(
+                index,
+                stream.episode(index, first_episode),
+                &mut observation,
+            );
         }
         Self {
             environment,
             stream,
             progress: Progress {
-                episodes: vec![0; num_envs],
+                episodes: vec![first_episode; num_envs],
                 elapsed: vec![0; num_envs],
                 returns: vec![0.0; num_envs],
             },

@@ -10,6 +10,7 @@ use std::process::Command;
 
 use anyhow::Context as _;
 use clap::Args;
+use rookery_common::configuration::Configuration;
 use rookery_common::security::Address;
 
 use crate::children::Programs;
@@ -87,22 +88,14 @@ pub(crate) fn learner(arguments: &LearnerArguments) -> anyhow::Result<()> {
     let run = RunDirectory::create(&arguments.run_dir)?;
     // The learner itself refuses a folder that is in use; its configuration is not to be changed.
     let is_fresh = !run.path().join("checkpoints").exists();
-    let file = if is_fresh || arguments.resume {
+    if is_fresh || arguments.resume {
         run.write_configuration(&configuration.to_toml())?;
-        run.configuration_file()
-    } else {
-        temporary_file(&configuration.to_toml())?
-    };
-    let mut options: Vec<OsString> = vec![
-        "--config".into(),
-        file.into(),
-        "--run-dir".into(),
-        arguments.run_dir.clone().into(),
-    ];
+    }
+    let mut options: Vec<OsString> = vec!["--run-dir".into(), arguments.run_dir.clone().into()];
     if arguments.resume {
         options.push("--resume".into());
     }
-    become_program(&program, &options)
+    become_program(&program, &options, &configuration)
 }
 
 /// Becomes an actor.
@@ -120,30 +113,29 @@ pub(crate) fn actor(arguments: &ActorArguments) -> anyhow::Result<()> {
         layers = layers.value("actor.threads", i64::from(threads));
     }
     let configuration = layers.build()?;
-    let file = temporary_file(&configuration.to_toml())?;
-    let mut options: Vec<OsString> = vec!["--config".into(), file.into()];
-    if arguments.evaluate {
-        options.push("--evaluate".into());
-    }
-    become_program(&program, &options)
+    let options: &[OsString] = if arguments.evaluate {
+        &["--evaluate".into()]
+    } else {
+        &[]
+    };
+    become_program(&program, options, &configuration)
 }
 
-/// A file that outlives this program: it becomes the one that reads it.
-fn temporary_file(text: &str) -> anyhow::Result<PathBuf> {
-    let file = tempfile::Builder::new()
-        .prefix("rookery-")
-        .suffix(".toml")
-        .tempfile()
-        .context("cannot make a temporary file")?;
-    let (mut file, path) = file.keep().context("cannot keep a temporary file")?;
-    file.write_all(text.as_bytes())
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(path)
-}
-
-/// Replaces this process, so that its signals and its process id are the other program's.
-fn become_program(program: &Path, options: &[OsString]) -> anyhow::Result<()> {
+/// Replaces this process, so that its signals and its process id are the other program's. The
+/// configuration stands on its standard input, in a file without a name that ends with it.
+fn become_program(
+    program: &Path,
+    options: &[OsString],
+    configuration: &Configuration,
+) -> anyhow::Result<()> {
     let program = fs::canonicalize(program).unwrap_or_else(|_| program.to_owned());
-    let error = Command::new(&program).args(options).exec();
+    let mut file = tempfile::tempfile().context("cannot make a temporary file")?;
+    file.write_all(configuration.to_toml().as_bytes())
+        .context("cannot write a temporary file")?;
+    let error = Command::new(&program)
+        .args(["--config", "/dev/stdin"])
+        .args(options)
+        .stdin(file)
+        .exec();
     Err(error).with_context(|| format!("cannot start {}", program.display()))
 }

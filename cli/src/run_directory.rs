@@ -62,6 +62,8 @@ pub(crate) struct LearnerSummary {
     pub(crate) solved_at_env_steps: Option<u64>,
     /// Of all parameters, in lower-case hexadecimal.
     pub(crate) parameters_sha256: String,
+    /// Consumed unrolls whose environments had been reset before them.
+    pub(crate) discontinuities: u64,
 }
 
 /// How training ended.
@@ -326,6 +328,7 @@ mod tests {
         let text = r#"{"outcome": "stopped", "env_steps": 2048, "updates": 1, "wall_seconds": 0.5,
             "episodes": 9, "mean_return": 21.5, "evaluation_return": null,
             "solved_at_seconds": null, "solved_at_env_steps": null, "parameters_sha256": "ab",
+            "discontinuities": 0,
             "unrolls": {}}"#;
         fs::write(folder.path().join("summary.json"), text).unwrap();
         let summary = run.read_summary().unwrap().unwrap();

@@ -41,6 +41,8 @@ pub(crate) struct Closing<'a> {
     pub(crate) report: &'a TrainReport,
     /// How training ended.
     pub(crate) outcome: Outcome,
+    /// Consumed unrolls whose environments had been reset before them.
+    pub(crate) discontinuities: u64,
     /// What was trained.
     pub(crate) configuration: &'a Configuration,
     /// The policy's file.
@@ -110,6 +112,16 @@ impl Closing<'_> {
                 ),
             ));
         }
+        if self.discontinuities > 0 {
+            rows.push(row(
+                "determinism",
+                format!(
+                    "off: {} unrolls began from reset environments, whose state could not be \
+                     restored; the actors' logs say why",
+                    format::grouped(self.discontinuities)
+                ),
+            ));
+        }
         rows.extend([
             row("policy", self.policy.display().to_string()),
             row("parameters", format!("sha256 {}", report.parameters_sha256)),
@@ -174,6 +186,7 @@ mod tests {
         Closing {
             report,
             outcome,
+            discontinuities: 0,
             configuration: &configuration,
             policy: &report.run_dir.join("checkpoints/latest/policy.safetensors"),
             program: "target/release/rookery",
@@ -208,6 +221,20 @@ mod tests {
         let text = closing(&report, Outcome::Finished, Some(490.0));
         assert!(text.contains("Did not solve CartPole-v1"), "{text}");
         assert!(text.contains("487.2, the threshold is 490.0"), "{text}");
+    }
+
+    #[test]
+    fn a_run_whose_environments_were_reset_says_that_determinism_is_off() {
+        let text = Closing {
+            report: &report(),
+            outcome: Outcome::Finished,
+            discontinuities: 3,
+            configuration: &Configuration::default(),
+            policy: Path::new("policy.safetensors"),
+            program: "rookery",
+        }
+        .to_string();
+        assert!(text.contains("off: 3 unrolls began from reset"), "{text}");
     }
 
     #[test]

@@ -136,6 +136,7 @@ fn close(arguments: &TrainArguments, job: &Job) -> anyhow::Result<()> {
     let closing = Closing {
         report: &report,
         outcome: summary.outcome,
+        discontinuities: summary.discontinuities,
         configuration,
         policy: &run.policy_file(Checkpoint::Latest),
         program: &program_name(),

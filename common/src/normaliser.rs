@@ -282,6 +282,14 @@ impl RewardScaler {
         self.moments.update(&seen);
     }
 
+    /// Forgets the episodes in progress of these environments, which were reset.
+    ///
+    /// # Panics
+    /// If an environment does not exist.
+    pub fn reset(&mut self, first_env: usize, num_envs: usize) {
+        self.returns[first_env..first_env + num_envs].fill(0.0);
+    }
+
     /// Scales rewards in place and clips them.
     pub fn scale(&self, rewards: &mut [f32]) {
         let scale = 1.0 / (self.moments.variance()[0] + EPSILON).sqrt();
@@ -409,6 +417,9 @@ mod tests {
         let mut large = [1e6];
         scaler.scale(&mut large);
         assert_eq!(large, [10.0]);
+        // Environments that are reset begin anew, and no others.
+        scaler.reset(1, 1);
+        assert_eq!(scaler.returns, [0.0, 0.0, 52.5]);
     }
 
     #[test]

@@ -46,8 +46,14 @@ impl Fleet {
     }
 
     /// Makes a session; see [`Leases::open`].
-    pub fn open(&mut self, num_threads: u32, max_shards: usize) -> SessionId {
+    pub fn open(&mut self, num_threads: u32, max_shards: usize) -> Option<SessionId> {
         self.leases.open(num_threads, max_shards)
+    }
+
+    /// Whether there is such a session.
+    #[must_use]
+    pub fn is_open(&self, session: SessionId) -> bool {
+        self.leases.is_open(session)
     }
 
     /// Messages that a session's outbox must be able to hold without being read: its leases
@@ -105,9 +111,9 @@ impl Fleet {
         self.leases.admit(session, key, version, state)
     }
 
-    /// Has a shard collected again from its last admitted unroll.
-    pub fn restart(&mut self, shard: ShardId) {
-        let commands = self.leases.restart(shard);
+    /// Has a shard that the session holds collected again from its last admitted unroll.
+    pub fn restart(&mut self, session: SessionId, shard: ShardId) {
+        let commands = self.leases.restart(session, shard);
         self.tell(commands);
     }
 
@@ -214,7 +220,7 @@ mod tests {
     #[test]
     fn a_session_that_reads_nothing_loses_its_shards_to_one_that_does() {
         let mut fleet = fleet(4);
-        let deaf = fleet.open(1, usize::MAX);
+        let deaf = fleet.open(1, usize::MAX).unwrap();
         let (outbox, _unread) = mpsc::channel(2);
         assert!(fleet.attach(deaf, outbox));
         assert_eq!(
@@ -225,7 +231,7 @@ mod tests {
             }
         );
 
-        let sound = fleet.open(1, usize::MAX);
+        let sound = fleet.open(1, usize::MAX).unwrap();
         let (outbox, mut inbox) = mpsc::channel(64);
         assert!(fleet.attach(sound, outbox));
         let leases = leases_in(&mut inbox);
@@ -236,7 +242,7 @@ mod tests {
     #[test]
     fn an_expelled_session_sees_why() {
         let mut fleet = fleet(1);
-        let session = fleet.open(1, usize::MAX);
+        let session = fleet.open(1, usize::MAX).unwrap();
         let (outbox, mut inbox) = mpsc::channel(8);
         assert!(fleet.attach(session, outbox));
         fleet.expel(session, Status::invalid_argument("three strikes"));

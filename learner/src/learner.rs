@@ -235,7 +235,7 @@ impl Learner {
                 progress.error = Some(error.to_string());
             });
         }
-        drain(&run, &admission, finished || outcome.is_err()).await;
+        drain(&run, &admission, finished).await;
         let _ = stop_server.send(());
         let deadline = configuration.learner.shutdown_deadline.into();
         match tokio::time::timeout(deadline, server).await {
@@ -366,6 +366,7 @@ fn shown(resumed: Option<&LearnerState>) -> ProgressBoard {
             progress.updates = state.round;
             progress.env_steps = state.env_steps;
             progress.episodes = state.episodes.total;
+            progress.discontinuities = state.discontinuities;
             progress.wall_seconds = state.wall_seconds;
             progress.mean_return = state.episodes.mean_return();
             progress.mean_length = state.episodes.mean_length();

@@ -41,6 +41,12 @@ const UNROLLS_QUEUED: Metric = Metric::gauge(
     Unit::Count,
     "Admitted unrolls that wait for their round.",
 );
+const DISCONTINUITIES: Metric = Metric::counter(
+    "rookery_unrolls_discontinuous_total",
+    Unit::Count,
+    "Consumed unrolls whose environments had been reset before them; elastic determinism is off \
+     from the first on.",
+);
 const RECEIVED_BYTES: Metric = Metric::counter(
     "rookery_received_bytes_total",
     Unit::Bytes,
@@ -188,6 +194,7 @@ pub const ALL: &[Metric] = &[
     UNROLLS,
     UNROLLS_TRAINED,
     UNROLLS_QUEUED,
+    DISCONTINUITIES,
     RECEIVED_BYTES,
     STAGE,
     QUEUE_WAIT,
@@ -248,6 +255,7 @@ pub(crate) fn record_round(round: &CompleteRound, policy_lag: u64) {
         queue_wait.record(admitted_at.elapsed().as_secs_f64());
     }
     histogram!(POLICY_LAG.name).record(policy_lag as f64);
+    counter!(DISCONTINUITIES.name).increment(round.num_discontinuous());
 }
 
 pub(crate) fn record_publication(version: u64, num_parameters: usize) {
@@ -318,6 +326,7 @@ pub fn describe() {
         EPISODES,
         UPDATES,
         UNROLLS_TRAINED,
+        DISCONTINUITIES,
         RECEIVED_BYTES,
         SKIPPED_STEPS,
     ] {

@@ -39,6 +39,8 @@ pub struct Progress {
     pub updates: u64,
     /// Training episodes that ended.
     pub episodes: u64,
+    /// Unrolls whose environments had been reset before them; above 0 elastic determinism is off.
+    pub discontinuities: u64,
     /// Seconds of training since the first actor came, earlier processes included.
     pub wall_seconds: f64,
     /// Over the last 100 training episodes.

@@ -99,6 +99,9 @@ pub struct Summary {
     pub solved_at_env_steps: Option<u64>,
     /// Of all parameters, in lower-case hexadecimal.
     pub parameters_sha256: String,
+    /// Consumed unrolls whose environments had been reset before them; above 0 elastic determinism
+    /// is off.
+    pub discontinuities: u64,
     /// Where the unrolls went.
     pub unrolls: UnrollCounts,
 }
@@ -110,6 +113,7 @@ struct Training {
     round: u64,
     env_steps: u64,
     episodes: EpisodeWindow,
+    discontinuities: u64,
     solved_at: Option<SolvedAt>,
     best_mean_return: Option<f64>,
     positions: Vec<ShardPosition>,
@@ -267,6 +271,7 @@ impl Trainer {
             round: 0,
             env_steps: 0,
             episodes: EpisodeWindow::default(),
+            discontinuities: 0,
             solved_at: None,
             best_mean_return: None,
             positions: vec![ShardPosition::default(); settings.num_shards()],
@@ -306,6 +311,7 @@ impl Trainer {
             round: state.round,
             env_steps: state.env_steps,
             episodes: state.episodes,
+            discontinuities: state.discontinuities,
             solved_at: state.solved_at,
             best_mean_return: state.best_mean_return,
             positions: state.positions,
@@ -380,6 +386,7 @@ impl Trainer {
         let normaliser = collected_with.and_then(|kept| kept.normaliser.as_ref());
         let columns = round.columns(&shape, normaliser, training.reward_scaler.as_mut());
         metrics::record_round(round, index - version);
+        note_discontinuities(training, round);
         metrics::record_stage(Stage::Batch, self.clock.lap(Stage::Batch));
 
         let progress = index as f64 / self.total_rounds() as f64;
@@ -623,6 +630,7 @@ impl Trainer {
             env_steps: training.env_steps,
             updates: training.round,
             episodes: training.episodes.total,
+            discontinuities: training.discontinuities,
             wall_seconds: training.seconds(),
             mean_return: training.episodes.mean_return(),
             evaluation_return: self.evaluation_return,
@@ -646,6 +654,7 @@ impl Trainer {
             progress.total_env_steps = total_env_steps;
             progress.updates = training.round;
             progress.episodes = training.episodes.total;
+            progress.discontinuities = training.discontinuities;
             progress.wall_seconds = training.seconds();
             progress.mean_return = training.episodes.mean_return();
             progress.mean_length = training.episodes.mean_length();
@@ -655,6 +664,20 @@ impl Trainer {
             progress.stage_seconds = stage_seconds;
         });
     }
+}
+
+/// Counts what does not continue the round before, and says so the first time.
+fn note_discontinuities(training: &mut Training, round: &CompleteRound) {
+    let discontinuous = round.num_discontinuous();
+    if discontinuous > 0 && training.discontinuities == 0 {
+        tracing::warn!(
+            round = training.round,
+            discontinuous,
+            "elastic determinism is off: environments were reset, because their state could not \
+             be restored; the actors' logs say why"
+        );
+    }
+    training.discontinuities += discontinuous;
 }
 
 impl Training {
@@ -687,6 +710,7 @@ impl Training {
             wall_seconds: self.seconds(),
             solved_at: self.solved_at,
             episodes: self.episodes.clone(),
+            discontinuities: self.discontinuities,
             best_mean_return: self.best_mean_return,
             positions: self.positions.clone(),
             observation_moments: self.observation_moments.clone(),

@@ -125,6 +125,14 @@ impl Handmade {
         block_on(self.client().report_evaluation(report)).map(drop)
     }
 
+    /// Opens the stream of parameters.
+    ///
+    /// # Errors
+    /// The learner's.
+    pub fn parameters(&self, session: u64) -> Result<(), Status> {
+        block_on(self.client().parameters(v1::ParametersRequest { session })).map(drop)
+    }
+
     /// Opens a stream with `first` as its first message.
     ///
     /// # Errors

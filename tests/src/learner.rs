@@ -23,6 +23,8 @@ pub struct Summary {
     pub result: Outcome,
     /// Where the unrolls went, by result, in the learner's last process.
     pub unrolls: Unrolls,
+    /// Consumed unrolls whose environments had been reset before them.
+    pub discontinuities: u64,
 }
 
 impl Summary {

@@ -20,7 +20,7 @@ use crate::optimiser::AdamState;
 use crate::progress::SolvedAt;
 
 /// Version of the snapshot's format.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 /// A header beyond this is no file of ours: it would cost memory before anything is checked.
 const MAX_HEADER_BYTES: u64 = 1 << 20;
 
@@ -56,6 +56,8 @@ pub struct LearnerState {
     pub solved_at: Option<SolvedAt>,
     /// Statistics of training episodes.
     pub episodes: EpisodeWindow,
+    /// Consumed unrolls whose environments had been reset before them.
+    pub discontinuities: u64,
     /// The best mean training return so far.
     pub best_mean_return: Option<f64>,
     /// Every shard after the consumed rounds.
@@ -113,6 +115,7 @@ struct Rest {
     wall_seconds: f64,
     solved_at: Option<SolvedAt>,
     episodes: EpisodeWindow,
+    discontinuities: u64,
     best_mean_return: Option<f64>,
     positions: Vec<(u64, Vec<u8>)>,
     observation_moments: Option<RunningMoments>,
@@ -167,6 +170,7 @@ impl LearnerState {
             wall_seconds: self.wall_seconds,
             solved_at: self.solved_at,
             episodes: self.episodes.clone(),
+            discontinuities: self.discontinuities,
             best_mean_return: self.best_mean_return,
             positions: self
                 .positions
@@ -225,6 +229,7 @@ impl LearnerState {
             wall_seconds: rest.wall_seconds,
             solved_at: rest.solved_at,
             episodes: rest.episodes,
+            discontinuities: rest.discontinuities,
             best_mean_return: rest.best_mean_return,
             positions: rest
                 .positions

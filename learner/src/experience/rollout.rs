@@ -83,6 +83,16 @@ impl CompleteRound {
             .collect()
     }
 
+    /// Number of unrolls whose environments had been reset before them, because their state could
+    /// not be restored: what such a round holds depends on who collected it.
+    #[must_use]
+    pub fn num_discontinuous(&self) -> u64 {
+        self.unrolls
+            .iter()
+            .filter(|unroll| unroll.discontinuous)
+            .count() as u64
+    }
+
     /// Adds the round's raw observations to `moments`: each shard's rows `0..T`, those that were
     /// acted on, shard after shard (T14).
     pub fn observe(&self, shape: &UnrollShape, moments: &mut RunningMoments) {
@@ -177,6 +187,9 @@ fn scale_rewards(
             .map(|(terminated, truncated)| terminated | truncated == 1)
             .collect();
         let first_env = shard * shape.envs_per_shard;
+        if unroll.discontinuous {
+            scaler.reset(first_env, shape.envs_per_shard);
+        }
         scaler.update(
             first_env,
             shape.envs_per_shard,

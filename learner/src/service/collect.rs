@@ -178,7 +178,7 @@ impl Connection {
                     let mut fleet = self.run.fleet();
                     let shard = rookery_common::unroll::ShardId(refusal.shard);
                     fleet.reply(self.session, v1::collect_reply::Kind::Refusal(refusal));
-                    fleet.restart(shard);
+                    fleet.restart(self.session, shard);
                     return true;
                 }
                 v1::collect_reply::Kind::Refusal(refusal)

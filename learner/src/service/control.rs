@@ -65,6 +65,7 @@ impl Control for ControlService {
             total_env_steps: progress.total_env_steps,
             updates: progress.updates,
             episodes: progress.episodes,
+            discontinuities: progress.discontinuities,
             wall_seconds: progress.wall_seconds,
             mean_return: progress.mean_return,
             mean_length: progress.mean_length,

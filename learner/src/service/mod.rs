@@ -15,6 +15,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::intake::UnrollContract;
+use crate::leases::MAX_SESSIONS;
 use crate::run::{EvaluationReport, Event, Run, RunSpecification};
 
 mod collect;
@@ -197,7 +198,12 @@ impl Learner for LearnerService {
                     .map_err(|error| Status::invalid_argument(error.to_string()))
             })?;
         let specification = self.agree(environment).await?;
-        let session = self.run.fleet().open(request.num_threads, max_shards);
+        let opened = self.run.fleet().open(request.num_threads, max_shards);
+        let session = opened.ok_or_else(|| {
+            Status::resource_exhausted(format!(
+                "{MAX_SESSIONS} sessions are open, which is the most; try again when some have ended"
+            ))
+        })?;
         self.expire_unless_attached(session);
         tracing::info!(session = session.0, name = request.name, role = ?role, "actor joined");
 
@@ -231,8 +237,9 @@ impl Learner for LearnerService {
 
     async fn parameters(
         &self,
-        _request: Request<v1::ParametersRequest>,
+        request: Request<v1::ParametersRequest>,
     ) -> Result<Response<Self::ParametersStream>, Status> {
+        self.check_session(request.into_inner().session)?;
         Ok(Response::new(parameters::stream(
             self.run.publisher.subscribe(),
         )))
@@ -243,6 +250,7 @@ impl Learner for LearnerService {
         request: Request<v1::ReportEvaluationRequest>,
     ) -> Result<Response<v1::ReportEvaluationReply>, Status> {
         let report = request.into_inner();
+        self.check_session(report.session)?;
         if report.returns.is_empty() || report.returns.iter().any(|value| !value.is_finite()) {
             return Err(Status::invalid_argument(
                 "field `returns`: expected at least one return, all finite",
@@ -269,6 +277,16 @@ impl Learner for LearnerService {
 }
 
 impl LearnerService {
+    /// Lets only those in who have joined this learner: its restart ends every session.
+    fn check_session(&self, session: u64) -> Result<(), Status> {
+        if self.run.fleet().is_open(SessionId(session)) {
+            return Ok(());
+        }
+        Err(Status::not_found(format!(
+            "field `session`: session {session} is unknown or over; join again"
+        )))
+    }
+
     /// An actor that joined and then died leaves nothing behind.
     fn expire_unless_attached(&self, session: SessionId) {
         let run = Arc::clone(&self.run);

@@ -391,20 +391,6 @@ fn a_second_hello_ends_the_session() {
     assert_eq!(stream.expect_end().code(), Code::InvalidArgument);
 }
 
-#[test]
-fn a_silent_session_loses_its_leases() {
-    let cluster = Cluster::new(&Setup::cart_pole().set("learner.lease_timeout", "200ms"));
-    let mut learner = cluster.learner();
-    let (_, mut stream) = Handmade::connect(&cluster.socket()).session();
-    let status = stream.expect_end();
-    assert_eq!(status.code(), Code::DeadlineExceeded);
-    assert!(
-        status.message().contains("nothing was heard for 200ms"),
-        "{status}"
-    );
-    learner.wait_actors(0);
-}
-
 fn environment(join: &mut v1::JoinRequest) -> &mut v1::EnvironmentSpec {
     join.environment
         .as_mut()
@@ -517,45 +503,4 @@ fn an_actor_with_another_environment_ends_and_says_why() {
     let log = actor.expect_exit(64, wait::LONG);
     let message = "environment.id differs: the run has CartPole-v1, the actor Pendulum-v1";
     assert!(log.contains(message), "{log}");
-}
-
-#[test]
-fn evaluations_that_say_nothing_are_refused() {
-    let scene = Scene::new();
-    let joined = scene
-        .peer
-        .join(cart_pole())
-        .expect("a sound actor may join");
-    let report = v1::ReportEvaluationRequest {
-        session: joined.session,
-        version: Some(v1::PolicyVersion {
-            learner_epoch: 1,
-            version: 0,
-        }),
-        env_steps: 0,
-        returns: vec![1.0],
-        lengths: vec![1],
-    };
-    let without_version = v1::ReportEvaluationRequest {
-        version: None,
-        ..report.clone()
-    };
-    let without_returns = v1::ReportEvaluationRequest {
-        returns: Vec::new(),
-        ..report.clone()
-    };
-    let not_finite = v1::ReportEvaluationRequest {
-        returns: vec![f64::NAN],
-        ..report
-    };
-    for (report, field) in [
-        (without_version, "field `version`"),
-        (without_returns, "field `returns`"),
-        (not_finite, "field `returns`"),
-    ] {
-        let status = scene.peer.report(report).unwrap_err();
-        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
-        assert!(status.message().contains(field), "{status}");
-    }
-    assert_eq!(scene.learner.status().evaluation_return, None);
 }

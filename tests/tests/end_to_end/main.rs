@@ -9,6 +9,7 @@
 mod determinism;
 mod faults;
 mod crafted;
+mod sessions;
 mod bad_input;
 mod security;
 mod metrics;

@@ -328,7 +328,7 @@ fn on_policy(ppo: &Ppo, case: &UpdateCase) -> Round {
 }
 
 #[test]
-fn t24_the_ratio_of_the_first_minibatch_is_exactly_one() {
+fn t24_the_ratio_of_the_first_minibatch_is_one() {
     for case in update_cases() {
         let mut ppo = case.options.ppo(PpoConfiguration {
             epochs: 1,
@@ -336,8 +336,12 @@ fn t24_the_ratio_of_the_first_minibatch_is_exactly_one() {
         });
         let round = on_policy(&ppo, &case);
         let statistics = ppo.update(&round, 0.0, 0).unwrap();
-        assert_eq!(statistics.initial_log_ratio, 0.0, "{}", case.options.name);
-        assert_eq!(statistics.approximate_kl, 0.0);
+        // The log-probabilities come from one pass over all rows. On some processors libtorch's
+        // products of matrices round a row differently in another batch, and that is all that may
+        // be left here.
+        let log_ratio = statistics.initial_log_ratio;
+        assert!(log_ratio < 1e-6, "{}: {log_ratio}", case.options.name);
+        assert!(statistics.approximate_kl.abs() < 1e-6);
         assert_eq!(statistics.clip_fraction, 0.0);
     }
 }
