@@ -6,15 +6,19 @@
 //! [`Arc`](std::sync::Arc) and each brings its own [`Workspace`].
 
 pub mod spec;
+pub mod head;
 pub mod layout;
 pub mod math;
 pub mod forward;
 pub mod distribution;
+pub mod exploration;
 pub mod artifact;
 
 pub use self::artifact::{ArtifactError, PolicyArtifact};
+pub use self::exploration::{Acting, ApeX, Behaviour, Exploration, ExplorationError};
+pub use self::head::{Head, ValueDistribution};
 pub use self::layout::{Layout, TensorSlot};
-pub use self::spec::{Activation, Encoder, Head, PolicySpec, SpecError};
+pub use self::spec::{Activation, Encoder, PolicySpec, SpecError};
 
 use pulp::{Simd, WithSimd};
 
@@ -55,6 +59,12 @@ pub enum PolicyError {
     /// Observations are indices, which have no mean.
     #[error("discrete observations cannot be normalised: switch the observation normaliser off")]
     NormalisedIndices,
+    /// This release does not act with such a head.
+    #[error("this release does not act with a policy of head {head}")]
+    Head {
+        /// The head.
+        head: &'static str,
+    },
 }
 
 /// One version of a policy, ready to act.
@@ -88,6 +98,14 @@ impl Policy {
         normaliser: Option<ObservationNormaliser>,
     ) -> Result<Self, PolicyError> {
         spec.validate()?;
+        if !matches!(
+            spec.head,
+            Head::Categorical { .. } | Head::DiagonalGaussian { .. }
+        ) {
+            return Err(PolicyError::Head {
+                head: spec.head.name(),
+            });
+        }
         let network = Network::new(&spec, parameters)?;
         let layout = spec.layout();
         for tensor in layout.tensors() {
@@ -268,6 +286,8 @@ impl<R: FnMut(usize) -> Random> Choose for Sample<'_, R> {
                     policy.gaussian.sample(head, &mut random, action);
                     *log_prob = policy.gaussian.log_prob(head, action);
                 }
+                // Refused by `Policy::new`.
+                _ => {}
             }
         }
     }
@@ -287,6 +307,8 @@ impl Choose for Mode<'_> {
             match policy.spec.head {
                 Head::Categorical { .. } => action[0] = distribution::mode(head) as f32,
                 Head::DiagonalGaussian { .. } => action.copy_from_slice(head),
+                // Refused by `Policy::new`.
+                _ => {}
             }
         }
     }
