@@ -187,10 +187,18 @@ impl Actor {
         let ended = match self.role {
             ActorRole::Collector => {
                 let threads = settings.threads as u32;
-                session::collect(&mut client, &self.environment, threads, 0, shutdown).await
+                session::collect(
+                    &mut client,
+                    &self.environment,
+                    threads,
+                    0,
+                    max_message,
+                    shutdown,
+                )
+                .await
             }
             ActorRole::Evaluator => {
-                evaluator::serve(&mut client, &self.environment, shutdown).await
+                evaluator::serve(&mut client, &self.environment, max_message, shutdown).await
             }
         };
         ended.map_err(Attempt::Session)

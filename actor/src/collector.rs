@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
-use rookery_common::policy::{Policy, Workspace};
+use rookery_common::policy::{Acting, Policy, Workspace};
 use rookery_common::seeds::{Purpose, Random};
 use rookery_common::unroll::{
     LeaseEpoch, PolicyVersion, ShardId, Unroll, UnrollIndex, UnrollKey, UnrollShape,
@@ -67,7 +67,16 @@ pub enum Instruction {
     /// Stop collecting this shard, if it is held under this epoch.
     Revoke(ShardId, LeaseEpoch),
     /// A published version.
-    Policy(u64, Arc<Policy>),
+    Policy(u64, Arc<ActingPolicy>),
+}
+
+/// A published version with the exploration that is its own.
+#[derive(Clone, Debug)]
+pub struct ActingPolicy {
+    /// What to act with.
+    pub policy: Policy,
+    /// How.
+    pub acting: Acting,
 }
 
 struct Work {
@@ -85,7 +94,7 @@ pub struct Collector {
     instructions: Receiver<Instruction>,
     uplink: mpsc::Sender<v1::CollectRequest>,
     work: BTreeMap<ShardId, Work>,
-    policies: BTreeMap<u64, Arc<Policy>>,
+    policies: BTreeMap<u64, Arc<ActingPolicy>>,
     workspace: Workspace,
 }
 
@@ -226,8 +235,15 @@ impl Collector {
     )]
     fn collect(&mut self, id: ShardId, version: u64) -> Unroll {
         let work = self.work.get_mut(&id).expect("the shard is held");
-        let policy = self.policies.get(&version).expect("the version is held");
+        let held = self.policies.get(&version).expect("the version is held");
         let plan = &self.plan;
+        let behaviour = held.acting.behaviour(id);
+        // One draw of a noisy network's noise acts for a whole unroll, and belongs to the shard: so
+        // it is the same whoever collects it.
+        let (shard, unroll) = (u64::from(id.0), work.next_index.0);
+        let mut noise = Random::derive(plan.seed, Purpose::Noise, shard, unroll);
+        let noisy = held.policy.with_noise(&mut noise);
+        let policy = noisy.as_ref().unwrap_or(&held.policy);
         let UnrollShape {
             unroll_length,
             envs_per_shard,
@@ -258,6 +274,7 @@ impl Collector {
             let actions = &mut action[steps.start * action_width..steps.end * action_width];
             policy.act(
                 &mut self.workspace,
+                behaviour,
                 &past[t * row..],
                 |env| {
                     let env = u64::from(work.first_env) + env as u64;

@@ -10,7 +10,9 @@ use rookery_common::spaces::EnvironmentSpec;
 use rookery_common::wire::Publication;
 use rookery_proto::v1;
 
+use crate::collector::ActingPolicy;
 use crate::environments::{self, EnvironmentError};
+use crate::joined::Joined;
 use crate::metrics;
 use crate::session::{self, Client, SessionEnd, SessionError, Streams};
 use crate::shard::{FinalObservations, Shard, StepRow};
@@ -140,9 +142,18 @@ pub fn evaluate(
 pub async fn serve(
     client: &mut Client,
     environment: &EnvironmentSpec,
+    max_message_bytes: usize,
     shutdown: impl Future<Output = ()>,
 ) -> Result<SessionEnd, SessionError> {
-    let joined = session::join(client, v1::Role::Evaluator, environment, 1, 0).await?;
+    let joined = session::join(
+        client,
+        v1::Role::Evaluator,
+        environment,
+        1,
+        0,
+        max_message_bytes,
+    )
+    .await?;
     let mut streams = Streams::open(client, &joined).await?;
     tracing::info!(
         session = joined.session,
@@ -161,13 +172,13 @@ pub async fn serve(
             }
             _ = heartbeat.tick() => streams.heartbeat(),
             published = streams.parameters.next() => {
-                let (publication, policy) = published?;
+                let (publication, version) = published?;
                 if joined.evaluation_every_env_steps == 0 || publication.env_steps < next_at {
                     continue;
                 }
                 next_at = publication.env_steps + joined.evaluation_every_env_steps;
                 let evaluation =
-                    measure(environment, &policy, &joined).await?;
+                    measure(environment, &version, &joined).await?;
                 report(client, joined.session, &publication, evaluation).await?;
             }
             message = streams.downlink.message() => {
@@ -190,13 +201,13 @@ pub async fn serve(
 /// Evaluates outside the async threads.
 async fn measure(
     environment: &EnvironmentSpec,
-    policy: &Arc<Policy>,
-    joined: &session::Joined,
+    version: &Arc<ActingPolicy>,
+    joined: &Joined,
 ) -> Result<Evaluation, SessionError> {
     let environment = environment.clone();
-    let policy = Arc::clone(policy);
+    let version = Arc::clone(version);
     let (episodes, seed) = (joined.evaluation_episodes, joined.plan.seed);
-    tokio::task::spawn_blocking(move || evaluate(&environment, &policy, episodes, seed))
+    tokio::task::spawn_blocking(move || evaluate(&environment, &version.policy, episodes, seed))
         .await
         .map_err(|_| SessionError::Panicked)?
         .map_err(SessionError::from)

@@ -1,11 +1,12 @@
 //! Rookery's actor, in the order in which the data flows: [`environments`] are stepped in batches,
 //! and a [`shard`] is a batch with everything that collecting from it depends on; a [`collector`]
-//! thread makes unrolls of leased shards, and a [`session`] carries them to the learner and brings
+//! thread makes unrolls of leased shards as was [`joined`], and a [`session`] carries them to the learner and brings
 //! leases and parameters back. An [`evaluator`] only measures. [`actor`] is the process.
 
 pub mod environments;
 pub mod shard;
 pub mod collector;
+pub mod joined;
 pub mod session;
 pub mod evaluator;
 pub mod actor;

@@ -8,10 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use rookery_common::policy::{Policy, PolicySpec};
+use rookery_common::policy::{Acting, Exploration, Policy, PolicySpec};
 use rookery_common::security::ShowToken;
 use rookery_common::spaces::EnvironmentSpec;
-use rookery_common::unroll::{LeaseEpoch, PolicyVersion, ShardId, UnrollIndex, UnrollShape};
+use rookery_common::unroll::{LeaseEpoch, PolicyVersion, ShardId, UnrollIndex};
 use rookery_common::wire::{Publication, PublicationAssembler, WireError};
 use rookery_proto::v1::learner_client::LearnerClient;
 use rookery_proto::{PROTOCOL_VERSION, v1};
@@ -21,9 +21,10 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
-use crate::collector::{CollectionPlan, Collector, Instruction, LeasedShard};
+use crate::collector::{ActingPolicy, CollectionPlan, Collector, Instruction, LeasedShard};
 use crate::environments::EnvironmentError;
 use crate::evaluator::EvaluationError;
+use crate::joined::Joined;
 use crate::metrics;
 
 /// The client with which everything is called.
@@ -123,24 +124,7 @@ impl SessionError {
     }
 }
 
-/// What the learner said at Join.
-#[derive(Clone, Debug)]
-pub struct Joined {
-    /// The session's number.
-    pub session: u64,
-    /// What collectors work by.
-    pub plan: CollectionPlan,
-    /// What to act with.
-    pub policy: PolicySpec,
-    /// A session that is silent for this long is ended.
-    pub lease_timeout: Duration,
-    /// Environment steps between two evaluations; 0: none are wanted.
-    pub evaluation_every_env_steps: u64,
-    /// Episodes in each.
-    pub evaluation_episodes: u32,
-}
-
-/// Joins the run.
+/// Joins the run; unrolls must fit a message of `max_message_bytes`.
 ///
 /// # Errors
 /// The learner's refusal, or a reply that makes no sense.
@@ -150,6 +134,7 @@ pub async fn join(
     environment: &EnvironmentSpec,
     num_threads: u32,
     max_shards: u32,
+    max_message_bytes: usize,
 ) -> Result<Joined, SessionError> {
     let request = v1::JoinRequest {
         protocol_version: PROTOCOL_VERSION,
@@ -168,42 +153,9 @@ pub async fn join(
             status,
         })?
         .into_inner();
-    let malformed = |source| SessionError::Malformed {
+    Joined::read(reply, environment, max_message_bytes).map_err(|source| SessionError::Malformed {
         message: "join reply",
         source,
-    };
-    let policy = reply
-        .policy
-        .ok_or_else(|| malformed(WireError::missing("policy")))
-        .and_then(|policy| PolicySpec::try_from(policy).map_err(malformed))?;
-    for (field, value) in [
-        ("envs_per_shard", reply.envs_per_shard),
-        ("unroll_length", reply.unroll_length),
-    ] {
-        if value == 0 {
-            return Err(malformed(WireError::new(field, "at least 1", "0")));
-        }
-    }
-    Ok(Joined {
-        session: reply.session,
-        plan: CollectionPlan {
-            run_id: reply.run_id,
-            learner_epoch: reply.learner_epoch,
-            seed: reply.seed,
-            shape: UnrollShape {
-                unroll_length: reply.unroll_length as usize,
-                envs_per_shard: reply.envs_per_shard as usize,
-                observation_width: environment.observation.width(),
-                action_width: environment.action.width(),
-            },
-            lag: u64::from(reply.lag),
-            environment: environment.id.clone(),
-            arguments: environment.arguments.clone(),
-        },
-        policy,
-        lease_timeout: Duration::from_millis(reply.lease_timeout_milliseconds.max(1)),
-        evaluation_every_env_steps: reply.evaluation_every_env_steps,
-        evaluation_episodes: reply.evaluation_episodes,
     })
 }
 
@@ -247,6 +199,7 @@ impl Streams {
             stream: parameters,
             assembler: PublicationAssembler::new(joined.policy.layout().len()),
             spec: joined.policy.clone(),
+            exploration: joined.exploration,
         };
         Ok(Self {
             uplink,
@@ -279,11 +232,12 @@ pub(crate) struct Parameters {
     stream: Streaming<v1::ParametersChunk>,
     assembler: PublicationAssembler,
     spec: PolicySpec,
+    exploration: Exploration,
 }
 
 impl Parameters {
     /// Waits for the next complete version. Dropping the future loses nothing.
-    pub(crate) async fn next(&mut self) -> Result<(Publication, Arc<Policy>), SessionError> {
+    pub(crate) async fn next(&mut self) -> Result<(Publication, Arc<ActingPolicy>), SessionError> {
         loop {
             let chunk = self
                 .stream
@@ -313,8 +267,14 @@ impl Parameters {
                 version: publication.version,
                 source,
             })?;
+            let acting = Acting::new(&self.spec, &self.exploration, &publication.acting).map_err(
+                |error| SessionError::Malformed {
+                    message: "parameters",
+                    source: error.into(),
+                },
+            )?;
             metrics::set_policy_version(publication.version.version);
-            return Ok((publication, Arc::new(policy)));
+            return Ok((publication, Arc::new(ActingPolicy { policy, acting })));
         }
     }
 }
@@ -379,7 +339,7 @@ impl Threads {
         }
     }
 
-    fn publish(&self, version: u64, policy: &Arc<Policy>) {
+    fn publish(&self, version: u64, policy: &Arc<ActingPolicy>) {
         for thread in 0..self.senders.len() {
             self.tell(thread, Instruction::Policy(version, Arc::clone(policy)));
         }
@@ -410,6 +370,7 @@ pub async fn collect(
     environment: &EnvironmentSpec,
     num_threads: u32,
     max_shards: u32,
+    max_message_bytes: usize,
     shutdown: impl Future<Output = ()>,
 ) -> Result<SessionEnd, SessionError> {
     let joined = join(
@@ -418,6 +379,7 @@ pub async fn collect(
         environment,
         num_threads,
         max_shards,
+        max_message_bytes,
     )
     .await?;
     let mut streams = Streams::open(client, &joined).await?;

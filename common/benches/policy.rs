@@ -9,7 +9,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rookery_common::policy::forward::{Network, Scratch};
-use rookery_common::policy::{Activation, Policy, PolicySpec, Workspace};
+use rookery_common::policy::{Activation, Behaviour, Policy, PolicySpec, Workspace};
 use rookery_common::seeds::{Purpose, Random};
 use rookery_common::spaces::Space;
 
@@ -67,6 +67,7 @@ fn act(criterion: &mut Criterion) {
                     step += 1;
                     policy.act(
                         &mut workspace,
+                        Behaviour::OnPolicy,
                         &observations,
                         |row| Random::derive(1, Purpose::Action, row as u64, step),
                         &mut actions,

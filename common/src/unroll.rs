@@ -119,6 +119,19 @@ impl UnrollShape {
     pub const fn num_steps(&self) -> usize {
         self.unroll_length * self.envs_per_shard
     }
+
+    /// Bytes of the dense columns, without overflow for whatever extents a message holds.
+    #[must_use]
+    pub const fn num_bytes(&self) -> u128 {
+        let [t, b, w, a] = [
+            self.unroll_length as u128,
+            self.envs_per_shard as u128,
+            self.observation_width as u128,
+            self.action_width as u128,
+        ];
+        // Observations, actions, log-probabilities and rewards are f32; two flags are bytes.
+        (t + 1) * b * w * 4 + t * b * (a * 4 + 4 + 4 + 2)
+    }
 }
 
 /// A dense array of `T` in little-endian bytes, owned by whoever received or made it and shared

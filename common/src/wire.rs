@@ -15,8 +15,9 @@ use crate::unroll::{
 };
 
 mod policy;
+mod publication;
 
-pub use policy::{Publication, PublicationAssembler, publication_chunks};
+pub use publication::{Publication, PublicationAssembler, publication_chunks};
 
 /// A message lacks something or holds something that it must not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

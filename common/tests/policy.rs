@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use rookery_common::normaliser::{ObservationNormaliser, RunningMoments};
 use rookery_common::policy::forward::ShapeMismatch;
-use rookery_common::policy::{Activation, Policy, PolicyError, PolicySpec, Workspace};
+use rookery_common::policy::{Activation, Behaviour, Policy, PolicyError, PolicySpec, Workspace};
 use rookery_common::seeds::{Purpose, Random};
 use rookery_common::spaces::Space;
 
@@ -57,6 +57,7 @@ fn act(
     let mut log_probs = vec![0.0; count];
     policy.act(
         workspace,
+        Behaviour::OnPolicy,
         rows,
         streams(first),
         &mut actions,
@@ -96,7 +97,7 @@ proptest! {
         let policy = Policy::new(spec, &parameters, None).unwrap();
         let (mut actions, mut log_probs) = ([0.0; 30], [0.0; 30]);
         let observations = draws(180, seed ^ 1);
-        policy.act(&mut Workspace::default(), &observations, streams(0), &mut actions, &mut log_probs);
+        policy.act(&mut Workspace::default(), Behaviour::OnPolicy, &observations, streams(0), &mut actions, &mut log_probs);
         let space = Space::Discrete { n: 5 };
         for (action, log_prob) in actions.iter().zip(log_probs) {
             prop_assert!(space.contains(&[*action]));
@@ -150,6 +151,7 @@ fn sampled_frequencies_match_the_log_probs_reported_with_them() {
     let (mut actions, mut log_probs) = (vec![0.0; rows], vec![0.0; rows]);
     policy.act(
         &mut Workspace::default(),
+        Behaviour::OnPolicy,
         &observations,
         streams(0),
         &mut actions,
@@ -186,6 +188,7 @@ fn log_probs_are_those_of_unclipped_actions_t24() {
     let (mut actions, mut log_probs) = ([0.0; 200], [0.0; 200]);
     policy.act(
         &mut Workspace::default(),
+        Behaviour::OnPolicy,
         &[0.0; 200],
         streams(0),
         &mut actions,
@@ -212,6 +215,7 @@ fn overflowing_logits_give_a_legal_action_and_a_nan_log_prob() {
     let (mut action, mut log_prob) = ([0.0], [0.0]);
     policy.act(
         &mut Workspace::default(),
+        Behaviour::OnPolicy,
         &[10.0],
         streams(0),
         &mut action,

@@ -12,7 +12,7 @@ use super::math;
 use crate::seeds::Random;
 
 /// The logarithm of the square root of two pi.
-const LN_SQRT_TAU: f64 = 0.918_938_533_204_672_7;
+pub(super) const LN_SQRT_TAU: f64 = 0.918_938_533_204_672_7;
 
 /// A distribution over the actions `0..n`, given by one logit for each.
 ///

@@ -18,14 +18,13 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::dense::{Dense, Rows};
 use super::math;
 use super::spec::{Activation, Encoder, PolicySpec};
+use crate::seeds::Random;
 
 /// Rows that pass through all layers together.
 const BLOCK_ROWS: usize = 8;
-
-/// Inputs that are added between two checks of bounds.
-const DEPTH: usize = 4;
 
 /// A flat vector of parameters has the wrong length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,168 +36,6 @@ pub struct ShapeMismatch {
     pub got: usize,
 }
 
-/// One fully connected layer, packed into panels of as many outputs as a vector has lanes.
-#[derive(Clone, Debug)]
-struct Dense {
-    inputs: usize,
-    /// Outputs, rounded up to whole panels: the stride of this layer's output rows.
-    width: usize,
-    /// `[panels, lanes]`: the biases, zero beyond the last output.
-    bias: Vec<f32>,
-    /// `[panels, inputs, lanes]`: the weights, zero beyond the last output.
-    weights: Vec<f32>,
-}
-
-impl Dense {
-    /// Packs a `[outputs, inputs]` weight and an `[outputs]` bias.
-    fn new(weight: &[f32], bias: &[f32], inputs: usize, lanes: usize) -> Self {
-        let width = bias.len().next_multiple_of(lanes);
-        let mut packed = Self {
-            inputs,
-            width,
-            bias: vec![0.0; width],
-            weights: vec![0.0; width * inputs],
-        };
-        packed.bias[..bias.len()].copy_from_slice(bias);
-        for (output, row) in weight.chunks_exact(inputs).enumerate() {
-            let (panel, lane) = (output / lanes, output % lanes);
-            let panel = &mut packed.weights[panel * lanes * inputs..][..lanes * inputs];
-            for (lanes, weight) in panel.chunks_exact_mut(lanes).zip(row) {
-                lanes[lane] = *weight;
-            }
-        }
-        packed
-    }
-
-    /// `output[row] = bias + weight x[row]`, in tiles of `ROWS x PANELS` and, for what is left
-    /// over, of one row or one panel.
-    #[inline(always)]
-    fn apply<S: Simd, const ROWS: usize, const PANELS: usize>(
-        &self,
-        simd: S,
-        x: Rows<'_>,
-        output: &mut [f32],
-    ) {
-        let rows = output.len() / self.width;
-        let whole = rows - rows % ROWS;
-        for row in (0..whole).step_by(ROWS) {
-            self.apply_rows::<S, ROWS, PANELS>(simd, x, row, output);
-        }
-        for row in whole..rows {
-            self.apply_rows::<S, 1, PANELS>(simd, x, row, output);
-        }
-    }
-
-    #[inline(always)]
-    fn apply_rows<S: Simd, const ROWS: usize, const PANELS: usize>(
-        &self,
-        simd: S,
-        x: Rows<'_>,
-        row: usize,
-        output: &mut [f32],
-    ) {
-        let x: [&[f32]; ROWS] = std::array::from_fn(|r| &x.row(row + r)[..self.inputs]);
-        let output = &mut output[row * self.width..][..ROWS * self.width];
-        let panels = self.width / S::F32_LANES;
-        let whole = panels - panels % PANELS;
-        for panel in (0..whole).step_by(PANELS) {
-            self.tile::<S, ROWS, PANELS>(simd, x, panel, output);
-        }
-        for panel in whole..panels {
-            self.tile::<S, ROWS, 1>(simd, x, panel, output);
-        }
-    }
-
-    #[inline(always)]
-    fn tile<S: Simd, const ROWS: usize, const PANELS: usize>(
-        &self,
-        simd: S,
-        x: [&[f32]; ROWS],
-        panel: usize,
-        output: &mut [f32],
-    ) {
-        let (weights, _) = S::as_simd_f32s(&self.weights);
-        let weights: [&[S::f32s]; PANELS] =
-            std::array::from_fn(|p| &weights[(panel + p) * self.inputs..][..self.inputs]);
-        let (bias, _) = S::as_simd_f32s(&self.bias);
-        let bias: [S::f32s; PANELS] = std::array::from_fn(|p| bias[panel + p]);
-        let mut sums = [bias; ROWS];
-
-        let x = x.map(<[f32]>::as_chunks::<DEPTH>);
-        let weights = weights.map(<[S::f32s]>::as_chunks::<DEPTH>);
-        for i in 0..self.inputs / DEPTH {
-            let x: [&[f32; DEPTH]; ROWS] = x.map(|(chunks, _)| &chunks[i]);
-            let weights: [&[S::f32s; DEPTH]; PANELS] = weights.map(|(chunks, _)| &chunks[i]);
-            for k in 0..DEPTH {
-                accumulate(
-                    simd,
-                    &mut sums,
-                    x.map(|x| x[k]),
-                    weights.map(|weights| weights[k]),
-                );
-            }
-        }
-        for k in 0..self.inputs % DEPTH {
-            let weights = weights.map(|(_, rest)| rest[k]);
-            accumulate(simd, &mut sums, x.map(|(_, rest)| rest[k]), weights);
-        }
-        for (sums, output) in sums.iter().zip(output.chunks_exact_mut(self.width)) {
-            let (output, _) = S::as_mut_simd_f32s(output);
-            output[panel..][..PANELS].copy_from_slice(sums);
-        }
-    }
-
-    /// What [`Dense::apply`] gives for unit vectors: the sum of the bias and one weight column.
-    #[inline(always)]
-    fn apply_one_hot<S: Simd>(&self, simd: S, indices: &[f32], output: &mut [f32]) {
-        let (weights, _) = S::as_simd_f32s(&self.weights);
-        let (bias, _) = S::as_simd_f32s(&self.bias);
-        for (index, output) in indices.iter().zip(output.chunks_exact_mut(self.width)) {
-            let at = *index as usize;
-            assert!(
-                at < self.inputs && at as f32 == *index,
-                "observation {index} is not an index below {}",
-                self.inputs
-            );
-            let (output, _) = S::as_mut_simd_f32s(output);
-            let columns = weights.chunks_exact(self.inputs).map(|panel| panel[at]);
-            for ((output, bias), weight) in output.iter_mut().zip(bias).zip(columns) {
-                *output = simd.add_f32s(*bias, weight);
-            }
-        }
-    }
-}
-
-/// Adds one input of each row, times its weights, to a tile of sums.
-#[inline(always)]
-fn accumulate<S: Simd, const ROWS: usize, const PANELS: usize>(
-    simd: S,
-    sums: &mut [[S::f32s; PANELS]; ROWS],
-    x: [f32; ROWS],
-    weights: [S::f32s; PANELS],
-) {
-    for (sums, x) in sums.iter_mut().zip(x) {
-        let x = simd.splat_f32s(x);
-        for (sum, weight) in sums.iter_mut().zip(weights) {
-            *sum = simd.mul_add_f32s(x, weight, *sum);
-        }
-    }
-}
-
-/// Rows of equal stride in a slice.
-#[derive(Clone, Copy)]
-struct Rows<'a> {
-    values: &'a [f32],
-    stride: usize,
-}
-
-impl<'a> Rows<'a> {
-    #[inline(always)]
-    fn row(self, row: usize) -> &'a [f32] {
-        &self.values[row * self.stride..][..self.stride]
-    }
-}
-
 /// The packed network of one parameter version. Immutable: threads share one, each with its own
 /// [`Scratch`].
 #[derive(Clone, Debug)]
@@ -208,13 +45,19 @@ pub struct Network {
     activation: Activation,
     observation_width: usize,
     outputs: usize,
+    /// The hidden layers and the head.
     layers: Vec<Dense>,
+    /// The value stream of a dueling network.
+    value: Option<Dense>,
+    /// Of a noisy network: the standard deviations of the layers and of the value stream.
+    sigma: Vec<Dense>,
 }
 
 /// Buffers of one thread for [`Network::forward`]; they grow to the widest network they served.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     layers: [Vec<f32>; 2],
+    value: Vec<f32>,
 }
 
 impl Network {
@@ -241,14 +84,17 @@ impl Network {
             });
         }
         let lanes = arch.dispatch(CountLanes);
-        let layers = spec
-            .layer_shapes()
-            .zip(layout.tensors().chunks_exact(2))
-            .map(|((inputs, _), tensors)| {
-                let [weight, bias] = [0, 1].map(|i| &parameters[tensors[i].range()]);
-                Dense::new(weight, bias, inputs, lanes)
-            })
-            .collect();
+        let is_noisy = spec.head.is_noisy();
+        let slots = layout.tensors().chunks_exact(if is_noisy { 4 } else { 2 });
+        let (mut layers, mut sigma) = (Vec::new(), Vec::new());
+        for ((inputs, _), slots) in spec.layer_shapes().zip(slots) {
+            let tensor = |index: usize| &parameters[slots[index].range()];
+            layers.push(Dense::new(tensor(0), tensor(1), inputs, lanes));
+            if is_noisy {
+                sigma.push(Dense::new(tensor(2), tensor(3), inputs, lanes));
+            }
+        }
+        let value = spec.head.value_width().and_then(|_| layers.pop());
         Ok(Self {
             arch,
             one_hot: matches!(spec.encoder, Encoder::OneHot { .. }),
@@ -256,12 +102,50 @@ impl Network {
             observation_width: spec.observation_width(),
             outputs: spec.head_width(),
             layers,
+            value,
+            sigma,
         })
     }
 
     /// The instruction set that this network is packed for.
     pub(super) fn arch(&self) -> Arch {
         self.arch
+    }
+
+    /// This network with one draw of its noise, or nothing where it is not noisy.
+    ///
+    /// Each layer in the order of the layout takes a standard normal `x` for each input and then
+    /// one for each output, and makes `f(x) = sign(x) sqrt(|x|)` of it; the noise of a weight is
+    /// the product of its input's and its output's, that of a bias its output's (factorised noise;
+    /// see [`Head::ActionValues`](super::Head)).
+    #[must_use]
+    pub fn with_noise(&self, random: &mut Random) -> Option<Self> {
+        if self.sigma.is_empty() {
+            return None;
+        }
+        let mut layers: Vec<Dense> = self
+            .layers
+            .iter()
+            .chain(&self.value)
+            .zip(&self.sigma)
+            .map(|(mean, sigma)| {
+                let inputs = noise_factors(mean.inputs, mean.inputs, random);
+                let outputs = noise_factors(mean.outputs, mean.width, random);
+                self.arch.dispatch(Perturb {
+                    mean,
+                    sigma,
+                    inputs: &inputs,
+                    outputs: &outputs,
+                })
+            })
+            .collect();
+        let value = self.value.as_ref().and_then(|_| layers.pop());
+        Some(Self {
+            layers,
+            value,
+            sigma: Vec::new(),
+            ..*self
+        })
     }
 
     /// Computes the head's outputs for each observation.
@@ -287,23 +171,17 @@ impl Network {
         let mut stride = self.observation_width;
         for (index, layer) in self.layers.iter().enumerate() {
             let output = &mut current[..rows * layer.width];
-            if index == 0 && self.one_hot {
-                layer.apply_one_hot(simd, x, output);
-            } else {
-                let values = if index == 0 { x } else { &*previous };
-                let x = Rows { values, stride };
-                // Tiles whose sums fit the registers of the instruction set and keep both
-                // multiply-add units busy; chosen by measurement.
-                if layer.width < 2 * S::F32_LANES {
-                    layer.apply::<S, 8, 1>(simd, x, output);
-                } else if S::F32_LANES < 16 {
-                    layer.apply::<S, 4, 2>(simd, x, output);
-                } else {
-                    layer.apply::<S, 4, 4>(simd, x, output);
-                }
-            }
+            let input = Rows {
+                values: if index == 0 { x } else { &*previous },
+                stride,
+            };
+            let one_hot = index == 0 && self.one_hot;
+            apply(simd, layer, input, one_hot, output);
             if index + 1 < self.layers.len() {
                 activate(self.activation, output);
+            } else if let Some(value) = &self.value {
+                let output = &mut scratch.value[..rows * value.width];
+                apply(simd, value, input, one_hot, output);
             }
             stride = layer.width;
             std::mem::swap(&mut previous, &mut current);
@@ -314,6 +192,77 @@ impl Network {
         {
             y.copy_from_slice(&head[..self.outputs]);
         }
+        if let Some(value) = &self.value {
+            for (y, state) in y
+                .chunks_exact_mut(self.outputs)
+                .zip(scratch.value.chunks_exact(value.width))
+            {
+                join_streams(&state[..value.outputs], y);
+            }
+        }
+    }
+}
+
+/// One layer of a block of rows.
+#[inline(always)]
+fn apply<S: Simd>(simd: S, layer: &Dense, input: Rows<'_>, one_hot: bool, output: &mut [f32]) {
+    if one_hot {
+        layer.apply_one_hot(simd, input.values, output);
+    // Tiles whose sums fit the registers of the instruction set and keep both multiply-add units
+    // busy; chosen by measurement.
+    } else if layer.width < 2 * S::F32_LANES {
+        layer.apply::<S, 8, 1>(simd, input, output);
+    } else if S::F32_LANES < 16 {
+        layer.apply::<S, 4, 2>(simd, input, output);
+    } else {
+        layer.apply::<S, 4, 4>(simd, input, output);
+    }
+}
+
+/// Turns advantages into values: `state + (advantage - mean(advantage))` for each output, the mean
+/// over the actions in their order.
+///
+/// # Shapes
+/// `state`: `[outputs]`; `advantages`: `[num_actions, outputs]`.
+#[inline(always)]
+fn join_streams(state: &[f32], advantages: &mut [f32]) {
+    let num_actions = (advantages.len() / state.len()) as f32;
+    for (output, value) in state.iter().enumerate() {
+        let of_output = advantages.iter().skip(output).step_by(state.len());
+        let mean = of_output.fold(0.0, |sum, advantage| sum + advantage) / num_actions;
+        for advantage in advantages.iter_mut().skip(output).step_by(state.len()) {
+            *advantage = value + (*advantage - mean);
+        }
+    }
+}
+
+/// Draws `count` factors of noise, padded to `width` with zeros.
+fn noise_factors(count: usize, width: usize, random: &mut Random) -> Vec<f32> {
+    let mut factors = Vec::with_capacity(width + 1);
+    while factors.len() < count {
+        let (first, second) = random.standard_normals();
+        factors.extend([first, second].map(|x| libm::sqrt(x.abs()).copysign(x) as f32));
+    }
+    factors.truncate(count);
+    factors.resize(width, 0.0);
+    factors
+}
+
+/// [`Dense::perturbed`] as something that can be compiled for an instruction set.
+struct Perturb<'a> {
+    mean: &'a Dense,
+    sigma: &'a Dense,
+    inputs: &'a [f32],
+    outputs: &'a [f32],
+}
+
+impl WithSimd for Perturb<'_> {
+    type Output = Dense;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Dense {
+        self.mean
+            .perturbed(simd, self.sigma, self.inputs, self.outputs)
     }
 }
 
@@ -362,6 +311,10 @@ impl WithSimd for Forward<'_> {
                 buffer.resize(BLOCK_ROWS * widest, 0.0);
             }
         }
+        let value_width = self.network.value.as_ref().map_or(0, |value| value.width);
+        if self.scratch.value.len() < BLOCK_ROWS * value_width {
+            self.scratch.value.resize(BLOCK_ROWS * value_width, 0.0);
+        }
         let blocks = self.observations.chunks(BLOCK_ROWS * observation_width);
         for (x, y) in blocks.zip(self.outputs.chunks_mut(BLOCK_ROWS * head)) {
             self.network.forward_block(simd, self.scratch, x, y);
@@ -382,175 +335,4 @@ fn activate(activation: Activation, values: &mut [f32]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::seeds::{Purpose, Random};
-    use crate::spaces::Space;
-
-    fn draws(count: usize, position: u64) -> Vec<f32> {
-        let mut random = Random::derive(9, Purpose::Initialisation, 0, position);
-        (0..count)
-            .map(|_| random.uniform(-1.0, 1.0) as f32)
-            .collect()
-    }
-
-    /// The instruction sets that this processor has, the portable one first.
-    fn arches() -> Vec<Arch> {
-        let mut arches = vec![Arch::Scalar];
-        #[cfg(target_arch = "x86_64")]
-        {
-            arches.extend(pulp::x86::V3::try_new().map(Arch::V3));
-            arches.extend(pulp::x86::V4::try_new().map(Arch::V4));
-        }
-        #[cfg(target_arch = "aarch64")]
-        arches.push(Arch::new());
-        arches
-    }
-
-    /// Networks whose widths hit whole tiles, single panels, and every kind of remainder.
-    fn specs() -> Vec<PolicySpec> {
-        let spec = |observation: usize, hidden: &[usize], actions, activation| {
-            let observation = Space::bounded(&vec![-1.0; observation], &vec![1.0; observation]);
-            let action = Space::Discrete { n: actions };
-            PolicySpec::new(&observation, &action, hidden.to_vec(), activation).unwrap()
-        };
-        vec![
-            spec(4, &[64, 64], 2, Activation::Tanh),
-            spec(17, &[33, 5, 100], 19, Activation::Tanh),
-            spec(1, &[1], 1, Activation::Relu),
-            spec(7, &[48, 16], 40, Activation::Relu),
-            spec(3, &[], 2, Activation::Tanh),
-        ]
-    }
-
-    fn bits(values: &[f32]) -> Vec<u32> {
-        values.iter().map(|value| value.to_bits()).collect()
-    }
-
-    fn forward(network: &Network, observations: &[f32], outputs: usize) -> Vec<f32> {
-        let rows = observations.len() / network.observation_width;
-        let mut result = vec![0.0; rows * outputs];
-        network.forward(&mut Scratch::default(), observations, &mut result);
-        result
-    }
-
-    /// One row by the definition: a sum in index order, one value after the other.
-    fn definition(spec: &PolicySpec, parameters: &[f32], observation: &[f32]) -> Vec<f32> {
-        let layout = spec.layout();
-        let mut x = observation.to_vec();
-        for (layer, tensors) in layout.tensors().chunks_exact(2).enumerate() {
-            let weight = &parameters[tensors[0].range()];
-            let bias = &parameters[tensors[1].range()];
-            let dense = weight.chunks(x.len()).zip(bias).map(|(row, bias)| {
-                x.iter()
-                    .zip(row)
-                    .fold(*bias, |sum, (x, weight)| x.mul_add(*weight, sum))
-            });
-            let mut outputs: Vec<f32> = dense.collect();
-            if layer < spec.hidden.len() {
-                activate(spec.activation, &mut outputs);
-            }
-            x = outputs;
-        }
-        x
-    }
-
-    #[test]
-    fn every_instruction_set_gives_the_bits_of_the_definition() {
-        for spec in specs() {
-            let parameters = draws(spec.layout().len(), 0);
-            let observations = draws(21 * spec.observation_width(), 1);
-            let expected: Vec<f32> = observations
-                .chunks(spec.observation_width())
-                .flat_map(|row| definition(&spec, &parameters, row))
-                .collect();
-            for arch in arches() {
-                let network = Network::for_arch(arch, &spec, &parameters).unwrap();
-                let got = forward(&network, &observations, spec.head_width());
-                assert_eq!(bits(&got), bits(&expected), "{arch:?} {spec:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_row_has_the_same_bits_in_every_batch_and_place() {
-        for spec in specs() {
-            let network = Network::new(&spec, &draws(spec.layout().len(), 2)).unwrap();
-            let (width, outputs) = (spec.observation_width(), spec.head_width());
-            let observations = draws(70 * width, 3);
-            let alone: Vec<f32> = observations
-                .chunks(width)
-                .flat_map(|row| forward(&network, row, outputs))
-                .collect();
-            // Every batch size, starting at different rows, so that each row stands everywhere.
-            for rows in 1..=70 {
-                for first in [0, (70 - rows) / 2, 70 - rows] {
-                    let batch = &observations[first * width..(first + rows) * width];
-                    let expected = &alone[first * outputs..(first + rows) * outputs];
-                    let got = forward(&network, batch, outputs);
-                    assert_eq!(bits(&got), bits(expected), "{rows} rows from {first}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn one_hot_rows_have_the_bits_of_unit_vectors() {
-        let one_hot = PolicySpec::new(
-            &Space::Discrete { n: 37 },
-            &Space::Discrete { n: 3 },
-            vec![20, 8],
-            Activation::Tanh,
-        )
-        .unwrap();
-        let mut dense = one_hot.clone();
-        dense.encoder = Encoder::Identity { width: 37 };
-        let parameters = draws(one_hot.layout().len(), 4);
-        let indices: Vec<f32> = (0..37).map(|i| i as f32).collect();
-        let mut units = vec![0.0; 37 * 37];
-        units.iter_mut().step_by(38).for_each(|value| *value = 1.0);
-        for arch in arches() {
-            let network = |spec| Network::for_arch(arch, spec, &parameters).unwrap();
-            let got = forward(&network(&one_hot), &indices, 3);
-            let expected = forward(&network(&dense), &units, 3);
-            assert_eq!(bits(&got), bits(&expected), "{arch:?}");
-        }
-    }
-
-    #[test]
-    fn indices_outside_the_space_are_refused() {
-        let spec = PolicySpec::new(
-            &Space::Discrete { n: 3 },
-            &Space::Discrete { n: 2 },
-            vec![],
-            Activation::Tanh,
-        )
-        .unwrap();
-        let network = Network::new(&spec, &draws(spec.layout().len(), 5)).unwrap();
-        for index in [3.0, -1.0, 0.5, f32::NAN, f32::INFINITY] {
-            let refused = std::panic::catch_unwind(|| forward(&network, &[index], 2));
-            assert!(refused.is_err(), "{index}");
-        }
-    }
-
-    #[test]
-    fn scratch_serves_networks_of_every_width_in_turn() {
-        let mut scratch = Scratch::default();
-        for spec in specs().iter().chain(specs().iter().rev()) {
-            let network = Network::new(spec, &draws(spec.layout().len(), 6)).unwrap();
-            let observations = draws(9 * spec.observation_width(), 7);
-            let mut shared = vec![0.0; 9 * spec.head_width()];
-            network.forward(&mut scratch, &observations, &mut shared);
-            assert_eq!(shared, forward(&network, &observations, spec.head_width()));
-        }
-    }
-
-    #[test]
-    fn wrong_parameter_counts_are_refused() {
-        let spec = &specs()[4];
-        for got in [0, 7, 9] {
-            let refused = Network::new(spec, &vec![0.0; got]).unwrap_err();
-            assert_eq!(refused, ShapeMismatch { expected: 8, got });
-        }
-    }
-}
+mod tests;

@@ -1,24 +1,33 @@
-//! The acting half of a network, without libtorch: what it is made of ([`spec`]), where its
-//! parameters lie ([`layout`]), how its outputs are computed ([`forward`], [`math`]) and how they
-//! become actions ([`distribution`]).
+//! The acting half of a network, without libtorch: what it is made of ([`spec`], [`head`]), where
+//! its parameters lie ([`layout`]), how its outputs are computed ([`forward`], [`math`]) and how
+//! they become actions ([`distribution`], [`values`], [`squashed`]) as the run explores
+//! ([`exploration`]).
 //!
 //! One [`Policy`] is one parameter version. It never changes, so collector threads share it in an
 //! [`Arc`](std::sync::Arc) and each brings its own [`Workspace`].
 
 pub mod spec;
+pub mod head;
 pub mod layout;
 pub mod math;
+mod dense;
 pub mod forward;
 pub mod distribution;
+pub mod values;
+pub mod squashed;
+pub mod exploration;
+mod chooser;
 pub mod artifact;
 
 pub use self::artifact::{ArtifactError, PolicyArtifact};
+pub use self::exploration::{Acting, ApeX, Behaviour, Exploration, ExplorationError};
+pub use self::head::{Head, ValueDistribution};
 pub use self::layout::{Layout, TensorSlot};
-pub use self::spec::{Activation, Encoder, Head, PolicySpec, SpecError};
+pub use self::spec::{Activation, Encoder, PolicySpec, SpecError};
 
 use pulp::{Simd, WithSimd};
 
-use self::distribution::{Categorical, DiagonalGaussian};
+use self::chooser::Chooser;
 use self::forward::{Forward, Network, Scratch, ShapeMismatch};
 use crate::normaliser::ObservationNormaliser;
 use crate::seeds::Random;
@@ -62,8 +71,7 @@ pub enum PolicyError {
 pub struct Policy {
     spec: PolicySpec,
     network: Network,
-    /// Without dimensions where the head is categorical.
-    gaussian: DiagonalGaussian,
+    chooser: Chooser,
     normaliser: Option<ObservationNormaliser>,
 }
 
@@ -108,7 +116,7 @@ impl Policy {
             .find("policy.log_std")
             .map(|tensor| &parameters[tensor.range()]);
         Ok(Self {
-            gaussian: DiagonalGaussian::new(log_std.unwrap_or_default()),
+            chooser: Chooser::new(&spec.head, log_std.unwrap_or_default()),
             spec,
             network,
             normaliser,
@@ -121,22 +129,40 @@ impl Policy {
         &self.spec
     }
 
-    /// Draws an action for each observation, and says how probable it was.
+    /// This version with one draw of its networks' noise, or nothing where it has none. The draw
+    /// acts for one unroll of one shard; without it a noisy network acts by its means.
+    #[must_use]
+    pub fn with_noise(&self, random: &mut Random) -> Option<Self> {
+        Some(Self {
+            network: self.network.with_noise(random)?,
+            spec: self.spec.clone(),
+            chooser: self.chooser.clone(),
+            normaliser: self.normaliser.clone(),
+        })
+    }
+
+    /// Chooses an action for each observation as `behaviour` says, and says how probable it was.
     ///
-    /// A row's action and log-probability are functions of its observation, its random stream and
-    /// the parameters: the other rows change no bit of them. Log-probabilities are those of the
-    /// action as drawn, which an environment may clip to its bounds afterwards. Parameters are
-    /// finite, but products can overflow: what follows then is said at [`Categorical`].
+    /// A row's action and log-probability are functions of its observation, its random stream, the
+    /// behaviour and the parameters: the other rows change no bit of them. Log-probabilities are
+    /// those of the behaviour, so of greedy actions too; where an action is continuous they are
+    /// log-densities in its units, and zero where it is not drawn at all. An environment may clip
+    /// the actions of a [`Head::DiagonalGaussian`] to its bounds afterwards; those of the other
+    /// heads lie in the action space. Parameters are finite, but products can overflow: then a
+    /// discrete action is legal and its log-probability NaN, and a continuous one is NaN or as far
+    /// out as it can be.
     ///
     /// # Shapes
     /// `observations`: `[rows, observation width]`, raw; `actions`: `[rows, action width]`;
     /// `log_probs`: `[rows]`; `random(row)` gives the stream of a row.
     ///
     /// # Panics
-    /// If the shapes disagree, or if observations are indices and one is out of range.
+    /// If the shapes disagree, if observations are indices and one is out of range, or if the head
+    /// cannot act like that; every behaviour of an [`Acting`] for this spec suits it.
     pub fn act(
         &self,
         workspace: &mut Workspace,
+        behaviour: Behaviour,
         observations: &[f32],
         random: impl FnMut(usize) -> Random,
         actions: &mut [f32],
@@ -144,12 +170,18 @@ impl Policy {
     ) {
         let width = self.spec.action_width();
         assert_eq!(actions.len(), log_probs.len() * width, "one action a row");
+        assert!(
+            self.chooser.can(behaviour),
+            "{behaviour:?} does not suit the head {}",
+            self.spec.head.name()
+        );
         self.network.arch().dispatch(Act {
             policy: self,
             workspace,
             observations,
             rows: log_probs.len(),
             choose: Sample {
+                behaviour,
                 random,
                 actions,
                 log_probs,
@@ -157,8 +189,8 @@ impl Policy {
         });
     }
 
-    /// Chooses the most probable action for each observation: the first of the largest logits, or
-    /// the mean.
+    /// Chooses what the policy prefers for each observation: the first of the largest logits or
+    /// values, the mean, or the output itself.
     ///
     /// # Shapes
     /// `observations`: `[rows, observation width]`, raw; `actions`: `[rows, action width]`.
@@ -243,6 +275,7 @@ impl<C: Choose> WithSimd for Act<'_, C> {
 }
 
 struct Sample<'a, R> {
+    behaviour: Behaviour,
     random: R,
     actions: &'a mut [f32],
     log_probs: &'a mut [f32],
@@ -257,18 +290,9 @@ impl<R: FnMut(usize) -> Random> Choose for Sample<'_, R> {
         for (row, ((head, action), log_prob)) in heads.zip(actions).zip(self.log_probs).enumerate()
         {
             let mut random = (self.random)(row);
-            match policy.spec.head {
-                Head::Categorical { .. } => {
-                    let categorical = Categorical::new(head);
-                    let chosen = categorical.sample(&mut random);
-                    action[0] = chosen as f32;
-                    *log_prob = categorical.log_prob(chosen);
-                }
-                Head::DiagonalGaussian { .. } => {
-                    policy.gaussian.sample(head, &mut random, action);
-                    *log_prob = policy.gaussian.log_prob(head, action);
-                }
-            }
+            *log_prob = policy
+                .chooser
+                .sample(self.behaviour, head, &mut random, action);
         }
     }
 }
@@ -284,10 +308,7 @@ impl Choose for Mode<'_> {
         let heads = outputs.chunks_exact(policy.spec.head_width());
         let actions = self.actions.chunks_exact_mut(policy.spec.action_width());
         for (head, action) in heads.zip(actions) {
-            match policy.spec.head {
-                Head::Categorical { .. } => action[0] = distribution::mode(head) as f32,
-                Head::DiagonalGaussian { .. } => action.copy_from_slice(head),
-            }
+            policy.chooser.mode(head, action);
         }
     }
 }

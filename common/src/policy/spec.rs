@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::head::{Head, ValueDistribution};
 use super::layout::Layout;
 use crate::spaces::Space;
 
@@ -42,28 +43,11 @@ pub enum Activation {
     Relu,
 }
 
-/// The distribution over actions whose parameters the last layer gives.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Head {
-    /// One logit for each action; an action is its index as `f32`.
-    Categorical {
-        /// Number of actions.
-        num_actions: usize,
-    },
-    /// The mean of each dimension, which are independent; the logarithm of the standard deviation
-    /// is a parameter of its own that no observation changes.
-    DiagonalGaussian {
-        /// Values in an action.
-        dimension: usize,
-    },
-}
-
 /// A policy network: encoder, fully connected hidden layers, head.
 ///
 /// Fields are public because a spec is data that travels; [`PolicySpec::validate`] says whether
 /// it describes a network, and whatever builds one from it calls that first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicySpec {
     /// How observations enter.
@@ -105,10 +89,71 @@ pub enum SpecError {
         /// Number of parameters.
         got: u128,
     },
+    /// The head cannot give the space's actions.
+    #[error("{head} needs {expected}, the environment's actions are {got}: {remedy}")]
+    ActionSpace {
+        /// The head.
+        head: &'static str,
+        /// What it acts in.
+        expected: &'static str,
+        /// The action space.
+        got: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// A dimension of an action cannot be rescaled to its bounds.
+    #[error(
+        "head.{head}: dimension {dimension} is bounded by {low} and {high}, expected finite bounds \
+         in ascending order: bound the environment's actions, or train with ppo"
+    )]
+    Bounds {
+        /// The head.
+        head: &'static str,
+        /// Index of the dimension.
+        dimension: usize,
+        /// Its lower bound.
+        low: String,
+        /// Its upper bound.
+        high: String,
+    },
+    /// Lower and upper bounds do not pair, or are too many.
+    #[error(
+        "head.{head} has {low} lower and {high} upper bounds, expected one of each for at most {} \
+         dimensions",
+        MAX_WIDTH / 2
+    )]
+    BoundCount {
+        /// The head.
+        head: &'static str,
+        /// Number of lower bounds.
+        low: usize,
+        /// Number of upper bounds.
+        high: usize,
+    },
+    /// A categorical distribution over too few returns.
+    #[error(
+        "head.action_values.distribution.categorical.num_atoms is {got}, expected at least 2: \
+         51 is usual"
+    )]
+    Atoms {
+        /// Number of returns.
+        got: usize,
+    },
+    /// The returns of a categorical distribution do not ascend.
+    #[error(
+        "head.action_values.distribution.categorical spans {v_min} to {v_max}, expected finite \
+         bounds in ascending order: set v_min and v_max to what returns can be"
+    )]
+    Support {
+        /// The least return.
+        v_min: String,
+        /// The largest return.
+        v_max: String,
+    },
 }
 
 impl PolicySpec {
-    /// The network that sees `observation` and acts in `action`.
+    /// The on-policy network that sees `observation` and acts in `action`.
     ///
     /// Boxes enter flattened and leave as Gaussians; discrete observations enter one-hot and
     /// discrete actions leave as categories.
@@ -121,17 +166,87 @@ impl PolicySpec {
         hidden: Vec<usize>,
         activation: Activation,
     ) -> Result<Self, SpecError> {
-        let encoder = match observation {
-            Space::Box { .. } => Encoder::Identity {
-                width: observation.width(),
-            },
-            Space::Discrete { n } => Encoder::OneHot { n: *n },
-        };
         let head = match action {
             Space::Box { .. } => Head::DiagonalGaussian {
                 dimension: action.width(),
             },
             Space::Discrete { n } => Head::Categorical { num_actions: *n },
+        };
+        Self::with_head(observation, hidden, activation, head)
+    }
+
+    /// The network that says what each action is worth, for Q-learning and its descendants; its
+    /// options are those of [`Head::ActionValues`].
+    ///
+    /// # Errors
+    /// Where actions are not discrete, and as [`PolicySpec::validate`].
+    pub fn action_values(
+        observation: &Space,
+        action: &Space,
+        hidden: Vec<usize>,
+        activation: Activation,
+        dueling: bool,
+        distribution: ValueDistribution,
+        noisy: bool,
+    ) -> Result<Self, SpecError> {
+        let Space::Discrete { n } = action else {
+            return Err(SpecError::ActionSpace {
+                head: "action_values",
+                expected: "discrete actions",
+                got: action.to_string(),
+                remedy: "train with sac, td3 or ppo",
+            });
+        };
+        let head = Head::ActionValues {
+            num_actions: *n,
+            dueling,
+            distribution,
+            noisy,
+        };
+        Self::with_head(observation, hidden, activation, head)
+    }
+
+    /// The stochastic network of soft actor-critic: [`Head::SquashedGaussian`].
+    ///
+    /// # Errors
+    /// Where the action space is no box with finite bounds, and as [`PolicySpec::validate`].
+    pub fn squashed_gaussian(
+        observation: &Space,
+        action: &Space,
+        hidden: Vec<usize>,
+        activation: Activation,
+    ) -> Result<Self, SpecError> {
+        let (low, high) = bounds(action, "squashed_gaussian")?;
+        let head = Head::SquashedGaussian { low, high };
+        Self::with_head(observation, hidden, activation, head)
+    }
+
+    /// The deterministic network of TD3: [`Head::Deterministic`].
+    ///
+    /// # Errors
+    /// As [`PolicySpec::squashed_gaussian`].
+    pub fn deterministic(
+        observation: &Space,
+        action: &Space,
+        hidden: Vec<usize>,
+        activation: Activation,
+    ) -> Result<Self, SpecError> {
+        let (low, high) = bounds(action, "deterministic")?;
+        let head = Head::Deterministic { low, high };
+        Self::with_head(observation, hidden, activation, head)
+    }
+
+    fn with_head(
+        observation: &Space,
+        hidden: Vec<usize>,
+        activation: Activation,
+        head: Head,
+    ) -> Result<Self, SpecError> {
+        let encoder = match observation {
+            Space::Box { .. } => Encoder::Identity {
+                width: observation.width(),
+            },
+            Space::Discrete { n } => Encoder::OneHot { n: *n },
         };
         let spec = Self {
             encoder,
@@ -141,6 +256,17 @@ impl PolicySpec {
         };
         spec.validate()?;
         Ok(spec)
+    }
+
+    /// Whether the network sees `observation` and acts in `action`.
+    #[must_use]
+    pub fn fits(&self, observation: &Space, action: &Space) -> bool {
+        let sees = match (&self.encoder, observation) {
+            (Encoder::Identity { width }, Space::Box { .. }) => *width == observation.width(),
+            (Encoder::OneHot { n }, Space::Discrete { n: elements }) => n == elements,
+            _ => false,
+        };
+        sees && self.head.fits(action)
     }
 
     /// Checks that every width, the depth and the number of parameters are within bounds.
@@ -157,18 +283,17 @@ impl PolicySpec {
             Encoder::Identity { .. } => "encoder.identity.width",
             Encoder::OneHot { .. } => "encoder.one_hot.n",
         };
-        let head = match self.head {
-            Head::Categorical { .. } => "head.categorical.num_actions",
-            Head::DiagonalGaussian { .. } => "head.diagonal_gaussian.dimension",
-        };
         check_width(encoder, self.input_width())?;
         for (index, width) in self.hidden.iter().enumerate() {
             check_width(format_args!("hidden[{index}]"), *width)?;
         }
-        check_width(head, self.head_width())?;
+        self.head.validate()?;
 
         let dense = |(inputs, outputs): (usize, usize)| (inputs as u128 + 1) * outputs as u128;
         let mut parameters: u128 = self.layer_shapes().map(dense).sum();
+        if self.head.is_noisy() {
+            parameters *= 2;
+        }
         if let Head::DiagonalGaussian { dimension } = self.head {
             parameters += dimension as u128;
         }
@@ -190,10 +315,7 @@ impl PolicySpec {
     /// Number of `f32` values in an action row.
     #[must_use]
     pub fn action_width(&self) -> usize {
-        match self.head {
-            Head::Categorical { .. } => 1,
-            Head::DiagonalGaussian { dimension } => dimension,
-        }
+        self.head.action_width()
     }
 
     /// Inputs of the first layer.
@@ -205,37 +327,47 @@ impl PolicySpec {
         }
     }
 
-    /// Outputs of the last layer: logits or means.
+    /// Outputs of the network for a row, arranged as the [`Head`] says.
     #[must_use]
     pub fn head_width(&self) -> usize {
-        match self.head {
-            Head::Categorical { num_actions } => num_actions,
-            Head::DiagonalGaussian { dimension } => dimension,
-        }
+        self.head.width()
     }
 
-    /// `(inputs, outputs)` of every fully connected layer, the head last.
+    /// `(inputs, outputs)` of every fully connected layer: the hidden ones, the head, and the value
+    /// stream of a dueling network.
     pub fn layer_shapes(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         let inputs = std::iter::once(self.input_width()).chain(self.hidden.iter().copied());
         let outputs = self.hidden.iter().copied().chain([self.head_width()]);
-        inputs.zip(outputs)
+        let value = self.head.value_width().map(|outputs| {
+            (
+                self.hidden.last().copied().unwrap_or(self.input_width()),
+                outputs,
+            )
+        });
+        inputs.zip(outputs).chain(value)
     }
 
     /// The flat layout of the acting parameters: `policy.0.weight`, `policy.0.bias`, ...,
-    /// `policy.head.weight`, `policy.head.bias` and, for a Gaussian, `policy.log_std`.
+    /// `policy.head.weight`, `policy.head.bias`; then, for a dueling network, `policy.value.weight`
+    /// and `policy.value.bias`; then, for a diagonal Gaussian, `policy.log_std`. In a noisy network
+    /// each layer's `weight_sigma` and `bias_sigma` follow its `bias`.
     ///
     /// A critic goes behind it, so that what acts is a prefix of what is learnt.
     #[must_use]
     pub fn layout(&self) -> Layout {
         let mut layout = Layout::new();
         for (index, (inputs, outputs)) in self.layer_shapes().enumerate() {
-            let layer = if index == self.hidden.len() {
-                "head".to_owned()
-            } else {
-                index.to_string()
+            let layer = match index.checked_sub(self.hidden.len()) {
+                None => index.to_string(),
+                Some(0) => "head".to_owned(),
+                Some(_) => "value".to_owned(),
             };
             layout.push(format!("policy.{layer}.weight"), &[outputs, inputs]);
             layout.push(format!("policy.{layer}.bias"), &[outputs]);
+            if self.head.is_noisy() {
+                layout.push(format!("policy.{layer}.weight_sigma"), &[outputs, inputs]);
+                layout.push(format!("policy.{layer}.bias_sigma"), &[outputs]);
+            }
         }
         if let Head::DiagonalGaussian { dimension } = self.head {
             layout.push("policy.log_std", &[dimension]);
@@ -244,7 +376,20 @@ impl PolicySpec {
     }
 }
 
-fn check_width(field: impl fmt::Display, got: usize) -> Result<(), SpecError> {
+/// The bounds of a box.
+fn bounds(action: &Space, head: &'static str) -> Result<(Vec<f32>, Vec<f32>), SpecError> {
+    match action {
+        Space::Box { low, high, .. } => Ok((low.clone(), high.clone())),
+        Space::Discrete { .. } => Err(SpecError::ActionSpace {
+            head,
+            expected: "a box of actions",
+            got: action.to_string(),
+            remedy: "train with dqn or ppo",
+        }),
+    }
+}
+
+pub(super) fn check_width(field: impl fmt::Display, got: usize) -> Result<(), SpecError> {
     if (1..=MAX_WIDTH).contains(&got) {
         Ok(())
     } else {

@@ -39,6 +39,12 @@ pub enum NetworkError {
     /// A policy that is no network.
     #[error(transparent)]
     Policy(#[from] SpecError),
+    /// A policy that gives no distribution to learn on-policy.
+    #[error("the policy's head is {got}, expected categorical or diagonal_gaussian")]
+    Head {
+        /// The head.
+        got: &'static str,
+    },
     /// A hidden layer of the critic without a width.
     #[error("hidden layer {layer} of the critic has width 0, expected at least 1")]
     CriticWidth {
@@ -127,9 +133,17 @@ impl ActorCritic {
     /// configured standard deviation.
     ///
     /// # Errors
-    /// [`NetworkError::Policy`] and [`NetworkError::CriticWidth`].
+    /// [`NetworkError::Policy`], [`NetworkError::Head`] and [`NetworkError::CriticWidth`].
     pub fn new(spec: ActorCriticSpec, seed: u64, device: Device) -> Result<Self, NetworkError> {
         spec.policy.validate()?;
+        if !matches!(
+            spec.policy.head,
+            Head::Categorical { .. } | Head::DiagonalGaussian { .. }
+        ) {
+            return Err(NetworkError::Head {
+                got: spec.policy.head.name(),
+            });
+        }
         let mut layout = spec.policy.layout();
         let num_policy_parameters = layout.len();
         push_critic(&mut layout, &spec)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rookery_common::configuration::Configuration;
-use rookery_common::policy::{Activation, Encoder, PolicyError, PolicySpec};
+use rookery_common::policy::{Activation, Encoder, Exploration, PolicyError, PolicySpec};
 use rookery_common::spaces::EnvironmentSpec;
 use rookery_common::unroll::{SessionId, UnrollShape};
 use rookery_proto::v1::learner_server::Learner;
@@ -220,6 +220,7 @@ impl Learner for LearnerService {
             lease_timeout_milliseconds: settings.lease_timeout.as_millis() as u64,
             evaluation_every_env_steps: settings.evaluation_every_env_steps,
             evaluation_episodes: settings.evaluation_episodes,
+            exploration: Some(Exploration::None.into()),
         }))
     }
 

@@ -220,7 +220,7 @@ impl Ppo {
     pub(super) fn actions(&self, actions: &[f32]) -> Result<Tensor, PpoError> {
         let device = self.network.device();
         match self.network.spec().policy.head {
-            Head::Categorical { num_actions } => {
+            Head::Categorical { num_actions } | Head::ActionValues { num_actions, .. } => {
                 let mut indices = Vec::with_capacity(actions.len());
                 for (step, &action) in actions.iter().enumerate() {
                     if !(action >= 0.0 && action.fract() == 0.0 && (action as usize) < num_actions)
@@ -235,8 +235,10 @@ impl Ppo {
                 }
                 Ok(Tensor::from_slice(&indices).to_device(device))
             }
-            Head::DiagonalGaussian { dimension } => Ok(Tensor::from_slice(actions)
-                .view([-1, dimension as i64])
+            Head::DiagonalGaussian { .. }
+            | Head::SquashedGaussian { .. }
+            | Head::Deterministic { .. } => Ok(Tensor::from_slice(actions)
+                .view([-1, self.network.spec().policy.action_width() as i64])
                 .to_device(device)),
         }
     }

@@ -1,0 +1,151 @@
+//! From a row of outputs to an action.
+
+#![expect(
+    clippy::inline_always,
+    reason = "choosing must be compiled with the vector instructions of its caller"
+)]
+
+use super::distribution::{self, Categorical, DiagonalGaussian};
+use super::exploration::Behaviour;
+use super::head::{Head, ValueDistribution};
+use super::squashed::{Bounds, SquashedGaussian};
+use super::values::ActionValues;
+use crate::seeds::Random;
+
+/// A head with what one version's parameters make of it.
+#[derive(Clone, Debug)]
+pub(super) enum Chooser {
+    Categorical,
+    DiagonalGaussian(DiagonalGaussian),
+    ActionValues(ValueDistribution),
+    SquashedGaussian(SquashedGaussian),
+    Deterministic(Bounds),
+}
+
+impl Chooser {
+    /// For a valid head; `log_std` is that of a diagonal Gaussian, and empty for others.
+    pub(super) fn new(head: &Head, log_std: &[f32]) -> Self {
+        match head {
+            Head::Categorical { .. } => Self::Categorical,
+            Head::DiagonalGaussian { .. } => Self::DiagonalGaussian(DiagonalGaussian::new(log_std)),
+            Head::ActionValues { distribution, .. } => Self::ActionValues(*distribution),
+            Head::SquashedGaussian { low, high } => {
+                Self::SquashedGaussian(SquashedGaussian::new(Bounds::new(low, high)))
+            }
+            Head::Deterministic { low, high } => Self::Deterministic(Bounds::new(low, high)),
+        }
+    }
+
+    /// Whether actions can be chosen like this.
+    pub(super) fn can(&self, behaviour: Behaviour) -> bool {
+        match behaviour {
+            Behaviour::OnPolicy => true,
+            Behaviour::Uniform => !matches!(self, Self::DiagonalGaussian(_)),
+            Behaviour::EpsilonGreedy { .. } => matches!(self, Self::ActionValues(_)),
+            Behaviour::GaussianNoise { .. } => matches!(self, Self::Deterministic(_)),
+        }
+    }
+
+    /// Chooses as the behaviour says, and returns the logarithm of the probability or density with
+    /// which it does. The action of a behaviour that the head cannot follow is on policy.
+    #[inline(always)]
+    pub(super) fn sample(
+        &self,
+        behaviour: Behaviour,
+        outputs: &[f32],
+        random: &mut Random,
+        action: &mut [f32],
+    ) -> f32 {
+        match (self, behaviour) {
+            (Self::Categorical, Behaviour::Uniform) => sample_index(outputs.len(), random, action),
+            (Self::Categorical, _) => {
+                let categorical = Categorical::new(outputs);
+                let chosen = categorical.sample(random);
+                action[0] = chosen as f32;
+                categorical.log_prob(chosen)
+            }
+            (Self::DiagonalGaussian(gaussian), _) => {
+                gaussian.sample(outputs, random, action);
+                gaussian.log_prob(outputs, action)
+            }
+            (Self::ActionValues(distribution), Behaviour::Uniform) => {
+                let num_actions = ActionValues::new(outputs, *distribution).num_actions();
+                sample_index(num_actions, random, action)
+            }
+            (Self::ActionValues(distribution), _) => {
+                let epsilon = match behaviour {
+                    Behaviour::EpsilonGreedy { epsilon } => epsilon,
+                    _ => 0.0,
+                };
+                let values = ActionValues::new(outputs, *distribution);
+                sample_epsilon_greedy(values, epsilon, random, action)
+            }
+            (Self::SquashedGaussian(gaussian), Behaviour::Uniform) => {
+                gaussian.bounds().sample_uniform(random, action)
+            }
+            (Self::SquashedGaussian(gaussian), _) => gaussian.sample(outputs, random, action),
+            (Self::Deterministic(bounds), Behaviour::Uniform) => {
+                bounds.sample_uniform(random, action)
+            }
+            (Self::Deterministic(bounds), Behaviour::GaussianNoise { std }) => {
+                bounds.sample_around(outputs, std, random, action)
+            }
+            (Self::Deterministic(bounds), _) => {
+                bounds.squash(outputs, action);
+                0.0
+            }
+        }
+    }
+
+    /// What the policy prefers.
+    #[inline(always)]
+    pub(super) fn mode(&self, outputs: &[f32], action: &mut [f32]) {
+        match self {
+            Self::Categorical => action[0] = distribution::mode(outputs) as f32,
+            Self::DiagonalGaussian(_) => action.copy_from_slice(outputs),
+            Self::ActionValues(distribution) => {
+                let greedy = ActionValues::new(outputs, *distribution).greedy();
+                action[0] = greedy.action as f32;
+            }
+            Self::SquashedGaussian(gaussian) => gaussian.mode(outputs, action),
+            Self::Deterministic(bounds) => bounds.squash(outputs, action),
+        }
+    }
+}
+
+/// Draws one of `n` actions uniformly.
+#[inline(always)]
+fn sample_index(n: usize, random: &mut Random, action: &mut [f32]) -> f32 {
+    action[0] = random.below(n as u64) as f32;
+    -libm::log(n as f64) as f32
+}
+
+/// With probability `epsilon` draws one of all actions uniformly, else takes the greedy one, whose
+/// probability is therefore `epsilon / n + 1 - epsilon`. NaN where a value is not finite.
+#[inline(always)]
+fn sample_epsilon_greedy(
+    values: ActionValues<'_>,
+    epsilon: f64,
+    random: &mut Random,
+    action: &mut [f32],
+) -> f32 {
+    let greedy = values.greedy();
+    let num_actions = values.num_actions();
+    let explores = random.unit_f64() < epsilon;
+    let chosen = if explores {
+        random.below(num_actions as u64) as usize
+    } else {
+        greedy.action
+    };
+    action[0] = chosen as f32;
+    if !greedy.is_sound {
+        return f32::NAN;
+    }
+    let by_chance = epsilon / num_actions as f64;
+    let probability = if chosen == greedy.action {
+        by_chance + (1.0 - epsilon)
+    } else {
+        by_chance
+    };
+    libm::log(probability) as f32
+}

@@ -1,0 +1,172 @@
+//! The forward pass against its definition, in every batch and on every instruction set.
+
+use super::*;
+use crate::seeds::{Purpose, Random};
+use crate::spaces::Space;
+
+fn draws(count: usize, position: u64) -> Vec<f32> {
+    let mut random = Random::derive(9, Purpose::Initialisation, 0, position);
+    (0..count)
+        .map(|_| random.uniform(-1.0, 1.0) as f32)
+        .collect()
+}
+
+/// The instruction sets that this processor has, the portable one first.
+fn arches() -> Vec<Arch> {
+    let mut arches = vec![Arch::Scalar];
+    #[cfg(target_arch = "x86_64")]
+    {
+        arches.extend(pulp::x86::V3::try_new().map(Arch::V3));
+        arches.extend(pulp::x86::V4::try_new().map(Arch::V4));
+    }
+    #[cfg(target_arch = "aarch64")]
+    arches.push(Arch::new());
+    arches
+}
+
+/// Networks whose widths hit whole tiles, single panels, and every kind of remainder.
+fn specs() -> Vec<PolicySpec> {
+    let spec = |observation: usize, hidden: &[usize], actions, activation| {
+        let observation = Space::bounded(&vec![-1.0; observation], &vec![1.0; observation]);
+        let action = Space::Discrete { n: actions };
+        PolicySpec::new(&observation, &action, hidden.to_vec(), activation).unwrap()
+    };
+    vec![
+        spec(4, &[64, 64], 2, Activation::Tanh),
+        spec(17, &[33, 5, 100], 19, Activation::Tanh),
+        spec(1, &[1], 1, Activation::Relu),
+        spec(7, &[48, 16], 40, Activation::Relu),
+        spec(3, &[], 2, Activation::Tanh),
+    ]
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+fn forward(network: &Network, observations: &[f32], outputs: usize) -> Vec<f32> {
+    let rows = observations.len() / network.observation_width;
+    let mut result = vec![0.0; rows * outputs];
+    network.forward(&mut Scratch::default(), observations, &mut result);
+    result
+}
+
+/// One row by the definition: a sum in index order, one value after the other.
+fn definition(spec: &PolicySpec, parameters: &[f32], observation: &[f32]) -> Vec<f32> {
+    let layout = spec.layout();
+    let mut x = observation.to_vec();
+    for (layer, tensors) in layout.tensors().chunks_exact(2).enumerate() {
+        let weight = &parameters[tensors[0].range()];
+        let bias = &parameters[tensors[1].range()];
+        let dense = weight.chunks(x.len()).zip(bias).map(|(row, bias)| {
+            x.iter()
+                .zip(row)
+                .fold(*bias, |sum, (x, weight)| x.mul_add(*weight, sum))
+        });
+        let mut outputs: Vec<f32> = dense.collect();
+        if layer < spec.hidden.len() {
+            activate(spec.activation, &mut outputs);
+        }
+        x = outputs;
+    }
+    x
+}
+
+#[test]
+fn every_instruction_set_gives_the_bits_of_the_definition() {
+    for spec in specs() {
+        let parameters = draws(spec.layout().len(), 0);
+        let observations = draws(21 * spec.observation_width(), 1);
+        let expected: Vec<f32> = observations
+            .chunks(spec.observation_width())
+            .flat_map(|row| definition(&spec, &parameters, row))
+            .collect();
+        for arch in arches() {
+            let network = Network::for_arch(arch, &spec, &parameters).unwrap();
+            let got = forward(&network, &observations, spec.head_width());
+            assert_eq!(bits(&got), bits(&expected), "{arch:?} {spec:?}");
+        }
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_in_every_batch_and_place() {
+    for spec in specs() {
+        let network = Network::new(&spec, &draws(spec.layout().len(), 2)).unwrap();
+        let (width, outputs) = (spec.observation_width(), spec.head_width());
+        let observations = draws(70 * width, 3);
+        let alone: Vec<f32> = observations
+            .chunks(width)
+            .flat_map(|row| forward(&network, row, outputs))
+            .collect();
+        // Every batch size, starting at different rows, so that each row stands everywhere.
+        for rows in 1..=70 {
+            for first in [0, (70 - rows) / 2, 70 - rows] {
+                let batch = &observations[first * width..(first + rows) * width];
+                let expected = &alone[first * outputs..(first + rows) * outputs];
+                let got = forward(&network, batch, outputs);
+                assert_eq!(bits(&got), bits(expected), "{rows} rows from {first}");
+            }
+        }
+    }
+}
+
+#[test]
+fn one_hot_rows_have_the_bits_of_unit_vectors() {
+    let one_hot = PolicySpec::new(
+        &Space::Discrete { n: 37 },
+        &Space::Discrete { n: 3 },
+        vec![20, 8],
+        Activation::Tanh,
+    )
+    .unwrap();
+    let mut dense = one_hot.clone();
+    dense.encoder = Encoder::Identity { width: 37 };
+    let parameters = draws(one_hot.layout().len(), 4);
+    let indices: Vec<f32> = (0..37).map(|i| i as f32).collect();
+    let mut units = vec![0.0; 37 * 37];
+    units.iter_mut().step_by(38).for_each(|value| *value = 1.0);
+    for arch in arches() {
+        let network = |spec| Network::for_arch(arch, spec, &parameters).unwrap();
+        let got = forward(&network(&one_hot), &indices, 3);
+        let expected = forward(&network(&dense), &units, 3);
+        assert_eq!(bits(&got), bits(&expected), "{arch:?}");
+    }
+}
+
+#[test]
+fn indices_outside_the_space_are_refused() {
+    let spec = PolicySpec::new(
+        &Space::Discrete { n: 3 },
+        &Space::Discrete { n: 2 },
+        vec![],
+        Activation::Tanh,
+    )
+    .unwrap();
+    let network = Network::new(&spec, &draws(spec.layout().len(), 5)).unwrap();
+    for index in [3.0, -1.0, 0.5, f32::NAN, f32::INFINITY] {
+        let refused = std::panic::catch_unwind(|| forward(&network, &[index], 2));
+        assert!(refused.is_err(), "{index}");
+    }
+}
+
+#[test]
+fn scratch_serves_networks_of_every_width_in_turn() {
+    let mut scratch = Scratch::default();
+    for spec in specs().iter().chain(specs().iter().rev()) {
+        let network = Network::new(spec, &draws(spec.layout().len(), 6)).unwrap();
+        let observations = draws(9 * spec.observation_width(), 7);
+        let mut shared = vec![0.0; 9 * spec.head_width()];
+        network.forward(&mut scratch, &observations, &mut shared);
+        assert_eq!(shared, forward(&network, &observations, spec.head_width()));
+    }
+}
+
+#[test]
+fn wrong_parameter_counts_are_refused() {
+    let spec = &specs()[4];
+    for got in [0, 7, 9] {
+        let refused = Network::new(spec, &vec![0.0; got]).unwrap_err();
+        assert_eq!(refused, ShapeMismatch { expected: 8, got });
+    }
+}

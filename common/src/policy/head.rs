@@ -1,0 +1,279 @@
+//! What comes out of a policy network, and how its last layers' outputs are arranged.
+
+use serde::{Deserialize, Serialize};
+
+use super::spec::{MAX_WIDTH, SpecError, check_width};
+use crate::spaces::Space;
+
+/// What the last layers give, and so how an action comes of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Head {
+    /// One logit for each action; an action is its index as `f32`.
+    Categorical {
+        /// Number of actions.
+        num_actions: usize,
+    },
+    /// The mean of each dimension, which are independent; the logarithm of the standard deviation
+    /// is a parameter of its own that no observation changes.
+    DiagonalGaussian {
+        /// Values in an action.
+        dimension: usize,
+    },
+    /// What each action is worth; an action is its index as `f32`.
+    ///
+    /// # Shapes
+    /// A row is `[num_actions, outputs]` with the [outputs of one
+    /// action](ValueDistribution::num_outputs); a dueling network's value stream gives `[outputs]`.
+    ActionValues {
+        /// Number of actions.
+        num_actions: usize,
+        /// Whether a second last layer gives the value of the state, and the head the advantage of
+        /// each action over it: `Q = V + A - mean(A)` for each output, the mean over the actions.
+        /// Both layers see the last hidden one; the hidden layers are shared (Wang et al. 2016,
+        /// "Dueling network architectures for deep reinforcement learning", equation 9; there each
+        /// stream has a hidden layer of its own).
+        dueling: bool,
+        /// What is known of an action's return.
+        distribution: ValueDistribution,
+        /// Whether every fully connected layer (the hidden ones, the head and a value stream) is
+        /// noisy, as in Rainbow (Hessel et al. 2018): each then has standard deviations
+        /// `weight_sigma` and `bias_sigma` beside its means `weight` and `bias` (Fortunato et al.
+        /// 2018, "Noisy networks for exploration", factorised noise, equations 10 and 11).
+        noisy: bool,
+    },
+    /// The mean of each dimension of a normal distribution, then the logarithm of each one's
+    /// standard deviation, both functions of the observation; a draw goes through the hyperbolic
+    /// tangent and is rescaled to the bounds (Haarnoja et al. 2018, "Soft actor-critic algorithms
+    /// and applications", appendix C).
+    ///
+    /// # Shapes
+    /// A row is `[2, dimension]`: means, then logarithms of standard deviations.
+    SquashedGaussian {
+        /// The least value of each dimension.
+        low: Vec<f32>,
+        /// The largest value of each dimension.
+        high: Vec<f32>,
+    },
+    /// One value for each dimension, which goes through the hyperbolic tangent and is rescaled to
+    /// the bounds (Fujimoto et al. 2018, "Addressing function approximation error in actor-critic
+    /// methods").
+    Deterministic {
+        /// The least value of each dimension.
+        low: Vec<f32>,
+        /// The largest value of each dimension.
+        high: Vec<f32>,
+    },
+}
+
+/// What an action-value network says about the return that follows an action.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ValueDistribution {
+    /// Its expectation.
+    #[default]
+    Expectation,
+    /// The logits of a distribution over `num_atoms` returns at equal distances from `v_min` to
+    /// `v_max` (C51: Bellemare, Dabney and Munos 2017, "A distributional perspective on
+    /// reinforcement learning").
+    Categorical {
+        /// Number of returns, at least two.
+        num_atoms: usize,
+        /// The least return.
+        v_min: f32,
+        /// The largest return.
+        v_max: f32,
+    },
+    /// Its quantiles at the fractions `(i + 1/2) / num_quantiles`, in that order (Dabney et al.
+    /// 2018, "Distributional reinforcement learning with quantile regression", lemma 2).
+    Quantiles {
+        /// Number of quantiles.
+        num_quantiles: usize,
+    },
+}
+
+impl ValueDistribution {
+    /// Number of outputs that an action has.
+    #[must_use]
+    pub fn num_outputs(&self) -> usize {
+        match *self {
+            Self::Expectation => 1,
+            Self::Categorical { num_atoms, .. } => num_atoms,
+            Self::Quantiles { num_quantiles } => num_quantiles,
+        }
+    }
+
+    fn validate(&self) -> Result<(), SpecError> {
+        match *self {
+            Self::Expectation => Ok(()),
+            Self::Quantiles { num_quantiles } => check_width(
+                "head.action_values.distribution.quantiles.num_quantiles",
+                num_quantiles,
+            ),
+            Self::Categorical {
+                num_atoms,
+                v_min,
+                v_max,
+            } => {
+                if num_atoms < 2 {
+                    return Err(SpecError::Atoms { got: num_atoms });
+                }
+                check_width(
+                    "head.action_values.distribution.categorical.num_atoms",
+                    num_atoms,
+                )?;
+                if !(v_min.is_finite() && v_max.is_finite() && v_min < v_max) {
+                    return Err(SpecError::Support {
+                        v_min: v_min.to_string(),
+                        v_max: v_max.to_string(),
+                    });
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Head {
+    /// The head's name as it is written in a file.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Categorical { .. } => "categorical",
+            Self::DiagonalGaussian { .. } => "diagonal_gaussian",
+            Self::ActionValues { .. } => "action_values",
+            Self::SquashedGaussian { .. } => "squashed_gaussian",
+            Self::Deterministic { .. } => "deterministic",
+        }
+    }
+
+    /// Number of `f32` values in an action row.
+    #[must_use]
+    pub fn action_width(&self) -> usize {
+        match self {
+            Self::Categorical { .. } | Self::ActionValues { .. } => 1,
+            Self::DiagonalGaussian { dimension } => *dimension,
+            Self::SquashedGaussian { low, .. } | Self::Deterministic { low, .. } => low.len(),
+        }
+    }
+
+    /// Number of actions, where they are discrete.
+    #[must_use]
+    pub fn num_actions(&self) -> Option<usize> {
+        match self {
+            Self::Categorical { num_actions } | Self::ActionValues { num_actions, .. } => {
+                Some(*num_actions)
+            }
+            Self::DiagonalGaussian { .. }
+            | Self::SquashedGaussian { .. }
+            | Self::Deterministic { .. } => None,
+        }
+    }
+
+    /// Least and largest value of each dimension, where actions never leave them.
+    #[must_use]
+    pub fn bounds(&self) -> Option<(&[f32], &[f32])> {
+        match self {
+            Self::SquashedGaussian { low, high } | Self::Deterministic { low, high } => {
+                Some((low, high))
+            }
+            Self::Categorical { .. }
+            | Self::DiagonalGaussian { .. }
+            | Self::ActionValues { .. } => None,
+        }
+    }
+
+    /// Whether each layer has standard deviations beside its means.
+    #[must_use]
+    pub fn is_noisy(&self) -> bool {
+        matches!(self, Self::ActionValues { noisy: true, .. })
+    }
+
+    /// Outputs of the last layer, and of the whole network for a row.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        match self {
+            Self::Categorical { num_actions } => *num_actions,
+            Self::DiagonalGaussian { dimension } => *dimension,
+            Self::ActionValues {
+                num_actions,
+                distribution,
+                ..
+            } => num_actions.saturating_mul(distribution.num_outputs()),
+            Self::SquashedGaussian { low, .. } => 2 * low.len(),
+            Self::Deterministic { low, .. } => low.len(),
+        }
+    }
+
+    /// Outputs of the value stream, where there is one.
+    #[must_use]
+    pub fn value_width(&self) -> Option<usize> {
+        match self {
+            Self::ActionValues {
+                dueling: true,
+                distribution,
+                ..
+            } => Some(distribution.num_outputs()),
+            _ => None,
+        }
+    }
+
+    /// Whether these are the actions of `space`.
+    #[must_use]
+    pub fn fits(&self, space: &Space) -> bool {
+        match (self, space) {
+            (Self::DiagonalGaussian { dimension }, Space::Box { .. }) => {
+                *dimension == space.width()
+            }
+            (_, Space::Box { low, high, .. }) => self.bounds() == Some((low, high)),
+            (_, Space::Discrete { n }) => self.num_actions() == Some(*n),
+        }
+    }
+
+    /// Checks that every extent is within bounds and every bound is finite and in order.
+    pub(super) fn validate(&self) -> Result<(), SpecError> {
+        match self {
+            Self::Categorical { num_actions } => {
+                check_width("head.categorical.num_actions", *num_actions)
+            }
+            Self::DiagonalGaussian { dimension } => {
+                check_width("head.diagonal_gaussian.dimension", *dimension)
+            }
+            Self::ActionValues {
+                num_actions,
+                distribution,
+                ..
+            } => {
+                check_width("head.action_values.num_actions", *num_actions)?;
+                distribution.validate()?;
+                check_width("head.action_values, all outputs together,", self.width())
+            }
+            Self::SquashedGaussian { low, high } | Self::Deterministic { low, high } => {
+                let name = self.name();
+                check_width(format_args!("head.{name}.low"), low.len())?;
+                if 2 * low.len() > MAX_WIDTH || high.len() != low.len() {
+                    return Err(SpecError::BoundCount {
+                        head: name,
+                        low: low.len(),
+                        high: high.len(),
+                    });
+                }
+                check_bounds(name, low, high)
+            }
+        }
+    }
+}
+
+/// Checks that a dimension can be rescaled to its bounds.
+fn check_bounds(head: &'static str, low: &[f32], high: &[f32]) -> Result<(), SpecError> {
+    let is_sound = |(low, high): (&f32, &f32)| low.is_finite() && high.is_finite() && *low < *high;
+    match low.iter().zip(high).position(|pair| !is_sound(pair)) {
+        None => Ok(()),
+        Some(dimension) => Err(SpecError::Bounds {
+            head,
+            dimension,
+            low: low[dimension].to_string(),
+            high: high[dimension].to_string(),
+        }),
+    }
+}
