@@ -28,6 +28,10 @@ pub enum Purpose {
     Evaluation = 5,
     /// The noise of a noisy network's layers while acting: `(shard, unroll)`.
     Noise = 6,
+    /// What a gradient step samples from the replay store: `(update, gradient step)`.
+    Replay = 7,
+    /// Noise in the learner, of layers or of actions that it draws: `(update, draw)`.
+    LearnerNoise = 8,
 }
 
 /// Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators": the golden-ratio

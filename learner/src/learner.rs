@@ -27,7 +27,7 @@ use crate::progress::{ProgressBoard, RunState};
 use crate::publish::Publisher;
 use crate::resume::{ResumeError, check_compatible};
 use crate::run::{ControlCommand, Event, Run, RunSettings};
-use crate::service::{Admission, ControlService, LearnerService, PolicyRecipe, specify};
+use crate::service::{Admission, ControlService, LearnerService, specify};
 use crate::trainer::{Summary, Trainer, TrainingError};
 
 /// Events that may wait for the compute thread beyond one unroll of every shard and round.
@@ -278,9 +278,12 @@ fn serve(
     stopped: oneshot::Receiver<()>,
 ) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + use<>, LearnerError> {
     let mut draining = admitted.clone();
-    let recipe = PolicyRecipe::new(configuration);
     let max_message = configuration.learner.max_message.bytes() as usize;
-    let learner = LearnerServer::new(LearnerService::new(Arc::clone(run), recipe, admitted))
+    let learner = LearnerServer::new(LearnerService::new(
+        Arc::clone(run),
+        configuration.clone(),
+        admitted,
+    ))
         .max_decoding_message_size(max_message);
     let control = ControlServer::new(ControlService::new(Arc::clone(run)));
     let mut builder = security.server(&listener)?;
@@ -324,14 +327,8 @@ fn make_run(
     );
     let specification = OnceLock::new();
     if let Some(state) = resumed {
-        let recipe = PolicyRecipe::new(configuration);
-        let known = specify(
-            state.environment.clone(),
-            &recipe,
-            settings.unroll_length,
-            settings.envs_per_shard,
-        )
-        .map_err(ResumeError::from)?;
+        let known = specify(state.environment.clone(), configuration)
+            .map_err(ResumeError::from)?;
         let _ = specification.set(known);
     }
     let leases = Leases::new(

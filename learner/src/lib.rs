@@ -19,6 +19,7 @@ pub mod algorithms;
 pub mod networks;
 pub mod optimiser;
 pub mod episodes;
+mod training;
 pub mod trainer;
 pub mod publish;
 pub mod checkpoint;

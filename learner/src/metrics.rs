@@ -6,7 +6,11 @@ use metrics::{Unit, counter, gauge, histogram};
 use rookery_common::metric::{Metric, STAGE_SECONDS};
 
 use crate::accounting::Outcome;
+use crate::algorithms::dqn::DqnStatistics;
 use crate::algorithms::ppo::PpoStatistics;
+use crate::algorithms::replayed::ReplayStatistics;
+use crate::algorithms::sac::SacStatistics;
+use crate::algorithms::Statistics;
 use crate::experience::rollout::CompleteRound;
 use crate::fleet::FleetSize;
 use crate::progress::Stage;
@@ -180,6 +184,81 @@ const INITIAL_LOG_RATIO: Metric = Metric::gauge(
     Unit::Count,
     "Mean |log ratio| before the first gradient step: at lag 0 only rounding, below 1e-5.",
 );
+const DQN_LOSS: Metric = Metric::gauge(
+    "rookery_dqn_loss",
+    Unit::Count,
+    "Mean weighted loss of the action values.",
+);
+const EPSILON: Metric = Metric::gauge(
+    "rookery_dqn_epsilon_ratio",
+    Unit::Count,
+    "Probability with which a collected action was random, where all shards have the same.",
+);
+const CRITIC_LOSS: Metric = Metric::gauge(
+    "rookery_sac_critic_loss",
+    Unit::Count,
+    "Half the mean squared errors of both critics.",
+);
+const SAC_ENTROPY: Metric = Metric::gauge(
+    "rookery_sac_entropy_nats",
+    Unit::Count,
+    "Mean entropy of the policy, of a continuous one estimated from drawn actions.",
+);
+const TARGET_ENTROPY: Metric = Metric::gauge(
+    "rookery_sac_target_entropy_nats",
+    Unit::Count,
+    "Entropy that the temperature aims at.",
+);
+const TEMPERATURE: Metric = Metric::gauge(
+    "rookery_sac_temperature",
+    Unit::Count,
+    "Weight of the entropy beside the reward, alpha.",
+);
+const TD_ERROR: Metric = Metric::gauge(
+    "rookery_td_error",
+    Unit::Count,
+    "Mean size of the temporal-difference error, or of what stands for it in a distribution.",
+);
+const Q_MEAN: Metric = Metric::gauge(
+    "rookery_q_value_mean",
+    Unit::Count,
+    "Mean action value in the last minibatch.",
+);
+const Q_MAX: Metric = Metric::gauge(
+    "rookery_q_value_max",
+    Unit::Count,
+    "Largest action value in the last minibatch.",
+);
+const OFF_POLICY_GRADIENT_NORM: Metric = Metric::gauge(
+    "rookery_off_policy_gradient_norm",
+    Unit::Count,
+    "Mean norm of the gradients of action values or critics before clipping.",
+);
+const REPLAY_SIZE: Metric = Metric::gauge(
+    "rookery_replay_size",
+    Unit::Count,
+    "Transitions that can be sampled.",
+);
+const REPLAY_AGE: Metric = Metric::gauge(
+    "rookery_replay_age_steps",
+    Unit::Count,
+    "Mean age of the transitions sampled last, in steps of their environment.",
+);
+const SAMPLES_PER_INSERT: Metric = Metric::gauge(
+    "rookery_replay_samples_per_insert_ratio",
+    Unit::Count,
+    "Transitions sampled so far for each one inserted.",
+);
+const IMPORTANCE_WEIGHT: Metric = Metric::gauge(
+    "rookery_replay_importance_weight_ratio",
+    Unit::Count,
+    "Mean importance weight of the transitions sampled last; 1 where sampling is uniform.",
+);
+const GRADIENT_STEPS: Metric = Metric::counter(
+    "rookery_gradient_steps_total",
+    Unit::Count,
+    "Gradient steps taken.",
+);
 const SKIPPED_STEPS: Metric = Metric::counter(
     "rookery_gradient_steps_skipped_total",
     Unit::Count,
@@ -220,6 +299,21 @@ pub const ALL: &[Metric] = &[
     GRADIENT_NORM,
     LEARNING_RATE,
     INITIAL_LOG_RATIO,
+    DQN_LOSS,
+    EPSILON,
+    CRITIC_LOSS,
+    SAC_ENTROPY,
+    TARGET_ENTROPY,
+    TEMPERATURE,
+    TD_ERROR,
+    Q_MEAN,
+    Q_MAX,
+    OFF_POLICY_GRADIENT_NORM,
+    REPLAY_SIZE,
+    REPLAY_AGE,
+    SAMPLES_PER_INSERT,
+    IMPORTANCE_WEIGHT,
+    GRADIENT_STEPS,
     SKIPPED_STEPS,
 ];
 
@@ -289,9 +383,63 @@ pub(crate) fn record_checkpoint(written: bool, time: Duration) {
     }
 }
 
-pub(crate) fn record_update(env_steps: u64, statistics: &PpoStatistics) {
+pub(crate) fn record_update(env_steps: u64, statistics: &Statistics) {
     counter!(ENV_STEPS.name).absolute(env_steps);
     counter!(UPDATES.name).increment(1);
+    counter!(GRADIENT_STEPS.name).increment(statistics.gradient_steps());
+    counter!(SKIPPED_STEPS.name).increment(statistics.skipped_steps());
+    match statistics {
+        Statistics::Ppo(statistics) => record_ppo(statistics),
+        Statistics::Dqn(statistics) => record_dqn(statistics),
+        Statistics::Sac(statistics) => record_sac(statistics),
+    }
+}
+
+/// Sets what is known; what is not yet known keeps its value.
+fn set_known(values: &[(Metric, Option<f64>)]) {
+    for (metric, value) in values {
+        if let Some(value) = value {
+            gauge!(metric.name).set(*value);
+        }
+    }
+}
+
+fn record_dqn(statistics: &DqnStatistics) {
+    set_known(&[
+        (DQN_LOSS, statistics.loss),
+        (TD_ERROR, statistics.td_error),
+        (Q_MEAN, statistics.q_mean),
+        (Q_MAX, statistics.q_max),
+        (EPSILON, statistics.epsilon),
+        (OFF_POLICY_GRADIENT_NORM, statistics.gradient_norm),
+    ]);
+    record_replay(&statistics.replay);
+}
+
+fn record_sac(statistics: &SacStatistics) {
+    set_known(&[
+        (CRITIC_LOSS, statistics.critic_loss),
+        (TD_ERROR, statistics.td_error),
+        (Q_MEAN, statistics.q_mean),
+        (Q_MAX, statistics.q_max),
+        (SAC_ENTROPY, statistics.entropy),
+        (TARGET_ENTROPY, Some(statistics.target_entropy)),
+        (TEMPERATURE, Some(statistics.temperature)),
+        (OFF_POLICY_GRADIENT_NORM, statistics.gradient_norm),
+    ]);
+    record_replay(&statistics.replay);
+}
+
+fn record_replay(statistics: &ReplayStatistics) {
+    set_known(&[
+        (REPLAY_SIZE, Some(statistics.replay_size as f64)),
+        (REPLAY_AGE, statistics.replay_age),
+        (SAMPLES_PER_INSERT, Some(statistics.samples_per_insert)),
+        (IMPORTANCE_WEIGHT, statistics.importance_weight),
+    ]);
+}
+
+fn record_ppo(statistics: &PpoStatistics) {
     for (metric, value) in [
         (POLICY_LOSS, statistics.policy_loss),
         (VALUE_LOSS, statistics.value_loss),
@@ -307,7 +455,6 @@ pub(crate) fn record_update(env_steps: u64, statistics: &PpoStatistics) {
     if let Some(value) = statistics.explained_variance {
         gauge!(EXPLAINED_VARIANCE.name).set(value);
     }
-    counter!(SKIPPED_STEPS.name).increment(statistics.skipped_steps);
 }
 
 /// Makes every series exist from the start, so that a rate over it is zero and not absent.
@@ -328,6 +475,7 @@ pub fn describe() {
         UNROLLS_TRAINED,
         DISCONTINUITIES,
         RECEIVED_BYTES,
+        GRADIENT_STEPS,
         SKIPPED_STEPS,
     ] {
         counter!(metric.name).increment(0);

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::algorithms::ppo::PpoStatistics;
+use crate::algorithms::Statistics;
 use crate::run::EvaluationReport;
 
 /// What one update is worth noting.
@@ -27,7 +27,7 @@ pub struct Record<'a> {
     pub mean_length: Option<f64>,
     /// The algorithm's.
     #[serde(flatten)]
-    pub statistics: &'a PpoStatistics,
+    pub statistics: &'a Statistics,
 }
 
 #[derive(Serialize)]

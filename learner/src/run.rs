@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use rookery_common::policy::PolicySpec;
+use rookery_common::policy::{Exploration, PolicySpec};
 use rookery_common::spaces::EnvironmentSpec;
 use rookery_common::unroll::{PolicyVersion, Unroll};
 use tokio::sync::{mpsc, oneshot};
@@ -64,6 +64,8 @@ pub struct RunSpecification {
     pub environment: EnvironmentSpec,
     /// What they act with.
     pub policy: PolicySpec,
+    /// How they explore.
+    pub exploration: Exploration,
     /// What their unrolls look like.
     pub contract: UnrollContract,
 }

@@ -1,32 +1,28 @@
 //! The compute thread: it owns the tensors, waits for rounds, updates, publishes, and keeps the
 //! books.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rookery_common::configuration::Configuration;
 use rookery_common::hash::sha256_hex;
-use rookery_common::normaliser::{ObservationNormaliser, RewardScaler, RunningMoments};
-use rookery_common::policy::PolicyArtifact;
-use rookery_common::unroll::{PolicyVersion, UnrollIndex, scheduled_version};
+use rookery_common::unroll::{PolicyVersion, UnrollIndex};
 use rookery_common::wire::Publication;
 use serde::Serialize;
 use tch::Device;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::accounting::UnrollCounts;
-use crate::algorithms::ppo::{Ppo, PpoError, PpoStatistics};
+use crate::algorithms::{AlgorithmError, Statistics};
 use crate::checkpoint::{BestPolicy, KeptPublication, LearnerState};
 use crate::checkpoint_writer::{CheckpointWriter, Job};
-use crate::episodes::EpisodeWindow;
 use crate::experience::rollout::{CompleteRound, RoundAssembler};
-use crate::leases::ShardPosition;
 use crate::metrics;
 use crate::metrics_log::{MetricsLog, Record};
 use crate::progress::{RunState, SolvedAt, Stage, StageClock};
 use crate::run::{ControlCommand, EvaluationReport, Event, Run, RunSpecification};
+use crate::training::Training;
 
 /// Updates in a row without one finite gradient after which a run is given up.
 const MAX_NON_FINITE_UPDATES: u32 = 5;
@@ -38,19 +34,19 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
 pub enum TrainingError {
     /// The networks cannot be built.
     #[error(transparent)]
-    Build(PpoError),
+    Build(AlgorithmError),
     /// The algorithm refused a round.
     #[error("round {round}: {source}")]
     Algorithm {
         /// The round.
         round: u64,
         /// Its reason.
-        source: PpoError,
+        source: AlgorithmError,
     },
     /// Gradients stayed infinite or not a number.
     #[error(
         "no gradient was finite in {updates} updates, the last of round {round}; the parameters \
-         are those of the last finite one. Lower ppo.learning_rate, or set normalisation.rewards"
+         are those of the last finite one. Lower the algorithm's learning_rate, or scale the rewards"
     )]
     NonFinite {
         /// The last round.
@@ -104,25 +100,6 @@ pub struct Summary {
     pub discontinuities: u64,
     /// Where the unrolls went.
     pub unrolls: UnrollCounts,
-}
-
-/// What the rounds change: exactly what a checkpoint holds.
-struct Training {
-    specification: RunSpecification,
-    ppo: Ppo,
-    round: u64,
-    env_steps: u64,
-    episodes: EpisodeWindow,
-    discontinuities: u64,
-    solved_at: Option<SolvedAt>,
-    best_mean_return: Option<f64>,
-    positions: Vec<ShardPosition>,
-    observation_moments: Option<RunningMoments>,
-    reward_scaler: Option<RewardScaler>,
-    publications: VecDeque<KeptPublication>,
-    /// Seconds before this process.
-    earlier_seconds: f64,
-    since: Instant,
 }
 
 /// The compute thread's state.
@@ -245,51 +222,14 @@ impl Trainer {
         }
     }
 
-    fn make_ppo(&self, specification: &RunSpecification) -> Result<Ppo, TrainingError> {
-        Ppo::configured(&self.configuration, &specification.policy, self.device)
-            .map_err(TrainingError::Build)
-    }
-
     fn begin(&self, specification: RunSpecification) -> Result<Training, TrainingError> {
-        let settings = &self.run.settings;
-        let ppo = self.make_ppo(&specification)?;
-        let normalisation = &self.configuration.normalisation;
-        let width = specification.contract.shape.observation_width;
-        let initial = KeptPublication {
-            version: 0,
-            env_steps: 0,
-            parameters: ppo.policy_parameters(),
-            normaliser: normalisation.observations.then(|| {
-                ObservationNormaliser::from_moments(
-                    &RunningMoments::new(width),
-                    normalisation.observation_clip,
-                )
-            }),
-        };
-        Ok(Training {
-            ppo,
-            round: 0,
-            env_steps: 0,
-            episodes: EpisodeWindow::default(),
-            discontinuities: 0,
-            solved_at: None,
-            best_mean_return: None,
-            positions: vec![ShardPosition::default(); settings.num_shards()],
-            observation_moments: normalisation
-                .observations
-                .then(|| RunningMoments::new(width)),
-            reward_scaler: normalisation.rewards.then(|| {
-                RewardScaler::new(
-                    settings.num_envs,
-                    self.configuration.ppo.discount,
-                    normalisation.reward_clip,
-                )
-            }),
-            publications: VecDeque::from([initial]),
-            earlier_seconds: 0.0,
-            since: Instant::now(),
+        Training::begin(
+            &self.configuration,
+            &self.run.settings,
             specification,
-        })
+            self.device,
+        )
+        .map_err(TrainingError::Build)
     }
 
     fn restore(&self, state: LearnerState) -> Result<Training, TrainingError> {
@@ -299,28 +239,15 @@ impl Trainer {
             .get()
             .cloned()
             .ok_or(TrainingError::Disconnected)?;
-        let mut ppo = self.make_ppo(&specification)?;
-        ppo.restore(&state.algorithm)
-            .map_err(|source| TrainingError::Algorithm {
-                round: state.round,
-                source,
-            })?;
-        Ok(Training {
+        let round = state.round;
+        Training::restore(
+            &self.configuration,
+            &self.run.settings,
             specification,
-            ppo,
-            round: state.round,
-            env_steps: state.env_steps,
-            episodes: state.episodes,
-            discontinuities: state.discontinuities,
-            solved_at: state.solved_at,
-            best_mean_return: state.best_mean_return,
-            positions: state.positions,
-            observation_moments: state.observation_moments,
-            reward_scaler: state.reward_scaler,
-            publications: state.publications.into(),
-            earlier_seconds: state.wall_seconds,
-            since: Instant::now(),
-        })
+            state,
+            self.device,
+        )
+        .map_err(|source| TrainingError::Algorithm { round, source })
     }
 
     /// Waits until the next round is complete; `None` where the run is to stop first.
@@ -369,72 +296,29 @@ impl Trainer {
         }
     }
 
-    /// Everything that one round changes, in an order that makes the result a function of the
-    /// round alone.
+    /// Learns from one round, publishes what came of it and keeps the books.
     fn consume(
         &mut self,
         training: &mut Training,
         round: &CompleteRound,
     ) -> Result<(), TrainingError> {
         let index = training.round;
-        let shape = training.specification.contract.shape;
-        let version = scheduled_version(UnrollIndex(index), self.run.settings.lag);
-        let collected_with = training
-            .publications
-            .iter()
-            .find(|kept| kept.version == version);
-        let normaliser = collected_with.and_then(|kept| kept.normaliser.as_ref());
-        let columns = round.columns(&shape, normaliser, training.reward_scaler.as_mut());
-        metrics::record_round(round, index - version);
-        note_discontinuities(training, round);
-        metrics::record_stage(Stage::Batch, self.clock.lap(Stage::Batch));
-
         let progress = index as f64 / self.total_rounds() as f64;
         let statistics = training
-            .ppo
-            .update(&columns, progress, index)
+            .consume(round, progress, &mut self.clock)
             .map_err(|source| TrainingError::Algorithm {
                 round: index,
                 source,
             })?;
-        metrics::record_stage(Stage::Update, self.clock.lap(Stage::Update));
-
-        training.round += 1;
-        training.env_steps += self.run.settings.steps_per_round();
-        for (position, state) in training.positions.iter_mut().zip(round.states()) {
-            *position = ShardPosition {
-                next_index: UnrollIndex(training.round),
-                state,
-            };
+        if let Some(newest) = training.publications.back() {
+            self.publish(newest);
         }
-        if let Some(moments) = &mut training.observation_moments {
-            round.observe(&shape, moments);
-        }
-        self.publish_next(training);
         metrics::record_stage(Stage::Publish, self.clock.lap(Stage::Publish));
 
         self.run.accounting.trained(round.unrolls.len() as u64);
         self.record(training, round, &statistics);
         metrics::record_stage(Stage::Record, self.clock.lap(Stage::Record));
         self.check_finite(index, &statistics)
-    }
-
-    fn publish_next(&self, training: &mut Training) {
-        let clip = self.configuration.normalisation.observation_clip;
-        let kept = KeptPublication {
-            version: training.round,
-            env_steps: training.env_steps,
-            parameters: training.ppo.policy_parameters(),
-            normaliser: training
-                .observation_moments
-                .as_ref()
-                .map(|moments| ObservationNormaliser::from_moments(moments, clip)),
-        };
-        self.publish(&kept);
-        training.publications.push_back(kept);
-        while training.publications.len() > self.run.settings.lag as usize + 1 {
-            training.publications.pop_front();
-        }
     }
 
     fn publish(&self, kept: &KeptPublication) {
@@ -447,7 +331,7 @@ impl Trainer {
             env_steps: kept.env_steps,
             parameters: kept.parameters.clone(),
             normaliser: kept.normaliser.clone(),
-            acting: std::collections::BTreeMap::new(),
+            acting: kept.acting.clone(),
         });
         metrics::record_publication(kept.version, kept.parameters.len());
     }
@@ -457,7 +341,7 @@ impl Trainer {
         &mut self,
         training: &mut Training,
         round: &CompleteRound,
-        statistics: &PpoStatistics,
+        statistics: &Statistics,
     ) {
         for unroll in &round.unrolls {
             for (return_, length) in unroll
@@ -511,16 +395,16 @@ impl Trainer {
     fn check_finite(
         &mut self,
         round: u64,
-        statistics: &PpoStatistics,
+        statistics: &Statistics,
     ) -> Result<(), TrainingError> {
-        if statistics.skipped_steps > 0 {
+        if statistics.skipped_steps() > 0 {
             tracing::warn!(
                 round,
-                skipped = statistics.skipped_steps,
+                skipped = statistics.skipped_steps(),
                 "skipped gradient steps that were not finite"
             );
         }
-        let all_skipped = statistics.gradient_steps == 0 && statistics.skipped_steps > 0;
+        let all_skipped = statistics.gradient_steps() == 0 && statistics.skipped_steps() > 0;
         self.non_finite_updates = if all_skipped {
             self.non_finite_updates + 1
         } else {
@@ -636,7 +520,7 @@ impl Trainer {
             evaluation_return: self.evaluation_return,
             solved_at_seconds: training.solved_at.map(|solved| solved.seconds),
             solved_at_env_steps: training.solved_at.map(|solved| solved.env_steps),
-            parameters_sha256: sha256_hex(bytemuck::cast_slice(&training.ppo.state().parameters)),
+            parameters_sha256: sha256_hex(bytemuck::cast_slice(&training.parameters())),
             unrolls: self.run.accounting.counts(),
         })
     }
@@ -663,60 +547,5 @@ impl Trainer {
             progress.checkpoint = checkpoint;
             progress.stage_seconds = stage_seconds;
         });
-    }
-}
-
-/// Counts what does not continue the round before, and says so the first time.
-fn note_discontinuities(training: &mut Training, round: &CompleteRound) {
-    let discontinuous = round.num_discontinuous();
-    if discontinuous > 0 && training.discontinuities == 0 {
-        tracing::warn!(
-            round = training.round,
-            discontinuous,
-            "elastic determinism is off: environments were reset, because their state could not \
-             be restored; the actors' logs say why"
-        );
-    }
-    training.discontinuities += discontinuous;
-}
-
-impl Training {
-    /// Seconds of training, earlier processes included.
-    fn seconds(&self) -> f64 {
-        self.earlier_seconds + self.since.elapsed().as_secs_f64()
-    }
-
-    fn artifact(&self) -> PolicyArtifact {
-        let newest = self.publications.back();
-        PolicyArtifact {
-            spec: self.specification.policy.clone(),
-            environment: self.specification.environment.clone(),
-            version: self.round,
-            env_steps: self.env_steps,
-            parameters: newest
-                .map(|kept| kept.parameters.clone())
-                .unwrap_or_default(),
-            normaliser: newest.and_then(|kept| kept.normaliser.clone()),
-        }
-    }
-
-    fn state(&self, run_id: &str) -> LearnerState {
-        LearnerState {
-            run_id: run_id.to_owned(),
-            environment: self.specification.environment.clone(),
-            policy: self.specification.policy.clone(),
-            round: self.round,
-            env_steps: self.env_steps,
-            wall_seconds: self.seconds(),
-            solved_at: self.solved_at,
-            episodes: self.episodes.clone(),
-            discontinuities: self.discontinuities,
-            best_mean_return: self.best_mean_return,
-            positions: self.positions.clone(),
-            observation_moments: self.observation_moments.clone(),
-            reward_scaler: self.reward_scaler.clone(),
-            algorithm: self.ppo.state(),
-            publications: self.publications.iter().cloned().collect(),
-        }
     }
 }

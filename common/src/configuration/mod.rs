@@ -11,6 +11,8 @@
 
 mod training;
 mod ppo;
+mod dqn;
+mod sac;
 mod processes;
 mod units;
 mod presets;
@@ -23,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use crate::policy::Activation;
+pub use dqn::{DqnConfiguration, ReturnDistribution};
 pub use layers::Layers;
 pub use ppo::{AdvantageNormalisation, Annealing, PpoConfiguration};
 pub use presets::Preset;
@@ -30,8 +33,9 @@ pub use processes::{
     ActorConfiguration, Device, LearnerConfiguration, LogFormat, SecurityConfiguration,
     TelemetryConfiguration,
 };
+pub use sac::SacConfiguration;
 pub use training::{
-    CheckpointConfiguration, EnvironmentConfiguration, EvaluationConfiguration,
+    Algorithm, CheckpointConfiguration, EnvironmentConfiguration, EvaluationConfiguration,
     NormalisationConfiguration, PolicyConfiguration, RolloutConfiguration, RunConfiguration,
     ScheduleConfiguration, ScheduleKind,
 };
@@ -54,6 +58,10 @@ pub struct Configuration {
     pub policy: PolicyConfiguration,
     /// Proximal policy optimisation.
     pub ppo: PpoConfiguration,
+    /// Deep Q-learning.
+    pub dqn: DqnConfiguration,
+    /// Soft actor-critic.
+    pub sac: SacConfiguration,
     /// Running statistics by which inputs are scaled.
     pub normalisation: NormalisationConfiguration,
     /// How well the policy acts when it does not explore.

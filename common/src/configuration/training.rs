@@ -10,6 +10,39 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::units::{HumanDuration, or_none};
 use crate::policy::Activation;
 
+/// What learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Algorithm {
+    /// Proximal policy optimisation, with the options of `[ppo]`.
+    Ppo,
+    /// Deep Q-learning, with the options of `[dqn]` and `[replay]`.
+    Dqn,
+    /// Soft actor-critic, with the options of `[sac]` and `[replay]`.
+    Sac,
+}
+
+impl Algorithm {
+    /// Its name in a configuration, which is that of its section.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ppo => "ppo",
+            Self::Dqn => "dqn",
+            Self::Sac => "sac",
+        }
+    }
+
+    /// Whether it learns from transitions of earlier policies, out of `[replay]`.
+    #[must_use]
+    pub const fn is_off_policy(self) -> bool {
+        match self {
+            Self::Ppo => false,
+            Self::Dqn | Self::Sac => true,
+        }
+    }
+}
+
 /// `[run]`: what the run is called, how long it lasts and where it writes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -17,6 +50,8 @@ pub struct RunConfiguration {
     /// Name of the run's folder: letters, digits, `.`, `_` and `-`. Empty: made from the
     /// environment, the algorithm and the seed. \[`""`\]
     pub name: String,
+    /// What learns: `"ppo"`, `"dqn"` or `"sac"`. \[`"ppo"`\]
+    pub algorithm: Algorithm,
     /// Seed of every random stream of the run, below 2^63. \[`1`\]
     pub seed: u64,
     /// Environment steps after which training ends. It ends with the whole round in which the
@@ -37,6 +72,7 @@ impl Default for RunConfiguration {
     fn default() -> Self {
         Self {
             name: String::new(),
+            algorithm: Algorithm::Ppo,
             seed: 1,
             total_env_steps: 1_000_000,
             directory: PathBuf::from("runs"),

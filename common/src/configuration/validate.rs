@@ -1,12 +1,14 @@
 //! What a configuration must hold beyond its types.
 
+mod off_policy;
+
 use std::fmt::Display;
 use std::ops::{Bound, RangeBounds};
 
 use tracing_subscriber::EnvFilter;
 
 use super::violation::{Key, Problem, Violation};
-use super::{AdvantageNormalisation, ByteSize, Configuration, HumanDuration, ScheduleKind};
+use super::{AdvantageNormalisation, Algorithm, ByteSize, Configuration, HumanDuration, ScheduleKind};
 use crate::security::{Address, Scheme};
 
 /// Most environments of a run and most steps of an unroll.
@@ -30,6 +32,8 @@ pub(super) fn validate(configuration: &Configuration) -> Vec<Violation> {
     check.rollout(configuration);
     check.policy(configuration);
     check.ppo(configuration);
+    check.dqn(configuration);
+    check.sac(configuration);
     check.statistics(configuration);
     check.learner(configuration);
     check.actor(configuration);
@@ -195,7 +199,10 @@ impl Check {
         if schedule.kind == ScheduleKind::Asynchronous {
             self.impossible(
                 &[("schedule.kind", &"\"asynchronous\"")],
-                "ppo is synchronous: it corrects nothing that an older policy has collected",
+                format!(
+                    "{} is synchronous: it corrects nothing that an older policy has collected",
+                    run.algorithm.name()
+                ),
                 "use kind = \"synchronous\", with lag = 1 to collect while the learner works",
             );
         }
@@ -253,6 +260,9 @@ impl Check {
             above(0.0, 1e6),
         );
         self.optional_range("ppo.target_kl", ppo.target_kl, above(0.0, 1e3));
+        if configuration.run.algorithm != Algorithm::Ppo {
+            return;
+        }
         let rows = configuration.rows_per_round();
         let size = ppo.minibatch_size;
         let keys: [(&str, &dyn Display); 3] = [

@@ -1,7 +1,272 @@
-//! The algorithms. Each is one folder with the same files: `config.rs` (its options), `loss.rs`
-//! (pure functions from tensors to tensors), `update.rs` (what one round of experience does) and
-//! `mod.rs`.
+//! The algorithms. Each is one folder with the same files: `config.rs` (its options), `networks.rs`
+//! (what is trained, where it is not shared), `loss.rs` (pure functions from tensors to tensors),
+//! `update.rs` (what one round of experience does) and `mod.rs`.
 
 pub mod round;
 pub mod returns;
 pub mod ppo;
+pub mod dqn;
+pub mod sac;
+
+use std::collections::BTreeMap;
+
+use rookery_common::configuration::{Algorithm as Name, Configuration};
+use rookery_common::normaliser::{ObservationNormaliser, RewardScaler};
+use rookery_common::policy::{Encoder, Exploration, PolicyError, PolicySpec};
+use rookery_common::spaces::{EnvironmentSpec, Space};
+use rookery_common::unroll::UnrollShape;
+use serde::Serialize;
+use tch::Device;
+use thiserror::Error;
+
+use crate::experience::replay::{ReplayError, ReplaySnapshot};
+use crate::experience::rollout::CompleteRound;
+use crate::metrics;
+use crate::networks::NetworkError;
+use crate::optimiser::{AdamState, AdamStateError};
+use crate::progress::{Stage, StageClock};
+use crate::run::RunSpecification;
+
+/// What the compute thread asks of an algorithm.
+pub trait Algorithm {
+    /// A copy of the parameters that act, in the order of the policy's layout.
+    fn policy_parameters(&self) -> Vec<f32>;
+
+    /// The acting scalars that belong to them, after `env_steps` of training.
+    fn acting(&self, env_steps: u64) -> BTreeMap<String, f64>;
+
+    /// Learns from one round.
+    ///
+    /// # Errors
+    /// [`AlgorithmError`] where the round does not fit.
+    fn learn(
+        &mut self,
+        round: &CompleteRound,
+        context: RoundContext<'_>,
+    ) -> Result<Statistics, AlgorithmError>;
+
+    /// Copies the state to the host.
+    fn state(&self) -> AlgorithmState;
+
+    /// Continues from `state`: what follows is bit for bit what would have followed it.
+    ///
+    /// # Errors
+    /// [`AlgorithmError`] where the state is another algorithm's or another network's.
+    fn restore(&mut self, state: &AlgorithmState) -> Result<(), AlgorithmError>;
+}
+
+/// What one round is learnt in.
+pub struct RoundContext<'a> {
+    /// Extents of an unroll.
+    pub shape: UnrollShape,
+    /// The round's number, which is the number of updates before it.
+    pub index: u64,
+    /// Environment steps consumed before it.
+    pub env_steps: u64,
+    /// Share of the run that is done before it.
+    pub progress: f64,
+    /// How observations were normalised when the actions were chosen.
+    pub normaliser: Option<&'a ObservationNormaliser>,
+    /// By what rewards are scaled.
+    pub reward_scaler: Option<&'a mut RewardScaler>,
+    /// Takes the time of each stage.
+    pub clock: &'a mut StageClock,
+}
+
+impl RoundContext<'_> {
+    /// Books the time since the last stage.
+    pub fn lap(&mut self, stage: Stage) {
+        metrics::record_stage(stage, self.clock.lap(stage));
+    }
+}
+
+/// What one update did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Statistics {
+    /// Of PPO.
+    Ppo(ppo::PpoStatistics),
+    /// Of deep Q-learning.
+    Dqn(dqn::DqnStatistics),
+    /// Of soft actor-critic.
+    Sac(sac::SacStatistics),
+}
+
+impl Statistics {
+    /// Gradient steps taken.
+    #[must_use]
+    pub fn gradient_steps(&self) -> u64 {
+        match self {
+            Self::Ppo(statistics) => statistics.gradient_steps,
+            Self::Dqn(statistics) => statistics.gradient_steps,
+            Self::Sac(statistics) => statistics.gradient_steps,
+        }
+    }
+
+    /// Gradients that were not finite and so moved nothing.
+    #[must_use]
+    pub fn skipped_steps(&self) -> u64 {
+        match self {
+            Self::Ppo(statistics) => statistics.skipped_steps,
+            Self::Dqn(statistics) => statistics.skipped_steps,
+            Self::Sac(statistics) => statistics.skipped_steps,
+        }
+    }
+}
+
+/// All that the next update depends on, besides its round: named arrays and counters, and the contents of
+/// a replay store.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AlgorithmState {
+    /// Arrays, the first of which is called [`AlgorithmState::PARAMETERS`].
+    pub arrays: BTreeMap<String, Vec<f32>>,
+    /// Counters.
+    pub counters: BTreeMap<String, u64>,
+    /// The replay store, where there is one and its contents are to be kept.
+    pub replay: Option<ReplaySnapshot>,
+}
+
+impl AlgorithmState {
+    /// The array of every parameter that is learnt: its hash is a run's digest.
+    pub const PARAMETERS: &'static str = "parameters";
+
+    /// Adds the state of an optimiser under `name`.
+    #[must_use]
+    pub fn with_adam(mut self, name: &str, adam: AdamState) -> Self {
+        self.arrays
+            .insert(format!("{name}.first_moment"), adam.first_moment);
+        self.arrays
+            .insert(format!("{name}.second_moment"), adam.second_moment);
+        self.counters.insert(format!("{name}.steps"), adam.num_steps);
+        self
+    }
+
+    /// The state of the optimiser `name`.
+    ///
+    /// # Errors
+    /// [`AlgorithmError::Missing`].
+    pub fn adam(&self, name: &str) -> Result<AdamState, AlgorithmError> {
+        Ok(AdamState {
+            num_steps: self.counter(&format!("{name}.steps"))?,
+            first_moment: self.array(&format!("{name}.first_moment"))?.to_vec(),
+            second_moment: self.array(&format!("{name}.second_moment"))?.to_vec(),
+        })
+    }
+
+    /// An array.
+    ///
+    /// # Errors
+    /// [`AlgorithmError::Missing`].
+    pub fn array(&self, name: &str) -> Result<&[f32], AlgorithmError> {
+        self.arrays
+            .get(name)
+            .map(Vec::as_slice)
+            .ok_or_else(|| AlgorithmError::Missing(name.to_owned()))
+    }
+
+    /// A counter.
+    ///
+    /// # Errors
+    /// [`AlgorithmError::Missing`].
+    pub fn counter(&self, name: &str) -> Result<u64, AlgorithmError> {
+        self.counters
+            .get(name)
+            .copied()
+            .ok_or_else(|| AlgorithmError::Missing(name.to_owned()))
+    }
+}
+
+/// Why an algorithm refuses what it is given. Parameters and optimiser are as before.
+#[derive(Debug, Error)]
+pub enum AlgorithmError {
+    /// An option with which no update is possible.
+    #[error("option `{option}` is {got}, it must be {expected}")]
+    Option {
+        /// Name of the option.
+        option: &'static str,
+        /// What it may be, in words.
+        expected: &'static str,
+        /// What it is.
+        got: String,
+    },
+    /// PPO's reason.
+    #[error(transparent)]
+    Ppo(#[from] ppo::PpoError),
+    /// The network refuses observations or parameters.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The optimiser's state is for another network.
+    #[error(transparent)]
+    Adam(#[from] AdamStateError),
+    /// The replay store refuses a round or its state.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// A checkpoint lacks what the algorithm goes on from.
+    #[error("the checkpoint lacks `{0}`; resume with the algorithm that wrote it")]
+    Missing(String),
+}
+
+/// The configured algorithm, at its start.
+///
+/// # Errors
+/// [`AlgorithmError`] where the options and the environment make none.
+pub fn build(
+    configuration: &Configuration,
+    specification: &RunSpecification,
+    device: Device,
+) -> Result<Box<dyn Algorithm>, AlgorithmError> {
+    let policy = &specification.policy;
+    Ok(match configuration.run.algorithm {
+        Name::Ppo => Box::new(ppo::Ppo::configured(configuration, policy, device)?),
+        Name::Dqn => Box::new(dqn::Dqn::configured(configuration, specification, device)?),
+        Name::Sac => Box::new(sac::Sac::configured(configuration, specification, device)?),
+    })
+}
+
+/// The network that acts, as the configured algorithm wants it for an environment.
+///
+/// # Errors
+/// Where no such network can see and act in it; the message names the remedy.
+pub fn policy_spec(
+    configuration: &Configuration,
+    environment: &EnvironmentSpec,
+) -> Result<PolicySpec, PolicyError> {
+    let hidden = configuration.policy.hidden.clone();
+    let activation = configuration.policy.activation;
+    let (observation, action) = (&environment.observation, &environment.action);
+    let spec = match configuration.run.algorithm {
+        Name::Ppo => PolicySpec::new(observation, action, hidden, activation)?,
+        Name::Dqn => {
+            let dqn = &configuration.dqn;
+            PolicySpec::action_values(
+                observation,
+                action,
+                hidden,
+                activation,
+                dqn.dueling,
+                dqn::config::distribution(dqn),
+                dqn.noisy,
+            )?
+        }
+        Name::Sac => match action {
+            // Discrete actions are drawn from the same categorical head as PPO's (T26).
+            Space::Discrete { .. } => PolicySpec::new(observation, action, hidden, activation)?,
+            Space::Box { .. } => {
+                PolicySpec::squashed_gaussian(observation, action, hidden, activation)?
+            }
+        },
+    };
+    if configuration.normalisation.observations && matches!(spec.encoder, Encoder::OneHot { .. }) {
+        return Err(PolicyError::NormalisedIndices);
+    }
+    Ok(spec)
+}
+
+/// How the actors explore.
+#[must_use]
+pub fn exploration(configuration: &Configuration) -> Exploration {
+    match configuration.run.algorithm {
+        Name::Dqn => dqn::config::exploration(configuration),
+        Name::Ppo | Name::Sac => Exploration::None,
+    }
+}

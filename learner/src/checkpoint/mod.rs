@@ -6,6 +6,7 @@
 //!     policy.safetensors          what acts: parameters, normaliser, specification
 //!     learner.safetensors         all parameters, the optimiser's moments, kept versions
 //!     state.bin                   shards, statistics, counters
+//!     replay.bin                  the replay store, where its contents are kept
 //!     manifest.json               sizes and SHA-256 of the above, written last
 //! <run>/checkpoints/latest        symbolic link to the newest
 //! <run>/checkpoints/best/         the policy of the best mean training return

@@ -1,7 +1,7 @@
 //! What a checkpoint holds of the learner, and its two encodings: dense arrays as safetensors,
 //! everything else as a snapshot.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use rookery_common::normaliser::{ObservationNormaliser, RewardScaler, RunningMoments};
@@ -13,10 +13,10 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-use crate::algorithms::ppo::PpoState;
+use crate::algorithms::AlgorithmState;
+use crate::algorithms::replayed::ReplayContents;
 use crate::episodes::EpisodeWindow;
 use crate::leases::ShardPosition;
-use crate::optimiser::AdamState;
 use crate::progress::SolvedAt;
 
 /// Version of the snapshot's format.
@@ -35,6 +35,8 @@ pub struct KeptPublication {
     pub parameters: Vec<f32>,
     /// How observations are normalised for it.
     pub normaliser: Option<ObservationNormaliser>,
+    /// Its acting scalars.
+    pub acting: BTreeMap<String, f64>,
 }
 
 /// Everything that the next round depends on, and what people want to see go on.
@@ -66,8 +68,8 @@ pub struct LearnerState {
     pub observation_moments: Option<RunningMoments>,
     /// Statistics of returns, where rewards are scaled.
     pub reward_scaler: Option<RewardScaler>,
-    /// Parameters and optimiser.
-    pub algorithm: PpoState,
+    /// Parameters, optimisers, replay.
+    pub algorithm: AlgorithmState,
     /// Kept versions, oldest first.
     pub publications: Vec<KeptPublication>,
 }
@@ -96,6 +98,12 @@ pub enum StateError {
         /// Its size.
         got: u64,
     },
+    /// The replay store cannot be encoded.
+    #[error("{file} cannot be encoded: {source}", file = LearnerState::REPLAY)]
+    Replay {
+        /// What is wrong.
+        source: std::io::Error,
+    },
     /// The rest is no snapshot.
     #[error("{file} is malformed: {source}", file = LearnerState::STATE)]
     Snapshot {
@@ -120,8 +128,19 @@ struct Rest {
     positions: Vec<(u64, Vec<u8>)>,
     observation_moments: Option<RunningMoments>,
     reward_scaler: Option<RewardScaler>,
-    adam_steps: u64,
-    publications: Vec<(u64, u64, Option<ObservationNormaliser>)>,
+    /// Names of the algorithm's arrays, and its counters.
+    arrays: Vec<String>,
+    counters: BTreeMap<String, u64>,
+    publications: Vec<KeptRest>,
+}
+
+/// A kept version without its parameters.
+#[derive(Serialize, Deserialize)]
+struct KeptRest {
+    version: u64,
+    env_steps: u64,
+    normaliser: Option<ObservationNormaliser>,
+    acting: BTreeMap<String, f64>,
 }
 
 impl LearnerState {
@@ -129,21 +148,32 @@ impl LearnerState {
     pub const TENSORS: &'static str = "learner.safetensors";
     /// File of everything else.
     pub const STATE: &'static str = "state.bin";
+    /// File of the replay store, where its contents are kept.
+    pub const REPLAY: &'static str = "replay.bin";
+
+    /// The contents of the replay store as a file, where they are kept.
+    ///
+    /// # Errors
+    /// Where they cannot be encoded.
+    pub fn replay(&self) -> Result<Option<Vec<u8>>, StateError> {
+        let contents = self.algorithm.replay.as_ref();
+        contents
+            .map(|contents| contents.to_bytes())
+            .transpose()
+            .map_err(|source| StateError::Replay { source })
+    }
 
     /// The dense arrays as a safetensors file.
     ///
     /// # Errors
     /// Where an array cannot be described.
     pub fn tensors(&self) -> Result<Vec<u8>, StateError> {
-        let adam = &self.algorithm.adam;
-        let mut arrays = vec![
-            ("parameters".to_owned(), &self.algorithm.parameters),
-            ("adam.first_moment".to_owned(), &adam.first_moment),
-            ("adam.second_moment".to_owned(), &adam.second_moment),
-        ];
-        for publication in &self.publications {
-            arrays.push((published(publication.version), &publication.parameters));
-        }
+        let learnt = self.algorithm.arrays.iter();
+        let published = self.publications.iter();
+        let arrays: Vec<(String, &Vec<f32>)> = learnt
+            .map(|(name, values)| (name.clone(), values))
+            .chain(published.map(|kept| (published_name(kept.version), &kept.parameters)))
+            .collect();
         let views = arrays
             .iter()
             .map(|(name, values)| {
@@ -179,11 +209,17 @@ impl LearnerState {
                 .collect(),
             observation_moments: self.observation_moments.clone(),
             reward_scaler: self.reward_scaler.clone(),
-            adam_steps: self.algorithm.adam.num_steps,
+            arrays: self.algorithm.arrays.keys().cloned().collect(),
+            counters: self.algorithm.counters.clone(),
             publications: self
                 .publications
                 .iter()
-                .map(|kept| (kept.version, kept.env_steps, kept.normaliser.clone()))
+                .map(|kept| KeptRest {
+                    version: kept.version,
+                    env_steps: kept.env_steps,
+                    normaliser: kept.normaliser.clone(),
+                    acting: kept.acting.clone(),
+                })
                 .collect(),
         };
         let mut bytes = Vec::new();
@@ -191,11 +227,15 @@ impl LearnerState {
         Ok(bytes)
     }
 
-    /// Reads both files.
+    /// Reads the files, of which that of the replay store may be absent.
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
-    pub fn decode(state: &[u8], tensors: &[u8]) -> Result<Self, StateError> {
+    pub fn decode(
+        state: &[u8],
+        tensors: &[u8],
+        replay: Option<Vec<u8>>,
+    ) -> Result<Self, StateError> {
         let rest: Rest = snapshot::decode_all(FORMAT, state)
             .map_err(|source| StateError::Snapshot { source })?;
         let header = tensors
@@ -210,13 +250,13 @@ impl LearnerState {
         let publications = rest
             .publications
             .into_iter()
-            .map(|(version, env_steps, normaliser)| {
-                let parameters = array(&published(version))?;
+            .map(|kept| {
                 Ok(KeptPublication {
-                    version,
-                    env_steps,
-                    parameters,
-                    normaliser,
+                    version: kept.version,
+                    env_steps: kept.env_steps,
+                    parameters: array(&published_name(kept.version))?,
+                    normaliser: kept.normaliser,
+                    acting: kept.acting,
                 })
             })
             .collect::<Result<_, StateError>>()?;
@@ -241,20 +281,21 @@ impl LearnerState {
                 .collect(),
             observation_moments: rest.observation_moments,
             reward_scaler: rest.reward_scaler,
-            algorithm: PpoState {
-                parameters: array("parameters")?,
-                adam: AdamState {
-                    num_steps: rest.adam_steps,
-                    first_moment: array("adam.first_moment")?,
-                    second_moment: array("adam.second_moment")?,
-                },
+            algorithm: AlgorithmState {
+                arrays: rest
+                    .arrays
+                    .into_iter()
+                    .map(|name| array(&name).map(|values| (name, values)))
+                    .collect::<Result<_, StateError>>()?,
+                counters: rest.counters,
+                replay: replay.map(ReplayContents::Bytes),
             },
             publications,
         })
     }
 }
 
-fn published(version: u64) -> String {
+fn published_name(version: u64) -> String {
     format!("published.{version}")
 }
 

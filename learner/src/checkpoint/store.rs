@@ -140,11 +140,14 @@ impl CheckpointStore {
         policy: &PolicyArtifact,
         configuration: &str,
     ) -> Result<PathBuf, WriteError> {
-        let files = vec![
+        let mut files = vec![
             (POLICY, policy.to_bytes()?),
             (LearnerState::TENSORS, state.tensors()?),
             (LearnerState::STATE, state.encode()?),
         ];
+        if let Some(replay) = state.replay()? {
+            files.push((LearnerState::REPLAY, replay));
+        }
         let name = format!("{:08}", state.round);
         let manifest = Manifest {
             format: FORMAT,
@@ -398,7 +401,9 @@ fn read(directory: &Path) -> Result<(LearnerState, Manifest), String> {
             .map(Vec::as_slice)
             .ok_or_else(|| format!("{MANIFEST} lacks {name}"))
     };
-    let state = LearnerState::decode(part(LearnerState::STATE)?, part(LearnerState::TENSORS)?)
+    let replay = contents.get(LearnerState::REPLAY).cloned();
+    let state = part(LearnerState::STATE)?;
+    let state = LearnerState::decode(state, part(LearnerState::TENSORS)?, replay)
         .map_err(|error| error.to_string())?;
     Ok((state, manifest))
 }

@@ -70,6 +70,14 @@ pub enum NetworkError {
         /// Values given.
         got: usize,
     },
+    /// A policy whose head is another algorithm's.
+    #[error("the policy's head is {got}, expected {expected}")]
+    Head {
+        /// What would suit.
+        expected: &'static str,
+        /// The head.
+        got: &'static str,
+    },
     /// An index outside of a one-hot encoder.
     #[error("observation {index} of row {row} is no whole number below {num_categories}")]
     Category {
@@ -243,36 +251,7 @@ impl ActorCritic {
     /// # Errors
     /// [`NetworkError::Observations`] and [`NetworkError::Category`].
     pub fn encode(&self, observations: &[f32]) -> Result<Tensor, NetworkError> {
-        let encoder = &self.spec.policy.encoder;
-        let width = self.spec.policy.observation_width();
-        if !observations.len().is_multiple_of(width) {
-            return Err(NetworkError::Observations {
-                width,
-                got: observations.len(),
-            });
-        }
-        let num_rows = (observations.len() / width) as i64;
-        match encoder {
-            Encoder::Identity { width } => Ok(Tensor::from_slice(observations)
-                .view([num_rows, *width as i64])
-                .to_device(self.device())),
-            Encoder::OneHot { n } => {
-                let is_category = |x: f32| x >= 0.0 && x.fract() == 0.0 && (x as usize) < *n;
-                if let Some(row) = observations.iter().position(|&x| !is_category(x)) {
-                    let index = observations[row].to_string();
-                    return Err(NetworkError::Category {
-                        row,
-                        index,
-                        num_categories: *n,
-                    });
-                }
-                Ok(Tensor::from_slice(observations)
-                    .to_device(self.device())
-                    .to_kind(Kind::Int64)
-                    .one_hot(*n as i64)
-                    .to_kind(Kind::Float))
-            }
-        }
+        encode(&self.spec.policy.encoder, observations, self.device())
     }
 
     /// Policy outputs and values of encoded rows, with the graph that leads to the parameters.
@@ -373,6 +352,53 @@ impl ActorCritic {
             log_std,
             critic_hidden,
             critic_head,
+        }
+    }
+}
+
+/// Turns rows of raw observation values into what layers take, on `device`: the rows themselves, or their
+/// one-hot code.
+///
+/// # Shapes
+/// `observations` is `[N, width]`, row-major; the result `[N, inputs]`, f32.
+///
+/// # Errors
+/// [`NetworkError::Observations`] and [`NetworkError::Category`].
+pub fn encode(
+    encoder: &Encoder,
+    observations: &[f32],
+    device: Device,
+) -> Result<Tensor, NetworkError> {
+    let width = match encoder {
+        Encoder::Identity { width } => *width,
+        Encoder::OneHot { .. } => 1,
+    };
+    if !observations.len().is_multiple_of(width) {
+        return Err(NetworkError::Observations {
+            width,
+            got: observations.len(),
+        });
+    }
+    let num_rows = (observations.len() / width) as i64;
+    match encoder {
+        Encoder::Identity { width } => Ok(Tensor::from_slice(observations)
+            .view([num_rows, *width as i64])
+            .to_device(device)),
+        Encoder::OneHot { n } => {
+            let is_category = |x: f32| x >= 0.0 && x.fract() == 0.0 && (x as usize) < *n;
+            if let Some(row) = observations.iter().position(|&x| !is_category(x)) {
+                let index = observations[row].to_string();
+                return Err(NetworkError::Category {
+                    row,
+                    index,
+                    num_categories: *n,
+                });
+            }
+            Ok(Tensor::from_slice(observations)
+                .to_device(device)
+                .to_kind(Kind::Int64)
+                .one_hot(*n as i64)
+                .to_kind(Kind::Float))
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rookery_common::configuration::Configuration;
-use rookery_common::policy::{Activation, Encoder, Exploration, PolicyError, PolicySpec};
+use rookery_common::policy::PolicyError;
 use rookery_common::spaces::EnvironmentSpec;
 use rookery_common::unroll::{SessionId, UnrollShape};
 use rookery_proto::v1::learner_server::Learner;
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::algorithms;
 use crate::intake::UnrollContract;
 use crate::leases::MAX_SESSIONS;
 use crate::run::{EvaluationReport, Event, Run, RunSpecification};
@@ -36,44 +37,25 @@ pub enum Admission {
     },
 }
 
-/// How the policy's network is made once the environment is known.
-#[derive(Clone, Debug)]
-pub struct PolicyRecipe {
-    /// Widths of the hidden layers.
-    pub hidden: Vec<usize>,
-    /// Between the layers.
-    pub activation: Activation,
-    /// Whether observations are normalised before the network sees them.
-    pub normalises_observations: bool,
-}
-
-impl PolicyRecipe {
-    /// What is configured.
-    #[must_use]
-    pub fn new(configuration: &Configuration) -> Self {
-        Self {
-            hidden: configuration.policy.hidden.clone(),
-            activation: configuration.policy.activation,
-            normalises_observations: configuration.normalisation.observations,
-        }
-    }
-}
-
 /// Serves `rookery.v1.Learner`.
 #[derive(Debug)]
 pub struct LearnerService {
     run: Arc<Run>,
-    recipe: PolicyRecipe,
+    configuration: Configuration,
     admission: watch::Receiver<Admission>,
 }
 
 impl LearnerService {
     /// Serves `run` until `admission` closes.
     #[must_use]
-    pub fn new(run: Arc<Run>, recipe: PolicyRecipe, admission: watch::Receiver<Admission>) -> Self {
+    pub fn new(
+        run: Arc<Run>,
+        configuration: Configuration,
+        admission: watch::Receiver<Admission>,
+    ) -> Self {
         Self {
             run,
-            recipe,
+            configuration,
             admission,
         }
     }
@@ -108,47 +90,32 @@ impl LearnerService {
     }
 
     fn specify(&self, environment: EnvironmentSpec) -> Result<RunSpecification, Status> {
-        specify(
-            environment,
-            &self.recipe,
-            self.run.settings.unroll_length,
-            self.run.settings.envs_per_shard,
-        )
-        .map_err(|error| Status::failed_precondition(error.to_string()))
+        specify(environment, &self.configuration)
+            .map_err(|error| Status::failed_precondition(error.to_string()))
     }
 }
 
-/// What an environment makes of the configured policy and unroll.
+/// What an environment makes of the configured algorithm and unroll.
 ///
 /// # Errors
-/// Where no policy can act in it.
+/// Where the algorithm can make no policy that acts in it.
 pub fn specify(
     environment: EnvironmentSpec,
-    recipe: &PolicyRecipe,
-    unroll_length: usize,
-    envs_per_shard: usize,
+    configuration: &Configuration,
 ) -> Result<RunSpecification, PolicyError> {
-    let policy = PolicySpec::new(
-        &environment.observation,
-        &environment.action,
-        recipe.hidden.clone(),
-        recipe.activation,
-    )?;
-    if recipe.normalises_observations && matches!(policy.encoder, Encoder::OneHot { .. }) {
-        return Err(PolicyError::NormalisedIndices);
-    }
     let contract = UnrollContract {
         shape: UnrollShape {
-            unroll_length,
-            envs_per_shard,
+            unroll_length: configuration.rollout.unroll_length,
+            envs_per_shard: configuration.rollout.envs_per_shard,
             observation_width: environment.observation.width(),
             action_width: environment.action.width(),
         },
         action_space: environment.action.clone(),
     };
     Ok(RunSpecification {
+        policy: algorithms::policy_spec(configuration, &environment)?,
+        exploration: algorithms::exploration(configuration),
         environment,
-        policy,
         contract,
     })
 }
@@ -220,7 +187,7 @@ impl Learner for LearnerService {
             lease_timeout_milliseconds: settings.lease_timeout.as_millis() as u64,
             evaluation_every_env_steps: settings.evaluation_every_env_steps,
             evaluation_episodes: settings.evaluation_episodes,
-            exploration: Some(Exploration::None.into()),
+            exploration: Some(specification.exploration.into()),
         }))
     }
 

@@ -9,6 +9,8 @@ pub mod bench;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use rookery_common::configuration::Configuration;
 use rookery_common::policy::PolicySpec;
 use tch::Device;
@@ -19,8 +21,11 @@ pub use update::PpoStatistics;
 
 use super::returns::ReturnsError;
 use super::round::RoundError;
+use super::{Algorithm, AlgorithmError, AlgorithmState, RoundContext, Statistics};
+use crate::experience::rollout::CompleteRound;
 use crate::networks::{ActorCritic, ActorCriticSpec, CriticSpec, NetworkError};
-use crate::optimiser::{Adam, AdamState, AdamStateError};
+use crate::optimiser::Adam;
+use crate::progress::Stage;
 
 /// Why PPO refuses what it is given. Parameters and optimiser are as before.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -54,18 +59,6 @@ pub enum PpoError {
     /// A shard's columns do not make a timeline.
     #[error(transparent)]
     Returns(#[from] ReturnsError),
-    /// The optimiser's state is for another network.
-    #[error(transparent)]
-    Adam(#[from] AdamStateError),
-}
-
-/// All that the next update depends on, besides its round, progress and version.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PpoState {
-    /// All parameters, the policy's first.
-    pub parameters: Vec<f32>,
-    /// The optimiser's.
-    pub adam: AdamState,
 }
 
 /// The learner's half of PPO: the networks, their optimiser, and one call a round.
@@ -145,11 +138,6 @@ impl Ppo {
         &self.network
     }
 
-    /// A copy of the parameters that act, in the order of their layout.
-    pub fn policy_parameters(&self) -> Vec<f32> {
-        self.network.export_policy()
-    }
-
     /// Values of normalised observations.
     ///
     /// # Shapes
@@ -160,27 +148,52 @@ impl Ppo {
     pub fn values(&self, observations: &[f32]) -> Result<Vec<f32>, PpoError> {
         Ok(self.network.values(&self.network.encode(observations)?))
     }
+}
 
-    /// Copies the state to the host.
-    pub fn state(&self) -> PpoState {
-        PpoState {
-            parameters: self.network.export(),
-            adam: self.adam.state(),
-        }
+const ADAM: &str = "adam";
+
+impl Algorithm for Ppo {
+    fn policy_parameters(&self) -> Vec<f32> {
+        self.network.export_policy()
     }
 
-    /// Continues from `state`: what follows is bit for bit what would have followed it.
-    ///
-    /// # Errors
-    /// [`PpoError::Network`] or [`PpoError::Adam`] where the state is for another network; nothing
-    /// changes.
-    pub fn restore(&mut self, state: &PpoState) -> Result<(), PpoError> {
-        let (expected, got) = (self.network.num_parameters(), state.parameters.len());
+    fn acting(&self, _env_steps: u64) -> BTreeMap<String, f64> {
+        BTreeMap::new()
+    }
+
+    fn learn(
+        &mut self,
+        round: &CompleteRound,
+        mut context: RoundContext<'_>,
+    ) -> Result<Statistics, AlgorithmError> {
+        let scaler = context.reward_scaler.take();
+        let columns = round.columns(&context.shape, context.normaliser, scaler);
+        context.lap(Stage::Batch);
+        let statistics = self.update(&columns, context.progress, context.index)?;
+        context.lap(Stage::Update);
+        Ok(Statistics::Ppo(statistics))
+    }
+
+    /// The parameters are the policy's, then the critic's.
+    fn state(&self) -> AlgorithmState {
+        AlgorithmState {
+            arrays: BTreeMap::from([(
+                AlgorithmState::PARAMETERS.to_owned(),
+                self.network.export(),
+            )]),
+            ..AlgorithmState::default()
+        }
+        .with_adam(ADAM, self.adam.state())
+    }
+
+    fn restore(&mut self, state: &AlgorithmState) -> Result<(), AlgorithmError> {
+        let parameters = state.array(AlgorithmState::PARAMETERS)?;
+        let (expected, got) = (self.network.num_parameters(), parameters.len());
         if expected != got {
             return Err(NetworkError::Parameters { expected, got }.into());
         }
-        self.adam.restore(&state.adam)?;
-        self.network.import(&state.parameters)?;
+        self.adam.restore(&state.adam(ADAM)?)?;
+        self.network.import(parameters)?;
         Ok(())
     }
 }

@@ -1,0 +1,151 @@
+//! The sections of off-policy algorithms.
+
+use std::fmt::Display;
+
+use super::{Check, MAX_ENV_STEPS, above};
+use crate::configuration::{Algorithm, Configuration, DqnConfiguration, ReturnDistribution};
+
+/// Most transitions of a gradient step.
+const MAX_MINIBATCH: usize = 1 << 20;
+/// Most gradient steps after a round.
+const MAX_GRADIENT_STEPS: u32 = 1 << 20;
+/// Most atoms or quantiles of a distribution.
+const MAX_OUTPUTS: usize = 1 << 12;
+
+impl Check {
+    pub(super) fn dqn(&mut self, configuration: &Configuration) {
+        let dqn = &configuration.dqn;
+        self.range("dqn.learning_rate", dqn.learning_rate, above(0.0, 1.0));
+        self.range("dqn.adam_epsilon", dqn.adam_epsilon, above(0.0, 1.0));
+        self.optional_range(
+            "dqn.max_gradient_norm",
+            dqn.max_gradient_norm,
+            above(0.0, 1e6),
+        );
+        self.range("dqn.discount", dqn.discount, 0.0..=1.0);
+        self.range("dqn.minibatch_size", dqn.minibatch_size, 1..=MAX_MINIBATCH);
+        self.range(
+            "dqn.gradient_steps",
+            dqn.gradient_steps,
+            1..=MAX_GRADIENT_STEPS,
+        );
+        self.range("dqn.learning_starts", dqn.learning_starts, 0..=MAX_ENV_STEPS);
+        self.range(
+            "dqn.target_update_every",
+            dqn.target_update_every,
+            1..=MAX_ENV_STEPS,
+        );
+        self.range("dqn.target_tau", dqn.target_tau, above(0.0, 1.0));
+        self.optional_range("dqn.huber_threshold", dqn.huber_threshold, above(0.0, 1e6));
+        self.range("dqn.noisy_sigma", dqn.noisy_sigma, above(0.0, 10.0));
+        self.range("dqn.num_atoms", dqn.num_atoms, 2..=MAX_OUTPUTS);
+        self.range("dqn.num_quantiles", dqn.num_quantiles, 1..=MAX_OUTPUTS);
+        for (path, bound) in [("dqn.v_min", dqn.v_min), ("dqn.v_max", dqn.v_max)] {
+            self.range(path, bound, -1e9..=1e9);
+        }
+        for (path, epsilon) in [
+            ("dqn.epsilon_start", dqn.epsilon_start),
+            ("dqn.epsilon_end", dqn.epsilon_end),
+        ] {
+            self.range(path, epsilon, 0.0..=1.0);
+        }
+        self.range("dqn.epsilon_decay", dqn.epsilon_decay, 0..=MAX_ENV_STEPS);
+        self.range("dqn.epsilon_base", dqn.epsilon_base, above(0.0, 1.0));
+        self.range("dqn.epsilon_alpha", dqn.epsilon_alpha, 0.0..=100.0);
+        if configuration.run.algorithm == Algorithm::Dqn {
+            self.dqn_together(dqn);
+            self.off_policy(configuration);
+        }
+    }
+
+    /// What does not go together in a run of DQN.
+    fn dqn_together(&mut self, dqn: &DqnConfiguration) {
+        if dqn.distribution == ReturnDistribution::Categorical
+            && dqn.v_min.partial_cmp(&dqn.v_max) != Some(std::cmp::Ordering::Less)
+        {
+            self.impossible(
+                &[("dqn.v_min", &dqn.v_min), ("dqn.v_max", &dqn.v_max)],
+                "the returns of a categorical distribution go from v_min up to v_max",
+                "set v_min below v_max, to the least and largest return that can occur",
+            );
+        }
+        if dqn.noisy && dqn.epsilon_per_shard {
+            self.impossible(
+                &[
+                    ("dqn.noisy", &dqn.noisy),
+                    ("dqn.epsilon_per_shard", &dqn.epsilon_per_shard),
+                ],
+                "a noisy network explores by itself and takes no random actions",
+                "set one of them to false",
+            );
+        }
+    }
+
+    pub(super) fn sac(&mut self, configuration: &Configuration) {
+        let sac = &configuration.sac;
+        for (path, rate) in [
+            ("sac.learning_rate", sac.learning_rate),
+            ("sac.critic_learning_rate", sac.critic_learning_rate),
+            (
+                "sac.temperature_learning_rate",
+                sac.temperature_learning_rate,
+            ),
+            ("sac.adam_epsilon", sac.adam_epsilon),
+            ("sac.target_tau", sac.target_tau),
+        ] {
+            self.range(path, rate, above(0.0, 1.0));
+        }
+        self.optional_range(
+            "sac.max_gradient_norm",
+            sac.max_gradient_norm,
+            above(0.0, 1e6),
+        );
+        self.range("sac.discount", sac.discount, 0.0..=1.0);
+        self.range("sac.minibatch_size", sac.minibatch_size, 1..=MAX_MINIBATCH);
+        self.range(
+            "sac.gradient_steps",
+            sac.gradient_steps,
+            1..=MAX_GRADIENT_STEPS,
+        );
+        self.range("sac.learning_starts", sac.learning_starts, 0..=MAX_ENV_STEPS);
+        self.range("sac.policy_delay", sac.policy_delay, 1..=1_000);
+        self.range(
+            "sac.initial_temperature",
+            sac.initial_temperature,
+            above(0.0, 1e6),
+        );
+        self.optional_range("sac.target_entropy", sac.target_entropy, -1e6..=1e6);
+        if configuration.run.algorithm == Algorithm::Sac {
+            self.off_policy(configuration);
+        }
+    }
+
+    /// What no algorithm that learns from replay can do with the on-policy sections.
+    fn off_policy(&mut self, configuration: &Configuration) {
+        let algorithm: &dyn Display = &format!("\"{}\"", configuration.run.algorithm.name());
+        let normalisation = &configuration.normalisation;
+        for (path, is_set) in [
+            ("normalisation.observations", normalisation.observations),
+            ("normalisation.rewards", normalisation.rewards),
+        ] {
+            if is_set {
+                self.impossible(
+                    &[("run.algorithm", algorithm), (path, &is_set)],
+                    "transitions are kept raw, and statistics that move on would give them another \
+                     meaning",
+                    format!("set {path} = false"),
+                );
+            }
+        }
+        if configuration.policy.shared_trunk {
+            self.impossible(
+                &[
+                    ("run.algorithm", algorithm),
+                    ("policy.shared_trunk", &configuration.policy.shared_trunk),
+                ],
+                "its networks share no layers with a state-value function",
+                "set policy.shared_trunk = false",
+            );
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The losses of Q-learning and their gradients, as functions from tensors to tensors. `z` are the
+//! network's outputs for the actions that were taken, `y` those of the target network for the next
+//! actions; a transition has the n-step return `R` and the factor `g` of what follows it (the discount to
+//! the power of the steps, zero after a terminated one: T1).
+//!
+//! Every gradient is that of `sum(w * loss) / N` by `z`: importance weights `w` multiply the *loss*, not
+//! the error inside of it (T28), and the mean is over all rows of the minibatch (T27).
+
+use tch::{Kind, Tensor};
+
+/// What a loss gives for `N` rows.
+#[derive(Debug)]
+pub struct Loss {
+    /// The loss of each row, without its weight, `[N]`.
+    pub rows: Tensor,
+    /// How surprising each row is, for its priority, `[N]`, at least zero.
+    pub surprise: Tensor,
+    /// The gradient of the weighted mean by the outputs, `[N, outputs]`.
+    pub gradient: Tensor,
+}
+
+/// Squared error, linear beyond `threshold`, of the expectation: `y = R + g max Q`.
+///
+/// # Shapes
+/// `outputs` and `next` are `[N, 1]`, `returns`, `discounts` and `weights` `[N]`.
+///
+/// # Source
+/// Mnih and others 2015, algorithm 1, where the error is clipped: the gradient of Huber's loss with
+/// threshold 1. The surprise is the absolute error (Schaul and others 2016, section 3.3).
+#[must_use]
+pub fn expectation(
+    outputs: &Tensor,
+    next: &Tensor,
+    returns: &Tensor,
+    discounts: &Tensor,
+    weights: &Tensor,
+    threshold: Option<f64>,
+) -> Loss {
+    let target = returns.addcmul(discounts, &next.squeeze_dim(-1));
+    let error = outputs.squeeze_dim(-1) - target;
+    let size = error.abs();
+    let (rows, slope) = match threshold {
+        None => (error.square() * 0.5, error),
+        Some(threshold) => {
+            let inside = size.clamp_max(threshold);
+            // Equal to 0.5 e^2 inside and to threshold (|e| - 0.5 threshold) outside.
+            (
+                &inside * (&size - &inside * 0.5),
+                error.clamp(-threshold, threshold),
+            )
+        }
+    };
+    let gradient = (slope * weights / rows.size()[0] as f64).unsqueeze(-1);
+    Loss {
+        rows,
+        surprise: size,
+        gradient,
+    }
+}
+
+/// Cross-entropy of the projected target distribution: the next one's atoms are moved to `R + g a`,
+/// clamped to the support, and their probability is dealt out to the two nearest atoms.
+///
+/// # Shapes
+/// `outputs` and `next` are logits `[N, num_atoms]`, `support` `[num_atoms]` ascending in equal steps.
+///
+/// # Source
+/// Bellemare, Dabney and Munos 2017, algorithm 1. Where a moved atom falls onto an atom, all of its
+/// probability stays there, which the formula with floor and ceiling would lose (T29). The surprise is
+/// the loss (Hessel and others 2018).
+#[must_use]
+pub fn categorical(
+    outputs: &Tensor,
+    next: &Tensor,
+    returns: &Tensor,
+    discounts: &Tensor,
+    weights: &Tensor,
+    support: &Tensor,
+) -> Loss {
+    let target = projected(next, returns, discounts, support);
+    let log_probs = outputs.log_softmax(-1, Kind::Float);
+    let rows = -(&target * &log_probs).sum_dim_intlist(-1_i64, false, Kind::Float);
+    let scale = (weights / rows.size()[0] as f64).unsqueeze(-1);
+    Loss {
+        surprise: rows.copy(),
+        gradient: (log_probs.exp() - target) * scale,
+        rows,
+    }
+}
+
+/// The target distribution of [`categorical`], `[N, num_atoms]`.
+#[must_use]
+pub fn projected(
+    next: &Tensor,
+    returns: &Tensor,
+    discounts: &Tensor,
+    support: &Tensor,
+) -> Tensor {
+    let num_atoms = support.size()[0];
+    let least = support.double_value(&[0]);
+    let largest = support.double_value(&[num_atoms - 1]);
+    let distance = (largest - least) / (num_atoms - 1) as f64;
+    let moved = (returns.unsqueeze(-1) + discounts.unsqueeze(-1) * support)
+        .clamp(least, largest);
+    let position = ((moved - least) / distance).clamp(0.0, (num_atoms - 1) as f64);
+    let lower = position.floor();
+    let share = &position - &lower;
+    let probabilities = next.softmax(-1, Kind::Float);
+    let lower = lower.to_kind(Kind::Int64);
+    let upper = (&lower + 1).clamp_max(num_atoms - 1);
+    let of_upper = &probabilities * share;
+    let of_lower = probabilities - &of_upper;
+    Tensor::zeros_like(next)
+        .scatter_add_(-1, &lower, &of_lower)
+        .scatter_add_(-1, &upper, &of_upper)
+}
+
+/// Quantile regression with Huber's loss: the sum over the quantiles of the mean over the targets.
+///
+/// # Shapes
+/// `outputs` and `next` are quantiles `[N, num_quantiles]`.
+///
+/// # Source
+/// Dabney and others 2018, equation 10 and algorithm 1, with fractions `(i + 1/2) / num_quantiles`; the
+/// loss is divided by the threshold, as in their code. Without a threshold it is the plain quantile
+/// regression loss (kappa = 0). The surprise is the absolute error of the mean.
+#[must_use]
+pub fn quantiles(
+    outputs: &Tensor,
+    next: &Tensor,
+    returns: &Tensor,
+    discounts: &Tensor,
+    weights: &Tensor,
+    threshold: Option<f64>,
+) -> Loss {
+    let num_quantiles = outputs.size()[1];
+    let num_rows = outputs.size()[0] as f64;
+    let targets = returns.unsqueeze(-1) + discounts.unsqueeze(-1) * next;
+    // [N, quantile, target]
+    let errors = targets.unsqueeze(1) - outputs.unsqueeze(2);
+    let fractions: Vec<f32> = (0..num_quantiles)
+        .map(|i| ((i as f64 + 0.5) / num_quantiles as f64) as f32)
+        .collect();
+    let fractions = Tensor::from_slice(&fractions)
+        .to_device(outputs.device())
+        .view([1, num_quantiles, 1]);
+    let asymmetry = (fractions - errors.lt(0.0).to_kind(Kind::Float)).abs();
+    let size = errors.abs();
+    let (losses, slope) = match threshold {
+        None => (size, errors.sign()),
+        Some(threshold) => {
+            let inside = size.clamp_max(threshold);
+            (
+                &inside * (&size - &inside * 0.5) / threshold,
+                errors.clamp(-threshold, threshold) / threshold,
+            )
+        }
+    };
+    let rows = (&asymmetry * losses)
+        .mean_dim(-1_i64, false, Kind::Float)
+        .sum_dim_intlist(-1_i64, false, Kind::Float);
+    let gradient = -(asymmetry * slope).mean_dim(-1_i64, false, Kind::Float)
+        * (weights / num_rows).unsqueeze(-1);
+    let mean = |quantiles: &Tensor| quantiles.mean_dim(-1_i64, false, Kind::Float);
+    Loss {
+        rows,
+        surprise: (mean(&targets) - mean(outputs)).abs(),
+        gradient,
+    }
+}

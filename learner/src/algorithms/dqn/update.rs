@@ -1,0 +1,276 @@
+//! What one round does to the parameters.
+
+use rookery_common::policy::ValueDistribution;
+use rookery_common::seeds::{Purpose, Random};
+use serde::Serialize;
+use tch::{Kind, Tensor};
+
+use super::networks::Noise;
+use super::{Dqn, loss};
+use crate::algorithms::{AlgorithmError, RoundContext};
+use crate::experience::replay::ReplayStatistics;
+use crate::experience::rollout::CompleteRound;
+use crate::networks::{Flat, encode};
+use crate::optimiser::Step;
+use crate::progress::Stage;
+use crate::tensors::to_host;
+
+/// What one update did; means are over its gradient steps, and absent where it took none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct DqnStatistics {
+    /// Mean weighted loss.
+    pub loss: Option<f64>,
+    /// Mean absolute error of the value, or what stands for it in a distribution.
+    pub td_error: Option<f64>,
+    /// Mean value of all actions in the last minibatch.
+    pub q_mean: Option<f64>,
+    /// The largest of them.
+    pub q_max: Option<f64>,
+    /// Probability with which the collected actions were random, where it is one for all shards.
+    pub epsilon: Option<f64>,
+    /// Mean norm of the gradients of the steps taken, before clipping.
+    pub gradient_norm: Option<f64>,
+    /// Step size of the optimiser.
+    pub learning_rate: f64,
+    /// The replay store.
+    #[serde(flatten)]
+    pub replay: ReplayStatistics,
+    /// Gradient steps taken.
+    pub gradient_steps: u64,
+    /// Gradients that were not finite and so moved nothing.
+    pub skipped_steps: u64,
+}
+
+/// What is kept of each gradient step until the end of the update, so that statistics cost one copy
+/// to the host.
+#[derive(Default)]
+pub(super) struct Record {
+    losses: Vec<Tensor>,
+    surprises: Vec<Tensor>,
+    gradient_norms: Vec<f64>,
+    skipped_steps: u64,
+    /// What the network said for the last minibatch, `[N, num_actions, outputs]`.
+    outputs: Option<Tensor>,
+}
+
+/// Noise of one gradient step: of the network that is trained, of the one that chooses the next action and
+/// of the target network.
+pub(super) struct StepNoise {
+    pub(super) trained: Noise,
+    pub(super) chooses: Noise,
+    pub(super) target: Noise,
+}
+
+/// A batch on the device; all but the encoded observations are `[N]`.
+pub(super) struct Columns {
+    pub(super) inputs: Tensor,
+    pub(super) next_inputs: Tensor,
+    pub(super) actions: Tensor,
+    pub(super) returns: Tensor,
+    pub(super) discounts: Tensor,
+    pub(super) weights: Tensor,
+}
+
+impl Dqn {
+    /// Stores one round, then takes the configured number of gradient steps, once enough has been
+    /// collected.
+    ///
+    /// # Errors
+    /// [`AlgorithmError::Replay`] where the round does not fit; nothing changes.
+    pub(super) fn update(
+        &mut self,
+        round: &CompleteRound,
+        mut context: RoundContext<'_>,
+    ) -> Result<DqnStatistics, AlgorithmError> {
+        let before = context.env_steps;
+        let steps_per_round = (round.unrolls.len() * context.shape.num_steps()) as u64;
+        self.replay.insert(&round.unrolls, &context.shape)?;
+        context.lap(Stage::Batch);
+
+        let mut record = Record::default();
+        let mut replay = ReplayStatistics::default();
+        let has_begun = before + steps_per_round >= self.config.learning_starts;
+        let num_steps = u64::from(self.config.gradient_steps);
+        for step in 0..num_steps {
+            let size = self.config.minibatch_size;
+            if !has_begun || !self.replay.can_sample(size) {
+                break;
+            }
+            let mut random = Random::derive(self.seed, Purpose::Replay, context.index, step);
+            let beta = self.replay.beta(context.progress);
+            self.replay
+                .sample(&mut self.batch, size, beta, &mut random)?;
+            let columns = self.columns()?;
+            let noise = self.noise(context.index, step);
+            let surprise = self.gradient_step(&columns, noise.as_ref(), &mut record);
+            if self.replay.is_prioritised() {
+                self.replay
+                    .update_priorities(&self.batch.handles, &to_host(&surprise));
+            }
+            // The schedule of the target network is one of environment steps (T27): each gradient step
+            // stands for its share of the round's.
+            let at = |step: u64| before + steps_per_round * step / num_steps;
+            let every = self.config.target_update_every;
+            if at(step + 1) / every > at(step) / every {
+                self.target.follow(&self.online, self.config.target_tau);
+            }
+        }
+        replay.observe(&self.replay, &self.batch);
+        context.lap(Stage::Update);
+        Ok(record.finish(self, before, replay))
+    }
+
+    fn shown_epsilon(&self, env_steps: u64) -> Option<f64> {
+        let is_shared = !self.config.noisy && !self.config.epsilon_per_shard;
+        is_shared.then(|| super::config::epsilon(&self.config, env_steps))
+    }
+
+    /// Brings the sampled batch to the device.
+    fn columns(&self) -> Result<Columns, AlgorithmError> {
+        let device = self.online.device();
+        let column = |host: &[f32]| Tensor::from_slice(host).to_device(device);
+        let batch = &self.batch;
+        let actions: Vec<i64> = batch.actions.iter().map(|action| *action as i64).collect();
+        Ok(Columns {
+            inputs: encode(&self.encoder, &batch.observations, device)?,
+            next_inputs: encode(&self.encoder, &batch.next_observations, device)?,
+            actions: Tensor::from_slice(&actions).to_device(device),
+            returns: column(&batch.returns),
+            discounts: column(&batch.discounts),
+            weights: column(&batch.weights),
+        })
+    }
+
+    fn noise(&self, update: u64, step: u64) -> Option<StepNoise> {
+        let draw = |which| {
+            let device = self.online.device();
+            self.network.noise(self.seed, update, 3 * step + which, device)
+        };
+        self.network.is_noisy().then(|| StepNoise {
+            trained: draw(0),
+            chooses: draw(1),
+            target: draw(2),
+        })
+    }
+
+    /// One gradient step. Returns how surprising each row was, `[N]`.
+    pub(super) fn gradient_step(
+        &mut self,
+        columns: &Columns,
+        noise: Option<&StepNoise>,
+        record: &mut Record,
+    ) -> Tensor {
+        let Columns {
+            inputs,
+            next_inputs,
+            actions,
+            returns,
+            discounts,
+            weights,
+        } = columns;
+        let network = &self.network;
+        let moved = |parameters: &Flat, noise: &Noise| network.perturbed(parameters, noise);
+        let trained = noise.map(|noise| moved(&self.online, &noise.trained));
+        let trained = trained.as_ref().unwrap_or(&self.online);
+        let target = noise.map(|noise| moved(&self.target, &noise.target));
+        let target = target.as_ref().unwrap_or(&self.target);
+
+        let next = network.forward(target, next_inputs);
+        let next_values = if self.config.double {
+            let chooses = noise.map(|noise| moved(&self.online, &noise.chooses));
+            let chooses = chooses.as_ref().unwrap_or(&self.online);
+            network.expected(&network.forward(chooses, next_inputs))
+        } else {
+            network.expected(&next)
+        };
+        let next = taken(&next, &next_values.argmax(-1, false));
+
+        let tape = network.forward_taped(trained, inputs);
+        let outputs = taken(&tape.outputs, actions);
+        let threshold = self.config.huber_threshold;
+        let loss = match network.distribution() {
+            ValueDistribution::Expectation => {
+                loss::expectation(&outputs, &next, returns, discounts, weights, threshold)
+            }
+            ValueDistribution::Categorical { .. } => {
+                let support = network.support(device);
+                loss::categorical(&outputs, &next, returns, discounts, weights, &support)
+            }
+            ValueDistribution::Quantiles { .. } => {
+                loss::quantiles(&outputs, &next, returns, discounts, weights, threshold)
+            }
+        };
+        let index = index_of(actions, &tape.outputs);
+        let output_gradient = Tensor::zeros_like(&tape.outputs).scatter_(
+            1,
+            &index,
+            &loss.gradient.unsqueeze(1),
+        );
+        network.backward(trained, &tape, &output_gradient, &self.gradient);
+        if let Some(noise) = noise {
+            network.spread_gradient(&noise.trained, &self.gradient);
+        }
+        record.outputs = Some(tape.outputs.shallow_clone());
+        record
+            .losses
+            .push((loss.rows * weights).mean(Kind::Float));
+        record.surprises.push(loss.surprise.mean(Kind::Float));
+
+        let gradient = self.gradient.values().shallow_clone();
+        let learning_rate = self.config.learning_rate;
+        match self
+            .adam
+            .step(self.online.values_mut(), gradient, learning_rate)
+        {
+            Step::Taken { gradient_norm } => record.gradient_norms.push(gradient_norm),
+            Step::Skipped => record.skipped_steps += 1,
+        }
+        loss.surprise
+    }
+}
+
+/// `actions` `[N]` as an index into the second axis of `outputs` `[N, actions, outputs]`.
+fn index_of(actions: &Tensor, outputs: &Tensor) -> Tensor {
+    actions
+        .view([-1, 1, 1])
+        .expand([-1, 1, outputs.size()[2]], false)
+}
+
+/// The outputs of the actions that were taken, `[N, outputs]`.
+fn taken(outputs: &Tensor, actions: &Tensor) -> Tensor {
+    outputs
+        .gather(1, &index_of(actions, outputs), false)
+        .squeeze_dim(1)
+}
+
+impl Record {
+    fn finish(self, dqn: &Dqn, env_steps: u64, replay: ReplayStatistics) -> DqnStatistics {
+        let mean = |tensors: &[Tensor]| {
+            (!tensors.is_empty())
+                .then(|| Tensor::stack(tensors, 0).mean(Kind::Float).double_value(&[]))
+        };
+        let num_taken = self.gradient_norms.len();
+        let gradient_norm =
+            (num_taken > 0).then(|| self.gradient_norms.iter().sum::<f64>() / num_taken as f64);
+        let (q_mean, q_max) = self
+            .outputs
+            .map(|outputs| {
+                let values = dqn.network.expected(&outputs);
+                let mean = values.mean(Kind::Float).double_value(&[]);
+                (mean, values.max().double_value(&[]))
+            })
+            .unzip();
+        DqnStatistics {
+            loss: mean(&self.losses),
+            td_error: mean(&self.surprises),
+            q_mean,
+            q_max,
+            epsilon: dqn.shown_epsilon(env_steps),
+            gradient_norm,
+            learning_rate: dqn.config.learning_rate,
+            replay,
+            gradient_steps: num_taken as u64,
+            skipped_steps: self.skipped_steps,
+        }
+    }
+}
