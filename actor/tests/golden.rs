@@ -1,5 +1,6 @@
 //! The native environments against traces of Gymnasium 1.4.0 that `scripts/golden/environments.py`
-//! wrote: every recorded transition is replayed from its recorded start state.
+//! wrote, those that Gymnasium lacks against traces of `scripts/golden/goals.py`: every recorded
+//! transition is replayed from its recorded start state.
 //!
 //! Tolerances are in roundings: multiples of the precision's `EPSILON`, relative above one and
 //! absolute below. They exist because Gymnasium's sines and cosines are `NumPy`'s, which may round
@@ -113,8 +114,12 @@ where
     let mut observations = vec![f32::NAN; num_rows * width];
     let mut rewards = vec![f32::NAN; num_rows];
     let mut terminated = vec![u8::MAX; num_rows];
+    let actions = match trace.rows::<f32>("action").concat() {
+        one_each if one_each.is_empty() => trace.column("action"),
+        several_each => several_each,
+    };
     batch.step(
-        &trace.column("action"),
+        &actions,
         StepOutput {
             observations: &mut observations,
             rewards: &mut rewards,
@@ -270,4 +275,15 @@ fn acrobot_is_gymnasiums() {
 #[test]
 fn grid_world_is_the_independent_one() {
     replay::<u8, 2>(golden!("grid_world"), 1.0, EXACT);
+}
+
+#[test]
+fn bit_flip_is_the_independent_one() {
+    replay::<u32, 2>(golden!("bit_flip"), 1.0, EXACT);
+    replay::<u32, 2>(golden!("bit_flip_4"), 1.0, EXACT);
+}
+
+#[test]
+fn point_reach_is_the_independent_one() {
+    replay::<f32, 4>(golden!("point_reach"), F32_EPSILON, EXACT);
 }

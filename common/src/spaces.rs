@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +135,100 @@ mod bounds {
     }
 }
 
+/// What a goal-conditioned environment wants: that the achieved goal, one part of the observation
+/// after a step, comes to lie near the desired goal, another part. Whoever knows it can say what a
+/// step would have earned under any other goal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GoalSpec {
+    /// Where in an observation row the achieved goal stands.
+    pub achieved: Range<usize>,
+    /// Where the desired one stands.
+    pub desired: Range<usize>,
+    /// The Euclidean distance up to which the goal counts as reached.
+    pub tolerance: f32,
+    /// Whether reaching it ends the episode.
+    pub terminates: bool,
+}
+
+/// Why a goal does not fit its environment.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GoalError {
+    /// The parts of the observation are empty, beyond its end, of different lengths or overlap.
+    #[error(
+        "the achieved goal stands in {achieved:?} and the desired one in {desired:?}; expected two \
+         parts of one length in an observation of {width} values that do not overlap"
+    )]
+    Ranges {
+        /// The part of the achieved goal.
+        achieved: Range<usize>,
+        /// The part of the desired goal.
+        desired: Range<usize>,
+        /// The observation's width.
+        width: usize,
+    },
+    /// The tolerance is no distance.
+    #[error("the goal's tolerance is {got}; expected a finite number, 0 or more")]
+    Tolerance {
+        /// The tolerance as text.
+        got: String,
+    },
+}
+
+impl GoalSpec {
+    /// Whether `achieved` lies within the tolerance of `desired`.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    #[must_use]
+    pub fn is_reached(&self, achieved: &[f32], desired: &[f32]) -> bool {
+        assert_eq!(achieved.len(), desired.len(), "goals of one environment");
+        let square: f64 = achieved
+            .iter()
+            .zip(desired)
+            .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2))
+            .sum();
+        square <= f64::from(self.tolerance).powi(2)
+    }
+
+    /// The reward of a step after which `achieved` is the case: 0 where the goal is reached, -1
+    /// elsewhere (Andrychowicz et al. 2017, section 3.2). Environments and hindsight both call
+    /// this, so that they agree to the bit.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    #[must_use]
+    pub fn reward(&self, achieved: &[f32], desired: &[f32]) -> f32 {
+        if self.is_reached(achieved, desired) {
+            0.0
+        } else {
+            -1.0
+        }
+    }
+
+    /// Checks the goal against an observation of `width` values.
+    ///
+    /// # Errors
+    /// Names what does not fit.
+    pub fn validate(&self, width: usize) -> Result<(), GoalError> {
+        let (achieved, desired) = (&self.achieved, &self.desired);
+        let is_part = |part: &Range<usize>| part.start < part.end && part.end <= width;
+        let overlap = achieved.start < desired.end && desired.start < achieved.end;
+        if !is_part(achieved) || !is_part(desired) || achieved.len() != desired.len() || overlap {
+            return Err(GoalError::Ranges {
+                achieved: achieved.clone(),
+                desired: desired.clone(),
+                width,
+            });
+        }
+        if !(self.tolerance.is_finite() && self.tolerance >= 0.0) {
+            return Err(GoalError::Tolerance {
+                got: self.tolerance.to_string(),
+            });
+        }
+        Ok(())
+    }
+}
+
 /// What an environment is, to whoever cannot see its code. Computed by the actor; the first
 /// actor's (or the checkpoint's) is the run's, and a later one must be equal to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,9 +243,22 @@ pub struct EnvironmentSpec {
     pub action: Space,
     /// Steps after which an episode is truncated, where there is a limit.
     pub max_episode_steps: Option<u32>,
+    /// What is to be reached, where a goal stands in the observation and decides the reward.
+    #[serde(default)]
+    pub goal: Option<GoalSpec>,
 }
 
 impl EnvironmentSpec {
+    /// Checks the goal against the observation space.
+    ///
+    /// # Errors
+    /// As [`GoalSpec::validate`].
+    pub fn validate_goal(&self) -> Result<(), GoalError> {
+        self.goal
+            .as_ref()
+            .map_or(Ok(()), |goal| goal.validate(self.observation.width()))
+    }
+
     /// Names the first field in which `self` (the run's) differs from `other`, with both values:
     /// `(field, ours, theirs)`. `None` where they are equal.
     #[must_use]
@@ -178,6 +286,13 @@ impl EnvironmentSpec {
                 "max_episode_steps",
                 format!("{:?}", self.max_episode_steps),
                 format!("{:?}", other.max_episode_steps),
+            ));
+        }
+        if self.goal != other.goal {
+            return Some((
+                "goal",
+                format!("{:?}", self.goal),
+                format!("{:?}", other.goal),
             ));
         }
         None
@@ -216,6 +331,85 @@ mod tests {
         assert_eq!(
             crate::snapshot::decode_all::<Space>(1, &bytes).unwrap(),
             space
+        );
+    }
+
+    fn goal() -> GoalSpec {
+        GoalSpec {
+            achieved: 0..2,
+            desired: 2..4,
+            tolerance: 5.0,
+            terminates: false,
+        }
+    }
+
+    #[test]
+    fn a_goal_is_reached_within_the_tolerance_and_on_its_border() {
+        let goal = goal();
+        assert_eq!(goal.reward(&[0.0, 0.0], &[3.0, 4.0]), 0.0);
+        assert_eq!(goal.reward(&[0.0, 0.0], &[3.0, 4.001]), -1.0);
+        let exact = GoalSpec {
+            tolerance: 0.0,
+            ..goal
+        };
+        assert!(exact.is_reached(&[1.0, 0.0], &[1.0, 0.0]));
+        assert!(!exact.is_reached(&[1.0, 0.0], &[1.0, 1.0]));
+    }
+
+    #[test]
+    fn goals_that_do_not_fit_the_observation_are_refused() {
+        assert_eq!(goal().validate(4), Ok(()));
+        let with = |achieved, desired| GoalSpec {
+            achieved,
+            desired,
+            ..goal()
+        };
+        for (spoiled, width) in [
+            (goal(), 3),
+            (with(0..0, 2..2), 4),
+            (with(0..1, 2..4), 4),
+            (with(0..2, 1..3), 4),
+            (with(3..1, 0..2), 4),
+            (with(0..2, usize::MAX - 1..usize::MAX), 4),
+        ] {
+            assert!(
+                matches!(spoiled.validate(width), Err(GoalError::Ranges { .. })),
+                "{spoiled:?}"
+            );
+        }
+        for tolerance in [f32::NAN, f32::INFINITY, -0.5] {
+            let spoiled = GoalSpec {
+                tolerance,
+                ..goal()
+            };
+            assert!(matches!(
+                spoiled.validate(4),
+                Err(GoalError::Tolerance { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn a_difference_of_goals_is_named() {
+        let spec = |goal| EnvironmentSpec {
+            id: "PointReach-v0".to_owned(),
+            arguments: BTreeMap::new(),
+            observation: Space::bounded(&[-1.0; 4], &[1.0; 4]),
+            action: Space::bounded(&[-1.0; 2], &[1.0; 2]),
+            max_episode_steps: Some(50),
+            goal,
+        };
+        let ours = spec(Some(goal()));
+        assert_eq!(ours.difference(&ours.clone()), None);
+        let (field, _, theirs) = ours.difference(&spec(None)).unwrap();
+        assert_eq!((field, theirs.as_str()), ("goal", "None"));
+        assert_eq!(ours.validate_goal(), Ok(()));
+        // Descriptions from before goals were known have none.
+        let mut json = serde_json::to_value(spec(None)).unwrap();
+        json.as_object_mut().unwrap().remove("goal");
+        assert_eq!(
+            serde_json::from_value::<EnvironmentSpec>(json).unwrap(),
+            spec(None)
         );
     }
 }

@@ -4,11 +4,12 @@
 //! are checked by [`Unroll::validate`].
 
 use std::mem::size_of;
+use std::ops::Range;
 
 use bytemuck::Pod;
 use rookery_proto::v1;
 
-use crate::spaces::{EnvironmentSpec, Space};
+use crate::spaces::{EnvironmentSpec, GoalSpec, Space};
 use crate::unroll::{
     Column, LeaseEpoch, PolicyVersion, ShardId, Unroll, UnrollError, UnrollIndex, UnrollKey,
     UnrollShape,
@@ -313,21 +314,59 @@ impl From<&EnvironmentSpec> for v1::EnvironmentSpec {
             observation: Some((&spec.observation).into()),
             action: Some((&spec.action).into()),
             max_episode_steps: spec.max_episode_steps,
+            goal: spec.goal.as_ref().map(Into::into),
         }
     }
+}
+
+impl From<&GoalSpec> for v1::GoalSpec {
+    fn from(goal: &GoalSpec) -> Self {
+        let range = |range: &Range<usize>| v1::IndexRange {
+            begin: range.start as u32,
+            end: range.end as u32,
+        };
+        Self {
+            achieved: Some(range(&goal.achieved)),
+            desired: Some(range(&goal.desired)),
+            tolerance: goal.tolerance,
+            terminates: goal.terminates,
+        }
+    }
+}
+
+fn decode_goal(goal: v1::GoalSpec) -> Result<GoalSpec, WireError> {
+    let range = |field, range: Option<v1::IndexRange>| {
+        let range = range.ok_or_else(|| WireError::missing(field))?;
+        Ok::<_, WireError>(range.begin as usize..range.end as usize)
+    };
+    Ok(GoalSpec {
+        achieved: range("environment.goal.achieved", goal.achieved)?,
+        desired: range("environment.goal.desired", goal.desired)?,
+        tolerance: goal.tolerance,
+        terminates: goal.terminates,
+    })
 }
 
 impl TryFrom<v1::EnvironmentSpec> for EnvironmentSpec {
     type Error = WireError;
 
     fn try_from(message: v1::EnvironmentSpec) -> Result<Self, WireError> {
-        Ok(Self {
+        let spec = Self {
             id: message.id,
             arguments: message.arguments.into_iter().collect(),
             observation: decode_space("environment.observation", message.observation)?,
             action: decode_space("environment.action", message.action)?,
             max_episode_steps: message.max_episode_steps,
-        })
+            goal: message.goal.map(decode_goal).transpose()?,
+        };
+        spec.validate_goal().map_err(|error| {
+            WireError::new(
+                "environment.goal",
+                "a goal that fits the observation",
+                error.to_string(),
+            )
+        })?;
+        Ok(spec)
     }
 }
 
@@ -390,9 +429,28 @@ mod tests {
             observation: Space::bounded(&[-1.0, -1.0, -8.0], &[1.0, 1.0, 8.0]),
             action: Space::bounded(&[-2.0], &[2.0]),
             max_episode_steps: Some(200),
+            goal: Some(GoalSpec {
+                achieved: 0..1,
+                desired: 2..3,
+                tolerance: 0.5,
+                terminates: true,
+            }),
         };
         let message = v1::EnvironmentSpec::from(&spec);
         assert_eq!(EnvironmentSpec::try_from(message.clone()).unwrap(), spec);
+
+        let mut absurd = message.clone();
+        absurd.goal.as_mut().unwrap().desired = Some(v1::IndexRange { begin: 3, end: 4 });
+        assert_eq!(
+            EnvironmentSpec::try_from(absurd).unwrap_err().field,
+            "environment.goal"
+        );
+        let mut absurd = message.clone();
+        absurd.goal.as_mut().unwrap().achieved = None;
+        assert_eq!(
+            EnvironmentSpec::try_from(absurd).unwrap_err().field,
+            "environment.goal.achieved"
+        );
 
         let mut absurd = message.clone();
         absurd.action = Some(v1::Space {

@@ -49,6 +49,7 @@ pub fn cart_pole() -> v1::JoinRequest {
                 kind: Some(v1::space::Kind::Discrete(v1::DiscreteSpace { n: 2 })),
             }),
             max_episode_steps: Some(500),
+            goal: None,
         }),
         num_threads: 1,
         max_shards: 0,

@@ -1,4 +1,4 @@
-//! One loop for every native environment: [`Batch`] turns the dynamics of a single instance into a
+//! One loop for every native environment: [`Batch`] turns the rules of a single instance into a
 //! [`BatchedEnvironment`], compiled separately for each.
 
 use rookery_common::seeds::{Purpose, Random};
@@ -30,34 +30,106 @@ pub(crate) trait Dynamics<const WIDTH: usize>: Send {
     fn is_possible(&self, state: &Self::State) -> bool;
 }
 
-/// Instances of one environment, stepped in one loop.
-#[derive(Debug)]
-pub(crate) struct Batch<D: Dynamics<WIDTH>, const WIDTH: usize> {
-    spec: EnvironmentSpec,
-    dynamics: D,
-    states: Vec<D::State>,
+/// The rules of one environment whose rows may be of any width.
+pub(crate) trait Rules: Send {
+    /// All that one instance's future depends on, besides the actions.
+    type State: Serialize + DeserializeOwned + Send;
+
+    /// Values of an observation.
+    fn observation_width(&self) -> usize;
+
+    /// Values of an action.
+    fn action_width(&self) -> usize;
+
+    /// Draws the first state of an episode; keeps `random` where later steps draw too.
+    fn begin(&self, random: Random) -> Self::State;
+
+    /// Takes one step; gives the raw reward and whether the new state is terminal.
+    fn advance(&self, state: &mut Self::State, action: &[f32]) -> (f32, bool);
+
+    /// Writes the observation of a state.
+    fn observe(&self, state: &Self::State, row: &mut [f32]);
+
+    /// Whether the rules can reach this state, so that stepping it is safe.
+    fn is_possible(&self, state: &Self::State) -> bool;
 }
 
-impl<D: Dynamics<WIDTH>, const WIDTH: usize> Batch<D, WIDTH> {
+/// [`Dynamics`] as [`Rules`] whose widths the compiler knows.
+#[derive(Debug)]
+pub(crate) struct Fixed<D, const WIDTH: usize>(D);
+
+impl<D: Dynamics<WIDTH>, const WIDTH: usize> Rules for Fixed<D, WIDTH> {
+    type State = D::State;
+
+    #[inline]
+    fn observation_width(&self) -> usize {
+        WIDTH
+    }
+
+    #[inline]
+    fn action_width(&self) -> usize {
+        1
+    }
+
+    #[inline]
+    fn begin(&self, random: Random) -> Self::State {
+        self.0.begin(random)
+    }
+
+    #[inline]
+    fn advance(&self, state: &mut Self::State, action: &[f32]) -> (f32, bool) {
+        self.0.advance(state, action[0])
+    }
+
+    #[inline]
+    fn observe(&self, state: &Self::State, row: &mut [f32]) {
+        row.copy_from_slice(&self.0.observe(state));
+    }
+
+    fn is_possible(&self, state: &Self::State) -> bool {
+        self.0.is_possible(state)
+    }
+}
+
+/// Instances of one environment, stepped in one loop.
+#[derive(Debug)]
+pub(crate) struct Batch<R: Rules> {
+    spec: EnvironmentSpec,
+    rules: R,
+    states: Vec<R::State>,
+}
+
+impl<D: Dynamics<WIDTH>, const WIDTH: usize> Batch<Fixed<D, WIDTH>> {
     /// A batch of `num_envs` instances in arbitrary valid states.
     ///
     /// # Panics
     /// If the spec's widths are not those of the dynamics.
     pub(crate) fn new(spec: EnvironmentSpec, dynamics: D, num_envs: usize) -> Self {
-        assert_eq!(spec.observation.width(), WIDTH, "observation width");
-        assert_eq!(spec.action.width(), 1, "action width");
+        Self::with_rules(spec, Fixed(dynamics), num_envs)
+    }
+}
+
+impl<R: Rules> Batch<R> {
+    /// A batch of `num_envs` instances in arbitrary valid states.
+    ///
+    /// # Panics
+    /// If the spec's widths are not those of the rules.
+    pub(crate) fn with_rules(spec: EnvironmentSpec, rules: R, num_envs: usize) -> Self {
+        let observation_width = rules.observation_width();
+        assert_eq!(spec.observation.width(), observation_width, "[W]");
+        assert_eq!(spec.action.width(), rules.action_width(), "[A]");
         let states = (0..num_envs as u64)
-            .map(|index| dynamics.begin(Random::derive(0, Purpose::Episode, index, 0)))
+            .map(|index| rules.begin(Random::derive(0, Purpose::Episode, index, 0)))
             .collect();
         Self {
             spec,
-            dynamics,
+            rules,
             states,
         }
     }
 }
 
-impl<D: Dynamics<WIDTH>, const WIDTH: usize> BatchedEnvironment for Batch<D, WIDTH> {
+impl<R: Rules> BatchedEnvironment for Batch<R> {
     fn spec(&self) -> &EnvironmentSpec {
         &self.spec
     }
@@ -67,32 +139,36 @@ impl<D: Dynamics<WIDTH>, const WIDTH: usize> BatchedEnvironment for Batch<D, WID
     }
 
     fn reset(&mut self, index: usize, random: Random, observation: &mut [f32]) {
-        self.states[index] = self.dynamics.begin(random);
-        observation.copy_from_slice(&self.dynamics.observe(&self.states[index]));
+        self.states[index] = self.rules.begin(random);
+        self.rules.observe(&self.states[index], observation);
     }
 
     fn step(&mut self, actions: &[f32], output: StepOutput<'_>) {
         let num_envs = self.states.len();
-        assert_eq!(actions.len(), num_envs, "one action an instance");
-        assert_eq!(output.observations.len(), num_envs * WIDTH, "[B, W]");
+        let (width, action_width) = (self.rules.observation_width(), self.rules.action_width());
+        assert_eq!(actions.len(), num_envs * action_width, "[B, A]");
+        assert_eq!(output.observations.len(), num_envs * width, "[B, W]");
         assert_eq!(output.rewards.len(), num_envs, "[B]");
         assert_eq!(output.terminated.len(), num_envs, "[B]");
-        let (rows, _) = output.observations.as_chunks_mut::<WIDTH>();
+        let rows = output.observations.chunks_exact_mut(width);
         let outcomes = output.rewards.iter_mut().zip(output.terminated);
-        let instances = self.states.iter_mut().zip(actions);
-        for (((state, &action), row), (reward, terminated)) in instances.zip(rows).zip(outcomes) {
-            let (step_reward, is_terminal) = self.dynamics.advance(state, action);
-            *row = self.dynamics.observe(state);
+        let instances = self
+            .states
+            .iter_mut()
+            .zip(actions.chunks_exact(action_width));
+        for (((state, action), row), (reward, terminated)) in instances.zip(rows).zip(outcomes) {
+            let (step_reward, is_terminal) = self.rules.advance(state, action);
+            self.rules.observe(state, row);
             *reward = step_reward;
             *terminated = u8::from(is_terminal);
         }
     }
 
     fn observe(&self, observations: &mut [f32]) {
-        assert_eq!(observations.len(), self.states.len() * WIDTH, "[B, W]");
-        let (rows, _) = observations.as_chunks_mut::<WIDTH>();
-        for (row, state) in rows.iter_mut().zip(&self.states) {
-            *row = self.dynamics.observe(state);
+        let width = self.rules.observation_width();
+        assert_eq!(observations.len(), self.states.len() * width, "[B, W]");
+        for (row, state) in observations.chunks_exact_mut(width).zip(&self.states) {
+            self.rules.observe(state, row);
         }
     }
 
@@ -101,7 +177,7 @@ impl<D: Dynamics<WIDTH>, const WIDTH: usize> BatchedEnvironment for Batch<D, WID
     }
 
     fn restore(&mut self, state: &[u8]) -> Result<(), RestoreError> {
-        let states: Vec<D::State> = snapshot::decode_all(SNAPSHOT_VERSION, state)?;
+        let states: Vec<R::State> = snapshot::decode_all(SNAPSHOT_VERSION, state)?;
         if states.len() != self.states.len() {
             return Err(RestoreError::Mismatch {
                 field: "number of environments",
@@ -111,7 +187,7 @@ impl<D: Dynamics<WIDTH>, const WIDTH: usize> BatchedEnvironment for Batch<D, WID
         }
         if let Some(index) = states
             .iter()
-            .position(|state| !self.dynamics.is_possible(state))
+            .position(|state| !self.rules.is_possible(state))
         {
             return Err(RestoreError::ImpossibleState { index });
         }

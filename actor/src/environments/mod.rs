@@ -28,6 +28,8 @@ mod mountain_car_continuous;
 mod acrobot;
 mod frozen_lake;
 mod grid_world;
+mod bit_flip;
+mod point_reach;
 
 #[cfg(test)]
 pub(crate) use batch::{Batch, Dynamics};

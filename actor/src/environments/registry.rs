@@ -1,14 +1,15 @@
 //! Environments by name: [`make`] turns a Gymnasium id and its keyword arguments into a batch.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use rookery_common::spaces::{EnvironmentSpec, Space};
 use thiserror::Error;
 
 use super::{
-    BatchedEnvironment, acrobot, cart_pole, frozen_lake, grid_world, mountain_car,
-    mountain_car_continuous, pendulum,
+    BatchedEnvironment, acrobot, bit_flip, cart_pole, frozen_lake, grid_world, mountain_car,
+    mountain_car_continuous, pendulum, point_reach,
 };
 
 /// What builds a batch of `num_envs` instances from parsed arguments.
@@ -16,7 +17,7 @@ type Constructor =
     fn(Arguments<'_>, usize) -> Result<Box<dyn BatchedEnvironment>, EnvironmentError>;
 
 /// Every environment, by its id.
-const REGISTRY: [(&str, Constructor); 7] = [
+const REGISTRY: [(&str, Constructor); 9] = [
     ("CartPole-v1", cart_pole::make),
     ("Pendulum-v1", pendulum::make),
     ("MountainCar-v0", mountain_car::make),
@@ -24,6 +25,8 @@ const REGISTRY: [(&str, Constructor); 7] = [
     ("Acrobot-v1", acrobot::make),
     ("FrozenLake-v1", frozen_lake::make),
     ("GridWorld-v0", grid_world::make),
+    ("BitFlip-v0", bit_flip::make),
+    ("PointReach-v0", point_reach::make),
 ];
 
 /// Similarity (Jaro and Winkler) from which on a name is taken for a misspelling of another.
@@ -157,6 +160,22 @@ impl<'a> Arguments<'a> {
         })
     }
 
+    /// The whole number `name`, which lies in `range`.
+    pub(super) fn whole_number(
+        &mut self,
+        name: &'static str,
+        default: u32,
+        range: RangeInclusive<u32>,
+    ) -> Result<u32, EnvironmentError> {
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        self.read(name, default, &expected, |text| {
+            let number = u32::from_str(text).ok()?;
+            range
+                .contains(&number)
+                .then(|| (number, number.to_string()))
+        })
+    }
+
     /// The argument `name`, which names one of `choices`; the first is the default.
     pub(super) fn choice<T>(
         &mut self,
@@ -219,6 +238,7 @@ impl<'a> Arguments<'a> {
             observation,
             action,
             max_episode_steps: Some(max_episode_steps),
+            goal: None,
         })
     }
 }
@@ -285,6 +305,19 @@ mod tests {
     }
 
     #[test]
+    fn goals_fit_their_observations_and_bits_set_the_time_limit() {
+        let bits = make("BitFlip-v0", &arguments(&[("bits", "7")]), 1).unwrap();
+        assert_eq!(bits.spec().max_episode_steps, Some(7));
+        assert_eq!(bits.spec().observation.width(), 14);
+        let point = make("PointReach-v0", &BTreeMap::new(), 1).unwrap();
+        assert_eq!(point.spec().max_episode_steps, Some(50));
+        for batch in [bits, point] {
+            assert!(batch.spec().goal.is_some());
+            assert_eq!(batch.spec().validate_goal(), Ok(()));
+        }
+    }
+
+    #[test]
     fn errors_name_what_was_meant() {
         let message = error("cartpole-v0", &[]);
         assert!(
@@ -292,7 +325,7 @@ mod tests {
             "{message}"
         );
         assert!(
-            message.ends_with("FrozenLake-v1, GridWorld-v0"),
+            message.ends_with("GridWorld-v0, BitFlip-v0, PointReach-v0"),
             "{message}"
         );
         assert!(!error("Breakout", &[]).contains("did you mean"));
@@ -312,6 +345,10 @@ mod tests {
         assert_eq!(
             error("Pendulum-v1", &[("g", "inf")]),
             "argument `g` of `Pendulum-v1` is `inf`; expected a finite number"
+        );
+        assert_eq!(
+            error("BitFlip-v0", &[("bits", "65")]),
+            "argument `bits` of `BitFlip-v0` is `65`; expected a whole number from 1 to 64"
         );
         assert_eq!(
             error("GridWorld-v0", &[("size", "7")]),

@@ -6,13 +6,17 @@ use rookery_common::spaces::Space;
 use super::*;
 use crate::environments::{Batch, Dynamics, ids, make};
 
-/// Every environment, and each map of the lake on which steps draw random numbers.
+/// Every environment, each map of the lake on which steps draw random numbers, and bits few enough to
+/// be flipped into their goal by chance.
 fn variants() -> Vec<(&'static str, BTreeMap<String, String>)> {
     let mut variants: Vec<_> = ids().map(|id| (id, BTreeMap::new())).collect();
-    variants.push((
-        "FrozenLake-v1",
-        BTreeMap::from([("map_name".to_owned(), "8x8".to_owned())]),
-    ));
+    for (id, argument, value) in [
+        ("FrozenLake-v1", "map_name", "8x8"),
+        ("BitFlip-v0", "bits", "3"),
+    ] {
+        let arguments = BTreeMap::from([(argument.to_owned(), value.to_owned())]);
+        variants.push((id, arguments));
+    }
     variants
 }
 
@@ -66,13 +70,15 @@ impl Shard {
 }
 
 /// The action of the environment with global index `env` at `step`, as a collector would draw it.
-fn action(space: &Space, env: u32, step: u64) -> f32 {
+fn action(space: &Space, env: u32, step: u64) -> Vec<f32> {
     let mut random = Random::derive(99, Purpose::Action, u64::from(env), step);
     match space {
-        Space::Discrete { n } => random.below(*n as u64) as f32,
-        Space::Box { low, high, .. } => {
-            random.uniform(f64::from(low[0]), f64::from(high[0])) as f32
-        }
+        Space::Discrete { n } => vec![random.below(*n as u64) as f32],
+        Space::Box { low, high, .. } => low
+            .iter()
+            .zip(high)
+            .map(|(low, high)| random.uniform(f64::from(*low), f64::from(*high)) as f32)
+            .collect(),
     }
 }
 
@@ -81,7 +87,10 @@ fn run(shard: &mut Shard, steps: std::ops::Range<u64>) -> Vec<Step> {
     let envs = shard.first_env()..shard.first_env() + shard.num_envs() as u32;
     steps
         .map(|step| {
-            let actions: Vec<f32> = envs.clone().map(|env| action(&space, env, step)).collect();
+            let actions: Vec<f32> = envs
+                .clone()
+                .flat_map(|env| action(&space, env, step))
+                .collect();
             shard.take(&actions)
         })
         .collect()
@@ -120,6 +129,7 @@ fn scripted(num_envs: usize, max_episode_steps: u32) -> Shard {
         observation: Space::bounded(&[0.0, 0.0], &[1.0, f32::INFINITY]),
         action: Space::Discrete { n: 2 },
         max_episode_steps: Some(max_episode_steps),
+        goal: None,
     };
     let batch = Batch::new(spec, Scripted, num_envs);
     Shard::new(Box::new(batch), 5, 7, Purpose::Episode)
@@ -286,12 +296,12 @@ fn the_seed_the_environment_and_the_purpose_draw_different_starts() {
         let reference = start(0, 1);
         assert_eq!(reference, start(0, 1));
         // The lake and the grid begin in the same cell whatever is drawn.
-        if matches!(variants()[variant].0, "FrozenLake-v1" | "GridWorld-v0") {
+        let (id, arguments) = &variants()[variant];
+        if matches!(*id, "FrozenLake-v1" | "GridWorld-v0") {
             continue;
         }
         assert_ne!(reference, start(0, 2));
         assert_ne!(reference, start(4, 1));
-        let (id, arguments) = &variants()[variant];
         let environment = make(id, arguments, 4).unwrap();
         let evaluation = Shard::new(environment, 0, 1, Purpose::Evaluation);
         assert_ne!(reference, evaluation.shown());

@@ -159,6 +159,10 @@ impl PolicyArtifact {
         let description: Description = serde_json::from_str(description)
             .map_err(|error| ArtifactError::Metadata(format!("is malformed ({error})")))?;
         description.spec.validate().map_err(PolicyError::from)?;
+        description
+            .environment
+            .validate_goal()
+            .map_err(|error| ArtifactError::Metadata(format!("is malformed ({error})")))?;
         let tensors = SafeTensors::deserialize(bytes)?;
         let layout = description.spec.layout();
         let mut parameters = vec![0.0; layout.len()];
