@@ -4,6 +4,7 @@
 
 pub mod round;
 pub mod returns;
+pub mod replayed;
 pub mod ppo;
 pub mod dqn;
 pub mod sac;
@@ -19,7 +20,8 @@ use serde::Serialize;
 use tch::Device;
 use thiserror::Error;
 
-use crate::experience::replay::{ReplayError, ReplaySnapshot};
+use crate::algorithms::replayed::ReplayContents;
+use crate::experience::replay::{LimiterError, OptionsError, ReplayError, RestoreError};
 use crate::experience::rollout::CompleteRound;
 use crate::metrics;
 use crate::networks::NetworkError;
@@ -123,7 +125,7 @@ pub struct AlgorithmState {
     /// Counters.
     pub counters: BTreeMap<String, u64>,
     /// The replay store, where there is one and its contents are to be kept.
-    pub replay: Option<ReplaySnapshot>,
+    pub replay: Option<ReplayContents>,
 }
 
 impl AlgorithmState {
@@ -179,16 +181,6 @@ impl AlgorithmState {
 /// Why an algorithm refuses what it is given. Parameters and optimiser are as before.
 #[derive(Debug, Error)]
 pub enum AlgorithmError {
-    /// An option with which no update is possible.
-    #[error("option `{option}` is {got}, it must be {expected}")]
-    Option {
-        /// Name of the option.
-        option: &'static str,
-        /// What it may be, in words.
-        expected: &'static str,
-        /// What it is.
-        got: String,
-    },
     /// PPO's reason.
     #[error(transparent)]
     Ppo(#[from] ppo::PpoError),
@@ -198,9 +190,21 @@ pub enum AlgorithmError {
     /// The optimiser's state is for another network.
     #[error(transparent)]
     Adam(#[from] AdamStateError),
-    /// The replay store refuses a round or its state.
+    /// The replay store refuses a round.
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    /// The replay store cannot be made.
+    #[error(transparent)]
+    ReplayOptions(#[from] OptionsError),
+    /// The replay store's limiter cannot be made.
+    #[error(transparent)]
+    Limiter(#[from] LimiterError),
+    /// The replay store cannot be restored.
+    #[error(transparent)]
+    ReplayRestore(#[from] RestoreError),
+    /// The replay store's contents cannot be encoded.
+    #[error("the replay store cannot be encoded: {0}")]
+    ReplayEncoding(#[from] std::io::Error),
     /// A checkpoint lacks what the algorithm goes on from.
     #[error("the checkpoint lacks `{0}`; resume with the algorithm that wrote it")]
     Missing(String),

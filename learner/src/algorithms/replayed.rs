@@ -40,6 +40,16 @@ impl ReplayContents {
     }
 }
 
+/// Contents are equal where their bytes are.
+impl PartialEq for ReplayContents {
+    fn eq(&self, other: &Self) -> bool {
+        match (self.to_bytes(), other.to_bytes()) {
+            (Ok(ours), Ok(theirs)) => ours == theirs,
+            _ => false,
+        }
+    }
+}
+
 /// What one update is worth noting of the store.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ReplayStatistics {

@@ -19,8 +19,8 @@ use tch::Device;
 pub use networks::QNetwork;
 pub use update::DqnStatistics;
 
+use super::replayed::Replayed;
 use super::{Algorithm, AlgorithmError, AlgorithmState, RoundContext, Statistics};
-use crate::experience::replay::{Replay, ReplayBatch};
 use crate::experience::rollout::CompleteRound;
 use crate::networks::Flat;
 use crate::optimiser::Adam;
@@ -37,9 +37,7 @@ pub struct Dqn {
     target: Flat,
     gradient: Flat,
     adam: Adam,
-    replay: Replay,
-    keeps_replay: bool,
-    batch: ReplayBatch,
+    replay: Replayed,
 }
 
 impl Dqn {
@@ -72,20 +70,14 @@ impl Dqn {
             target,
             gradient,
             adam,
-            replay: Replay::configured(
+            replay: Replayed::new(
                 configuration,
-                &specification.environment,
+                specification,
                 config.discount,
+                config.minibatch_size,
             )?,
-            keeps_replay: configuration.replay.in_checkpoint,
-            batch: ReplayBatch::default(),
             config,
         })
-    }
-
-    /// The replay store.
-    pub fn replay(&self) -> &Replay {
-        &self.replay
     }
 }
 
@@ -114,18 +106,14 @@ impl Algorithm for Dqn {
     }
 
     fn state(&self) -> AlgorithmState {
-        AlgorithmState {
+        let state = AlgorithmState {
             arrays: BTreeMap::from([
-                (
-                    AlgorithmState::PARAMETERS.to_owned(),
-                    self.online.export(),
-                ),
+                (AlgorithmState::PARAMETERS.to_owned(), self.online.export()),
                 (TARGET.to_owned(), self.target.export()),
             ]),
-            counters: BTreeMap::new(),
-            replay: self.keeps_replay.then(|| self.replay.snapshot()),
-        }
-        .with_adam(ADAM, self.adam.state())
+            ..AlgorithmState::default()
+        };
+        self.replay.save(state.with_adam(ADAM, self.adam.state()))
     }
 
     fn restore(&mut self, state: &AlgorithmState) -> Result<(), AlgorithmError> {
@@ -134,9 +122,6 @@ impl Algorithm for Dqn {
         self.adam.restore(&state.adam(ADAM)?)?;
         self.online.import(parameters)?;
         self.target.import(target)?;
-        if let Some(replay) = &state.replay {
-            self.replay.restore(replay)?;
-        }
-        Ok(())
+        self.replay.restore(state)
     }
 }

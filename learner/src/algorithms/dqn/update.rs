@@ -1,14 +1,13 @@
 //! What one round does to the parameters.
 
 use rookery_common::policy::ValueDistribution;
-use rookery_common::seeds::{Purpose, Random};
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
 use super::networks::Noise;
 use super::{Dqn, loss};
+use crate::algorithms::replayed::ReplayStatistics;
 use crate::algorithms::{AlgorithmError, RoundContext};
-use crate::experience::replay::ReplayStatistics;
 use crate::experience::rollout::CompleteRound;
 use crate::networks::{Flat, encode};
 use crate::optimiser::Step;
@@ -84,40 +83,35 @@ impl Dqn {
     ) -> Result<DqnStatistics, AlgorithmError> {
         let before = context.env_steps;
         let steps_per_round = (round.unrolls.len() * context.shape.num_steps()) as u64;
-        self.replay.insert(&round.unrolls, &context.shape)?;
+        self.replay.insert(&round.unrolls)?;
         context.lap(Stage::Batch);
 
         let mut record = Record::default();
-        let mut replay = ReplayStatistics::default();
         let has_begun = before + steps_per_round >= self.config.learning_starts;
-        let num_steps = u64::from(self.config.gradient_steps);
-        for step in 0..num_steps {
-            let size = self.config.minibatch_size;
-            if !has_begun || !self.replay.can_sample(size) {
-                break;
-            }
-            let mut random = Random::derive(self.seed, Purpose::Replay, context.index, step);
-            let beta = self.replay.beta(context.progress);
-            self.replay
-                .sample(&mut self.batch, size, beta, &mut random)?;
+        let wanted = u64::from(self.config.gradient_steps);
+        let mut step = 0;
+        while has_begun
+            && self
+                .replay
+                .sample(context.index, step, wanted, context.progress)?
+        {
             let columns = self.columns()?;
             let noise = self.noise(context.index, step);
             let surprise = self.gradient_step(&columns, noise.as_ref(), &mut record);
             if self.replay.is_prioritised() {
-                self.replay
-                    .update_priorities(&self.batch.handles, &to_host(&surprise));
+                self.replay.learnt(&to_host(&surprise));
             }
             // The schedule of the target network is one of environment steps (T27): each gradient step
             // stands for its share of the round's.
-            let at = |step: u64| before + steps_per_round * step / num_steps;
+            let at = |step: u64| before + steps_per_round * step.min(wanted) / wanted;
             let every = self.config.target_update_every;
             if at(step + 1) / every > at(step) / every {
                 self.target.follow(&self.online, self.config.target_tau);
             }
+            step += 1;
         }
-        replay.observe(&self.replay, &self.batch);
         context.lap(Stage::Update);
-        Ok(record.finish(self, before, replay))
+        Ok(record.finish(self, before))
     }
 
     fn shown_epsilon(&self, env_steps: u64) -> Option<f64> {
@@ -129,7 +123,7 @@ impl Dqn {
     fn columns(&self) -> Result<Columns, AlgorithmError> {
         let device = self.online.device();
         let column = |host: &[f32]| Tensor::from_slice(host).to_device(device);
-        let batch = &self.batch;
+        let batch = self.replay.batch();
         let actions: Vec<i64> = batch.actions.iter().map(|action| *action as i64).collect();
         Ok(Columns {
             inputs: encode(&self.encoder, &batch.observations, device)?,
@@ -244,7 +238,7 @@ fn taken(outputs: &Tensor, actions: &Tensor) -> Tensor {
 }
 
 impl Record {
-    fn finish(self, dqn: &Dqn, env_steps: u64, replay: ReplayStatistics) -> DqnStatistics {
+    fn finish(self, dqn: &Dqn, env_steps: u64) -> DqnStatistics {
         let mean = |tensors: &[Tensor]| {
             (!tensors.is_empty())
                 .then(|| Tensor::stack(tensors, 0).mean(Kind::Float).double_value(&[]))
@@ -268,7 +262,7 @@ impl Record {
             epsilon: dqn.shown_epsilon(env_steps),
             gradient_norm,
             learning_rate: dqn.config.learning_rate,
-            replay,
+            replay: dqn.replay.statistics(),
             gradient_steps: num_taken as u64,
             skipped_steps: self.skipped_steps,
         }

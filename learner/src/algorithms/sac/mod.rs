@@ -18,8 +18,8 @@ use tch::{Device, Tensor};
 pub use networks::SacNetworks;
 pub use update::SacStatistics;
 
+use super::replayed::Replayed;
 use super::{Algorithm, AlgorithmError, AlgorithmState, RoundContext, Statistics};
-use crate::experience::replay::{Replay, ReplayBatch};
 use crate::experience::rollout::CompleteRound;
 use crate::networks::{Flat, NetworkError};
 use crate::optimiser::Adam;
@@ -45,9 +45,7 @@ pub struct Sac {
     log_temperature: Tensor,
     temperature_adam: Adam,
     num_gradient_steps: u64,
-    replay: Replay,
-    keeps_replay: bool,
-    batch: ReplayBatch,
+    replay: Replayed,
 }
 
 impl Sac {
@@ -85,20 +83,14 @@ impl Sac {
             target_critics,
             networks,
             num_gradient_steps: 0,
-            replay: Replay::configured(
+            replay: Replayed::new(
                 configuration,
-                &specification.environment,
+                specification,
                 config.discount,
+                config.minibatch_size,
             )?,
-            keeps_replay: configuration.replay.in_checkpoint,
-            batch: ReplayBatch::default(),
             config,
         })
-    }
-
-    /// The replay store.
-    pub fn replay(&self) -> &Replay {
-        &self.replay
     }
 
     /// The weight of the entropy, alpha.
@@ -136,18 +128,19 @@ impl Algorithm for Sac {
     fn state(&self) -> AlgorithmState {
         let mut parameters = self.policy.export();
         parameters.extend(self.critics.export());
-        AlgorithmState {
+        let state = AlgorithmState {
             arrays: BTreeMap::from([
                 (AlgorithmState::PARAMETERS.to_owned(), parameters),
                 (TARGET.to_owned(), self.target_critics.export()),
                 (TEMPERATURE.to_owned(), to_host(&self.log_temperature)),
             ]),
             counters: BTreeMap::from([(GRADIENT_STEPS.to_owned(), self.num_gradient_steps)]),
-            replay: self.keeps_replay.then(|| self.replay.snapshot()),
+            replay: None,
         }
         .with_adam(POLICY_ADAM, self.policy_adam.state())
         .with_adam(CRITIC_ADAM, self.critic_adam.state())
-        .with_adam(TEMPERATURE_ADAM, self.temperature_adam.state())
+        .with_adam(TEMPERATURE_ADAM, self.temperature_adam.state());
+        self.replay.save(state)
     }
 
     fn restore(&mut self, state: &AlgorithmState) -> Result<(), AlgorithmError> {
@@ -170,9 +163,6 @@ impl Algorithm for Sac {
         self.policy.import(&parameters[..num_policy])?;
         self.critics.import(&parameters[num_policy..])?;
         self.log_temperature = Tensor::from_slice(&[log_temperature]);
-        if let Some(replay) = &state.replay {
-            self.replay.restore(replay)?;
-        }
-        Ok(())
+        self.replay.restore(state)
     }
 }

@@ -1,13 +1,12 @@
 //! What one round does to the parameters.
 
-use rookery_common::seeds::{Purpose, Random};
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
 use super::networks::{Actions, SacNetworks, standard_normals};
 use super::{Sac, loss};
+use crate::algorithms::replayed::ReplayStatistics;
 use crate::algorithms::{AlgorithmError, RoundContext};
-use crate::experience::replay::ReplayStatistics;
 use crate::experience::rollout::CompleteRound;
 use crate::networks::encode;
 use crate::optimiser::Step;
@@ -88,37 +87,33 @@ impl Sac {
         mut context: RoundContext<'_>,
     ) -> Result<SacStatistics, AlgorithmError> {
         let steps_per_round = (round.unrolls.len() * context.shape.num_steps()) as u64;
-        self.replay.insert(&round.unrolls, &context.shape)?;
+        self.replay.insert(&round.unrolls)?;
         context.lap(Stage::Batch);
 
         let mut record = Record::default();
         let has_begun = context.env_steps + steps_per_round >= self.config.learning_starts;
-        for step in 0..u64::from(self.config.gradient_steps) {
-            let size = self.config.minibatch_size;
-            if !has_begun || !self.replay.can_sample(size) {
-                break;
-            }
-            let mut random = Random::derive(self.seed, Purpose::Replay, context.index, step);
-            let beta = self.replay.beta(context.progress);
-            self.replay
-                .sample(&mut self.batch, size, beta, &mut random)?;
+        let wanted = u64::from(self.config.gradient_steps);
+        let mut step = 0;
+        while has_begun
+            && self
+                .replay
+                .sample(context.index, step, wanted, context.progress)?
+        {
             let columns = self.columns()?;
             let surprise = self.gradient_step(&columns, context.index, step, &mut record);
             if self.replay.is_prioritised() {
-                self.replay
-                    .update_priorities(&self.batch.handles, &to_host(&surprise));
+                self.replay.learnt(&to_host(&surprise));
             }
+            step += 1;
         }
-        let mut replay = ReplayStatistics::default();
-        replay.observe(&self.replay, &self.batch);
         context.lap(Stage::Update);
-        Ok(record.finish(self, replay))
+        Ok(record.finish(self))
     }
 
     fn columns(&self) -> Result<Columns, AlgorithmError> {
         let device = self.policy.device();
         let column = |host: &[f32]| Tensor::from_slice(host).to_device(device);
-        let batch = &self.batch;
+        let batch = self.replay.batch();
         let rows = batch.len() as i64;
         let actions = column(&batch.actions).view([rows, -1]);
         Ok(Columns {
@@ -334,7 +329,7 @@ impl Sac {
 }
 
 impl Record {
-    fn finish(self, sac: &Sac, replay: ReplayStatistics) -> SacStatistics {
+    fn finish(self, sac: &Sac) -> SacStatistics {
         let mean_of = |tensors: &[Tensor]| {
             (!tensors.is_empty())
                 .then(|| Tensor::stack(tensors, 0).mean(Kind::Float).double_value(&[]))
@@ -359,7 +354,7 @@ impl Record {
             temperature: sac.temperature(),
             gradient_norm: mean(&self.gradient_norms),
             learning_rate: sac.config.learning_rate,
-            replay,
+            replay: sac.replay.statistics(),
             gradient_steps: self.gradient_norms.len() as u64,
             skipped_steps: self.skipped_steps,
         }
