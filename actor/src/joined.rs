@@ -161,6 +161,7 @@ mod tests {
             observation: Space::bounded(&[-1.0; 4], &[1.0; 4]),
             action: Space::Discrete { n: 2 },
             max_episode_steps: Some(500),
+            goal: None,
         }
     }
 

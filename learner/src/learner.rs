@@ -284,7 +284,7 @@ fn serve(
         configuration.clone(),
         admitted,
     ))
-        .max_decoding_message_size(max_message);
+    .max_decoding_message_size(max_message);
     let control = ControlServer::new(ControlService::new(Arc::clone(run)));
     let mut builder = security.server(&listener)?;
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -327,8 +327,7 @@ fn make_run(
     );
     let specification = OnceLock::new();
     if let Some(state) = resumed {
-        let known = specify(state.environment.clone(), configuration)
-            .map_err(ResumeError::from)?;
+        let known = specify(state.environment.clone(), configuration).map_err(ResumeError::from)?;
         let _ = specification.set(known);
     }
     let leases = Leases::new(

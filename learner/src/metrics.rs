@@ -6,11 +6,11 @@ use metrics::{Unit, counter, gauge, histogram};
 use rookery_common::metric::{Metric, STAGE_SECONDS};
 
 use crate::accounting::Outcome;
+use crate::algorithms::Statistics;
 use crate::algorithms::dqn::DqnStatistics;
 use crate::algorithms::ppo::PpoStatistics;
 use crate::algorithms::replayed::ReplayStatistics;
 use crate::algorithms::sac::SacStatistics;
-use crate::algorithms::Statistics;
 use crate::experience::rollout::CompleteRound;
 use crate::fleet::FleetSize;
 use crate::progress::Stage;

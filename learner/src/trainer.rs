@@ -337,12 +337,7 @@ impl Trainer {
     }
 
     /// Episode statistics, the threshold, the best policy, the log.
-    fn record(
-        &mut self,
-        training: &mut Training,
-        round: &CompleteRound,
-        statistics: &Statistics,
-    ) {
+    fn record(&mut self, training: &mut Training, round: &CompleteRound, statistics: &Statistics) {
         for unroll in &round.unrolls {
             for (return_, length) in unroll
                 .episode_return
@@ -392,11 +387,7 @@ impl Trainer {
         });
     }
 
-    fn check_finite(
-        &mut self,
-        round: u64,
-        statistics: &Statistics,
-    ) -> Result<(), TrainingError> {
+    fn check_finite(&mut self, round: u64, statistics: &Statistics) -> Result<(), TrainingError> {
         if statistics.skipped_steps() > 0 {
             tracing::warn!(
                 round,

@@ -174,9 +174,10 @@ impl Training {
             version: self.round,
             env_steps: self.env_steps,
             parameters: self.algorithm.policy_parameters(),
-            normaliser: self.observation_moments.as_ref().map(|moments| {
-                ObservationNormaliser::from_moments(moments, self.observation_clip)
-            }),
+            normaliser: self
+                .observation_moments
+                .as_ref()
+                .map(|moments| ObservationNormaliser::from_moments(moments, self.observation_clip)),
             acting: self.algorithm.acting(self.env_steps),
         });
         while self.publications.len() > self.lag as usize + 1 {

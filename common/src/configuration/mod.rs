@@ -13,6 +13,7 @@ mod training;
 mod ppo;
 mod dqn;
 mod sac;
+mod replay;
 mod processes;
 mod units;
 mod presets;
@@ -33,6 +34,7 @@ pub use processes::{
     ActorConfiguration, Device, LearnerConfiguration, LogFormat, SecurityConfiguration,
     TelemetryConfiguration,
 };
+pub use replay::{HindsightStrategy, ReplayConfiguration};
 pub use sac::SacConfiguration;
 pub use training::{
     Algorithm, CheckpointConfiguration, EnvironmentConfiguration, EvaluationConfiguration,
@@ -62,6 +64,8 @@ pub struct Configuration {
     pub dqn: DqnConfiguration,
     /// Soft actor-critic.
     pub sac: SacConfiguration,
+    /// What off-policy algorithms keep and how they sample it.
+    pub replay: ReplayConfiguration,
     /// Running statistics by which inputs are scaled.
     pub normalisation: NormalisationConfiguration,
     /// How well the policy acts when it does not explore.

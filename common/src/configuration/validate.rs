@@ -8,7 +8,9 @@ use std::ops::{Bound, RangeBounds};
 use tracing_subscriber::EnvFilter;
 
 use super::violation::{Key, Problem, Violation};
-use super::{AdvantageNormalisation, Algorithm, ByteSize, Configuration, HumanDuration, ScheduleKind};
+use super::{
+    AdvantageNormalisation, Algorithm, ByteSize, Configuration, HumanDuration, ScheduleKind,
+};
 use crate::security::{Address, Scheme};
 
 /// Most environments of a run and most steps of an unroll.
@@ -34,6 +36,7 @@ pub(super) fn validate(configuration: &Configuration) -> Vec<Violation> {
     check.ppo(configuration);
     check.dqn(configuration);
     check.sac(configuration);
+    check.replay(configuration);
     check.statistics(configuration);
     check.learner(configuration);
     check.actor(configuration);

@@ -139,7 +139,8 @@ impl AlgorithmState {
             .insert(format!("{name}.first_moment"), adam.first_moment);
         self.arrays
             .insert(format!("{name}.second_moment"), adam.second_moment);
-        self.counters.insert(format!("{name}.steps"), adam.num_steps);
+        self.counters
+            .insert(format!("{name}.steps"), adam.num_steps);
         self
     }
 

@@ -181,8 +181,7 @@ impl Replayed {
 
     /// Says how surprising each item of the last batch was.
     pub fn learnt(&mut self, surprise: &[f32]) {
-        self.store
-            .update_priorities(&self.batch.handles, surprise);
+        self.store.update_priorities(&self.batch.handles, surprise);
     }
 
     /// What is worth noting now.
@@ -230,7 +229,8 @@ impl Replayed {
             }
             None => None,
         };
-        self.limiter.record_insert(inserted - self.limiter.inserted());
+        self.limiter
+            .record_insert(inserted - self.limiter.inserted());
         self.limiter.record_sample(sampled - self.limiter.sampled());
         match store {
             Some(store) => self.store = store,

@@ -39,12 +39,6 @@ pub enum NetworkError {
     /// A policy that is no network.
     #[error(transparent)]
     Policy(#[from] SpecError),
-    /// A policy that gives no distribution to learn on-policy.
-    #[error("the policy's head is {got}, expected categorical or diagonal_gaussian")]
-    Head {
-        /// The head.
-        got: &'static str,
-    },
     /// A hidden layer of the critic without a width.
     #[error("hidden layer {layer} of the critic has width 0, expected at least 1")]
     CriticWidth {
@@ -149,6 +143,7 @@ impl ActorCritic {
             Head::Categorical { .. } | Head::DiagonalGaussian { .. }
         ) {
             return Err(NetworkError::Head {
+                expected: "categorical or diagonal_gaussian",
                 got: spec.policy.head.name(),
             });
         }

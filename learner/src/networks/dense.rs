@@ -132,12 +132,7 @@ impl Dense {
             let _ = flowing
                 .tr()
                 .mm_out(gradient.view(index), &tape.values[layer]);
-            let _ = flowing.sum_intlist_out(
-                gradient.view(index + 1),
-                0_i64,
-                false,
-                None::<Kind>,
-            );
+            let _ = flowing.sum_intlist_out(gradient.view(index + 1), 0_i64, false, None::<Kind>);
             if layer == 0 && !wants_input {
                 return None;
             }
@@ -204,21 +199,27 @@ mod tests {
     #[test]
     fn gradients_are_those_of_autograd() {
         for activation in [Activation::Tanh, Activation::Relu] {
-            for (widths, is_trunk) in [(&[5_usize, 4, 3][..], false), (&[6, 2], true), (&[1], false)]
-            {
+            for (widths, is_trunk) in [
+                (&[5_usize, 4, 3][..], false),
+                (&[6, 2], true),
+                (&[1], false),
+            ] {
                 let mut layout = Layout::new();
                 let stack = Dense::push(&mut layout, "stack", 7, widths, activation, is_trunk);
                 let host = draws(layout.len(), 0);
                 let parameters = Flat::from_host(&layout, &host, Device::Cpu).unwrap();
                 let input = Tensor::from_slice(&draws(9 * 7, 1)).view([9, 7]);
                 let outputs = *widths.last().unwrap() as i64;
-                let cotangent = Tensor::from_slice(&draws(9 * outputs as usize, 2)).view([9, outputs]);
+                let cotangent =
+                    Tensor::from_slice(&draws(9 * outputs as usize, 2)).view([9, outputs]);
 
                 let leaf = Tensor::from_slice(&host).set_requires_grad(true);
                 let leaf_input = input.copy().set_requires_grad(true);
                 let mut value = leaf_input.shallow_clone();
                 for (layer, slots) in layout.tensors().chunks_exact(2).enumerate() {
-                    let [weight, bias] = slots else { unreachable!() };
+                    let [weight, bias] = slots else {
+                        unreachable!()
+                    };
                     let cut = |range: std::ops::Range<usize>| {
                         leaf.narrow(0, range.start as i64, range.len() as i64)
                     };
@@ -235,8 +236,7 @@ mod tests {
                     }
                 }
                 let total = (&value * &cotangent).sum(None::<Kind>);
-                let expected =
-                    Tensor::run_backward(&[total], &[&leaf, &leaf_input], false, false);
+                let expected = Tensor::run_backward(&[total], &[&leaf, &leaf_input], false, false);
 
                 let tape = stack.forward_taped(&parameters, &input);
                 assert!(distance(tape.output(), &value.detach()) < 1e-6);

@@ -90,18 +90,12 @@ pub fn categorical(
 
 /// The target distribution of [`categorical`], `[N, num_atoms]`.
 #[must_use]
-pub fn projected(
-    next: &Tensor,
-    returns: &Tensor,
-    discounts: &Tensor,
-    support: &Tensor,
-) -> Tensor {
+pub fn projected(next: &Tensor, returns: &Tensor, discounts: &Tensor, support: &Tensor) -> Tensor {
     let num_atoms = support.size()[0];
     let least = support.double_value(&[0]);
     let largest = support.double_value(&[num_atoms - 1]);
     let distance = (largest - least) / (num_atoms - 1) as f64;
-    let moved = (returns.unsqueeze(-1) + discounts.unsqueeze(-1) * support)
-        .clamp(least, largest);
+    let moved = (returns.unsqueeze(-1) + discounts.unsqueeze(-1) * support).clamp(least, largest);
     let position = ((moved - least) / distance).clamp(0.0, (num_atoms - 1) as f64);
     let lower = position.floor();
     let share = &position - &lower;

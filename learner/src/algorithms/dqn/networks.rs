@@ -36,6 +36,23 @@ pub struct QTape {
 #[derive(Debug)]
 pub struct Noise(Flat);
 
+impl Noise {
+    /// Noise that is given.
+    ///
+    /// # Errors
+    /// [`NetworkError::Parameters`] where the number of values is not the layout's.
+    #[cfg(test)]
+    pub(super) fn from_host(layout: &Layout, host: &[f32]) -> Result<Self, NetworkError> {
+        Flat::from_host(layout, host, Device::Cpu).map(Self)
+    }
+
+    /// Copies the noise to the host.
+    #[cfg(test)]
+    pub(super) fn export(&self) -> Vec<f32> {
+        self.0.export()
+    }
+}
+
 impl QNetwork {
     /// The layers of `policy`.
     ///
@@ -98,9 +115,13 @@ impl QNetwork {
         let mut host = Vec::with_capacity(self.layout.len());
         let mut inputs = 1;
         for (index, slot) in self.layout.tensors().iter().enumerate() {
-            let is_output = slot.name().starts_with("policy.head.")
-                || slot.name().starts_with("policy.value.");
-            let gain = if is_output { VALUE_HEAD_GAIN } else { HIDDEN_GAIN };
+            let is_output =
+                slot.name().starts_with("policy.head.") || slot.name().starts_with("policy.value.");
+            let gain = if is_output {
+                VALUE_HEAD_GAIN
+            } else {
+                HIDDEN_GAIN
+            };
             match *slot.shape() {
                 [rows, columns] if slot.name().ends_with(".weight") => {
                     inputs = columns;
@@ -184,8 +205,7 @@ impl QNetwork {
             (Some(value), Some(value_tape)) => {
                 let of_value = output_gradient.sum_dim_intlist(1_i64, false, Kind::Float);
                 let of_mean = of_value.unsqueeze(1) / self.num_actions as f64;
-                of_features =
-                    value.backward(parameters, value_tape, of_value, gradient, true);
+                of_features = value.backward(parameters, value_tape, of_value, gradient, true);
                 (output_gradient - of_mean).view([-1, width])
             }
             _ => output_gradient.view([-1, width]),
@@ -213,9 +233,7 @@ impl QNetwork {
             ValueDistribution::Expectation => outputs.squeeze_dim(-1),
             ValueDistribution::Categorical { .. } => {
                 let support = self.support(outputs.device());
-                outputs
-                    .softmax(-1, Kind::Float)
-                    .matmul(&support)
+                outputs.softmax(-1, Kind::Float).matmul(&support)
             }
             ValueDistribution::Quantiles { .. } => outputs.mean_dim(-1_i64, false, Kind::Float),
         }

@@ -138,7 +138,8 @@ impl Dqn {
     fn noise(&self, update: u64, step: u64) -> Option<StepNoise> {
         let draw = |which| {
             let device = self.online.device();
-            self.network.noise(self.seed, update, 3 * step + which, device)
+            self.network
+                .noise(self.seed, update, 3 * step + which, device)
         };
         self.network.is_noisy().then(|| StepNoise {
             trained: draw(0),
@@ -187,7 +188,7 @@ impl Dqn {
                 loss::expectation(&outputs, &next, returns, discounts, weights, threshold)
             }
             ValueDistribution::Categorical { .. } => {
-                let support = network.support(device);
+                let support = network.support(inputs.device());
                 loss::categorical(&outputs, &next, returns, discounts, weights, &support)
             }
             ValueDistribution::Quantiles { .. } => {
@@ -195,19 +196,14 @@ impl Dqn {
             }
         };
         let index = index_of(actions, &tape.outputs);
-        let output_gradient = Tensor::zeros_like(&tape.outputs).scatter_(
-            1,
-            &index,
-            &loss.gradient.unsqueeze(1),
-        );
+        let output_gradient =
+            Tensor::zeros_like(&tape.outputs).scatter_(1, &index, &loss.gradient.unsqueeze(1));
         network.backward(trained, &tape, &output_gradient, &self.gradient);
         if let Some(noise) = noise {
             network.spread_gradient(&noise.trained, &self.gradient);
         }
         record.outputs = Some(tape.outputs.shallow_clone());
-        record
-            .losses
-            .push((loss.rows * weights).mean(Kind::Float));
+        record.losses.push((loss.rows * weights).mean(Kind::Float));
         record.surprises.push(loss.surprise.mean(Kind::Float));
 
         let gradient = self.gradient.values().shallow_clone();
@@ -238,10 +234,13 @@ fn taken(outputs: &Tensor, actions: &Tensor) -> Tensor {
 }
 
 impl Record {
-    fn finish(self, dqn: &Dqn, env_steps: u64) -> DqnStatistics {
+    pub(super) fn finish(self, dqn: &Dqn, env_steps: u64) -> DqnStatistics {
         let mean = |tensors: &[Tensor]| {
-            (!tensors.is_empty())
-                .then(|| Tensor::stack(tensors, 0).mean(Kind::Float).double_value(&[]))
+            (!tensors.is_empty()).then(|| {
+                Tensor::stack(tensors, 0)
+                    .mean(Kind::Float)
+                    .double_value(&[])
+            })
         };
         let num_taken = self.gradient_norms.len();
         let gradient_norm =

@@ -8,14 +8,10 @@ use rookery_common::policy::spec::{Activation, Encoder, Head};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
-use super::loss::{
-    LossOptions, Minibatch, approximate_kl, clip_fraction, losses, normalise_advantages,
-    surrogate_columns,
-};
+use super::loss::{normalise_advantages, surrogate_columns};
 use super::*;
 use crate::algorithms::round::{Round, ShardColumns};
 use crate::networks::CriticSpec;
-use crate::optimiser::Step;
 use crate::tensors::to_host;
 
 const TOLERANCE: f64 = 1e-5;
@@ -510,26 +506,4 @@ fn values_in_chunks_are_values_of_each_row() {
         let alone = ppo.values(&observations[3 * row..3 * row + 3]).unwrap()[0];
         close("value", f64::from(values[row]), f64::from(alone));
     }
-}
-
-#[test]
-fn a_term_without_weight_is_reported_and_has_no_gradient() {
-    let case = &step_cases()[0];
-    let ppo = case.options.ppo(case.options.config());
-    let minibatch = case.minibatch(&ppo);
-    let options = LossOptions {
-        entropy_coefficient: 0.0,
-        ..loss_options(&ppo.config, 0.0)
-    };
-    let got = losses(
-        &ppo.network.forward(&minibatch.inputs),
-        &minibatch,
-        &options,
-    );
-    assert!(!got.entropy.requires_grad());
-    close(
-        "entropy",
-        got.entropy.double_value(&[]),
-        case.steps[0].entropy,
-    );
 }

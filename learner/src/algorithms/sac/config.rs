@@ -14,10 +14,12 @@ const DISCRETE_ENTROPY_SHARE: f64 = 0.89;
 /// (Haarnoja and others 2018, appendix D; T25, T26).
 #[must_use]
 pub fn target_entropy(config: &SacConfiguration, head: &Head) -> f64 {
-    config.target_entropy.unwrap_or_else(|| match head.num_actions() {
-        Some(num_actions) => DISCRETE_ENTROPY_SHARE * (num_actions as f64).ln(),
-        None => -(head.action_width() as f64),
-    })
+    config
+        .target_entropy
+        .unwrap_or_else(|| match head.num_actions() {
+            Some(num_actions) => DISCRETE_ENTROPY_SHARE * (num_actions as f64).ln(),
+            None => -(head.action_width() as f64),
+        })
 }
 
 /// The part that the optimisers need.

@@ -41,8 +41,11 @@ pub fn draw(outputs: &Tensor, noise: Tensor) -> Drawn {
     let std = log_std.exp();
     let u = mean.addcmul(&std, &noise);
     let log_slope = ((&u + (&u * -2.0).softplus()) * -2.0) + 2.0 * LN_2;
-    let log_probs = (noise.square() * -0.5 - log_std - log_slope - 0.5 * TAU.ln())
-        .sum_dim_intlist(1_i64, false, Kind::Float);
+    let log_probs = (noise.square() * -0.5 - log_std - log_slope - 0.5 * TAU.ln()).sum_dim_intlist(
+        1_i64,
+        false,
+        Kind::Float,
+    );
     Drawn {
         actions: u.tanh(),
         log_probs,
@@ -68,8 +71,8 @@ pub fn policy_gradient(drawn: &Drawn, of_actions: &Tensor, alpha: f64) -> Tensor
     let rows = drawn.actions.size()[0] as f64;
     let slope = drawn.actions.square().neg() + 1.0;
     let of_u = &drawn.actions * (2.0 * alpha / rows) - of_actions * slope;
-    let of_log_std = (&of_u * &drawn.std * &drawn.noise - alpha / rows)
-        .masked_fill(&drawn.is_clamped, 0.0);
+    let of_log_std =
+        (&of_u * &drawn.std * &drawn.noise - alpha / rows).masked_fill(&drawn.is_clamped, 0.0);
     Tensor::cat(&[of_u, of_log_std], 1)
 }
 

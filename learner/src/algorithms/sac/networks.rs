@@ -195,9 +195,7 @@ impl SacNetworks {
         output_gradients: [Tensor; 2],
         gradient: &Flat,
     ) {
-        for ((critic, tape), of_values) in
-            self.critics.iter().zip(&tapes.0).zip(output_gradients)
-        {
+        for ((critic, tape), of_values) in self.critics.iter().zip(&tapes.0).zip(output_gradients) {
             let _ = critic.backward(parameters, tape, of_values, gradient, false);
         }
     }

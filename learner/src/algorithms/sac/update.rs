@@ -128,7 +128,7 @@ impl Sac {
 
     /// One gradient step of the critics; of policy and temperature where it is their turn; and the
     /// targets' step towards the critics. Returns how surprising each row was, `[N]`.
-    fn gradient_step(
+    pub(super) fn gradient_step(
         &mut self,
         columns: &Columns,
         update: u64,
@@ -175,8 +175,7 @@ impl Sac {
         match noise {
             Some(noise) => {
                 let drawn = loss::draw(next.output(), noise);
-                let inputs =
-                    SacNetworks::critic_inputs(&columns.next_inputs, Some(&drawn.actions));
+                let inputs = SacNetworks::critic_inputs(&columns.next_inputs, Some(&drawn.actions));
                 let values = networks.critics(&self.target_critics, &inputs).least();
                 loss::soft_target(
                     &columns.returns,
@@ -206,10 +205,8 @@ impl Sac {
         let targets = self.targets(columns, noise);
         let networks = &self.networks;
         let is_discrete = matches!(networks.actions(), Actions::Discrete);
-        let inputs = SacNetworks::critic_inputs(
-            &columns.inputs,
-            (!is_discrete).then_some(&columns.actions),
-        );
+        let inputs =
+            SacNetworks::critic_inputs(&columns.inputs, (!is_discrete).then_some(&columns.actions));
         let tapes = networks.critics(&self.critics, &inputs);
         // A discrete critic says the value of every action, a continuous one of that which was taken.
         let index = is_discrete.then(|| columns.actions.to_kind(Kind::Int64));
@@ -282,12 +279,7 @@ impl Sac {
                 (entropy.mean(Kind::Float).double_value(&[]), gradient)
             }
         };
-        networks.policy_backward(
-            &self.policy,
-            &tape,
-            output_gradient,
-            &self.policy_gradient,
-        );
+        networks.policy_backward(&self.policy, &tape, output_gradient, &self.policy_gradient);
         let gradient = self.policy_gradient.values().shallow_clone();
         let learning_rate = self.config.learning_rate;
         if self
@@ -329,10 +321,13 @@ impl Sac {
 }
 
 impl Record {
-    fn finish(self, sac: &Sac) -> SacStatistics {
+    pub(super) fn finish(self, sac: &Sac) -> SacStatistics {
         let mean_of = |tensors: &[Tensor]| {
-            (!tensors.is_empty())
-                .then(|| Tensor::stack(tensors, 0).mean(Kind::Float).double_value(&[]))
+            (!tensors.is_empty()).then(|| {
+                Tensor::stack(tensors, 0)
+                    .mean(Kind::Float)
+                    .double_value(&[])
+            })
         };
         let mean = |values: &[f64]| {
             (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)

@@ -4,7 +4,9 @@ use serde::Deserialize;
 use tch::Tensor;
 
 use super::super::Ppo;
-use super::super::loss::{Minibatch, approximate_kl, clip_fraction, losses, surrogate_columns};
+use super::super::loss::{
+    LossOptions, Minibatch, approximate_kl, clip_fraction, losses, surrogate_columns,
+};
 use super::{Options, all_close, close, loss_options, to_host};
 use crate::optimiser::Step;
 
@@ -92,4 +94,26 @@ fn t19_t23_losses_gradients_and_steps_agree_with_pytorch() {
             );
         }
     }
+}
+
+#[test]
+fn a_term_without_weight_is_reported_and_has_no_gradient() {
+    let case = &step_cases()[0];
+    let ppo = case.options.ppo(case.options.config());
+    let minibatch = case.minibatch(&ppo);
+    let options = LossOptions {
+        entropy_coefficient: 0.0,
+        ..loss_options(&ppo.config, 0.0)
+    };
+    let got = losses(
+        &ppo.network.forward(&minibatch.inputs),
+        &minibatch,
+        &options,
+    );
+    assert!(!got.entropy.requires_grad());
+    close(
+        "entropy",
+        got.entropy.double_value(&[]),
+        case.steps[0].entropy,
+    );
 }
