@@ -364,3 +364,6 @@ impl StageTimes {
         metrics::record_stage(Stage::Environment, self.environment.mul_f64(scale));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,9 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rookery_common::policy::forward::{Network, Scratch};
-use rookery_common::policy::{Activation, Behaviour, Policy, PolicySpec, Workspace};
+use rookery_common::policy::{
+    Activation, Behaviour, Policy, PolicySpec, ValueDistribution, Workspace,
+};
 use rookery_common::seeds::{Purpose, Random};
 use rookery_common::spaces::Space;
 
@@ -80,5 +82,29 @@ fn act(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, forward, act);
+/// One draw of a noisy network's noise, as every unroll takes it: 4 -> 256 -> 256 -> 2.
+fn noise(criterion: &mut Criterion) {
+    let observation = Space::bounded(&[-1.0; 4], &[1.0; 4]);
+    let spec = PolicySpec::action_values(
+        &observation,
+        &Space::Discrete { n: 2 },
+        vec![256, 256],
+        Activation::Relu,
+        true,
+        ValueDistribution::Expectation,
+        true,
+    )
+    .expect("a valid network");
+    let policy =
+        Policy::new(spec.clone(), &draws(spec.layout().len(), 0), None).expect("its parameters");
+    let mut unroll = 0;
+    criterion.bench_function("noise_256x256", |bencher| {
+        bencher.iter(|| {
+            unroll += 1;
+            policy.with_noise(&mut Random::derive(1, Purpose::Noise, 0, unroll))
+        });
+    });
+}
+
+criterion_group!(benches, forward, act, noise);
 criterion_main!(benches);

@@ -243,7 +243,8 @@ pub struct Unroll {
     pub observation: Column<f32>,
     /// `[T, B, A]`, before any clipping to bounds.
     pub action: Column<f32>,
-    /// `[T, B]`, of that action under the version's policy.
+    /// `[T, B]`, of that action as it was chosen: under the version's policy, or as the run
+    /// [explores](crate::policy::exploration).
     pub log_prob: Column<f32>,
     /// `[T, B]`, raw.
     pub reward: Column<f32>,

@@ -1,9 +1,12 @@
 //! `rookery bench policy`: rows a second of the actors' forward pass on one core.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use clap::Args;
-use rookery_common::policy::{Activation, Policy, PolicySpec, Workspace};
+use rookery_common::policy::{
+    Activation, Behaviour, Head, Policy, PolicySpec, ValueDistribution, Workspace,
+};
 use rookery_common::seeds::{Purpose, Random};
 use rookery_common::spaces::Space;
 use serde::Serialize;
@@ -18,11 +21,14 @@ const BATCHES: [(usize, &str); 5] = [
     (1024, ""),
     (4096, ""),
 ];
+/// Rows in a call of the networks that act off policy, for which there is no reference.
+const OFF_POLICY_BATCHES: [usize; 3] = [1, 8, 64];
 /// What stands for all of it in one figure.
 const HEADLINE_BATCH: usize = 64;
-const OBSERVATION_WIDTH: usize = 4;
+/// `CartPole`'s, and a small robot's.
+const OBSERVATION_WIDTHS: [usize; 2] = [4, 17];
 
-/// Choose actions with two hidden layers of 64, tanh, on one core
+/// Choose actions with networks of the usual sizes, on one core
 #[derive(Clone, Debug, Args)]
 pub(super) struct PolicyArguments {
     #[command(flatten)]
@@ -31,40 +37,46 @@ pub(super) struct PolicyArguments {
 
 #[derive(Debug, Serialize)]
 struct Report {
-    /// One row is one decision: of batches of 64.
+    /// One row is one decision: of batches of 64, the first network.
     env_steps_per_second: f64,
     results: Vec<Measurement>,
 }
 
 #[derive(Debug, Serialize)]
 struct Measurement {
+    network: &'static str,
     batch: usize,
     rows_per_second: f64,
 }
 
 pub(super) fn bench(arguments: &PolicyArguments) -> anyhow::Result<()> {
-    let policy = policy()?;
-    let time = arguments.part.seconds / BATCHES.len() as u32;
-    let mut table = vec![row(["batch", "rows/s", "reference, million rows/s"])];
+    let categorical = ("64x64 tanh categorical", categorical()?);
+    let values = ("256x256 relu action values", action_values()?);
+    let squashed = ("256x256 relu squashed Gaussian", squashed_gaussian()?);
+    let on_policy = BATCHES.map(|(batch, reference)| (&categorical, batch, reference));
+    let off_policy = [&values, &squashed]
+        .into_iter()
+        .flat_map(|network| OFF_POLICY_BATCHES.map(|batch| (network, batch, "")));
+    let settings: Vec<_> = on_policy.into_iter().chain(off_policy).collect();
+
+    let time = arguments.part.seconds / settings.len() as u32;
+    let mut table = vec![row([
+        "network",
+        "batch",
+        "rows/s",
+        "reference, million rows/s",
+    ])];
     let mut results = Vec::new();
-    for (batch, reference) in BATCHES {
-        let mut random = Random::derive(1, Purpose::Episode, 0, 0);
-        let observations: Vec<f32> = (0..batch * OBSERVATION_WIDTH)
-            .map(|_| random.unit_f32() - 0.5)
-            .collect();
-        let mut actions = vec![0.0; batch];
-        let mut workspace = Workspace::default();
-        let rows_per_second = units_per_second(time, || {
-            policy.act_greedily(&mut workspace, &observations, &mut actions);
-            black_box(&actions);
-            batch
-        });
+    for ((network, policy), batch, reference) in settings {
+        let rows_per_second = rows_per_second(policy, batch, time);
         table.push(row([
+            network,
             &batch.to_string(),
             &millions(rows_per_second),
             reference,
         ]));
         results.push(Measurement {
+            network,
             batch,
             rows_per_second,
         });
@@ -77,12 +89,78 @@ pub(super) fn bench(arguments: &PolicyArguments) -> anyhow::Result<()> {
     print(&table, &report, arguments.part.json)
 }
 
-/// CartPole's usual policy, with random parameters.
-fn policy() -> anyhow::Result<Policy> {
-    let bound = [1.0; OBSERVATION_WIDTH];
-    let observation = Space::bounded(&bound.map(|value: f32| -value), &bound);
+/// Deterministic actions, except that those of a squashed Gaussian are drawn: a sample costs about
+/// as much as a small network.
+fn rows_per_second(policy: &Policy, batch: usize, time: Duration) -> f64 {
+    let mut random = Random::derive(1, Purpose::Episode, 0, 0);
+    let observations: Vec<f32> = (0..batch * policy.spec().observation_width())
+        .map(|_| random.unit_f32() - 0.5)
+        .collect();
+    let mut actions = vec![0.0; batch * policy.spec().action_width()];
+    let mut log_probs = vec![0.0; batch];
+    let mut workspace = Workspace::default();
+    let is_drawn = matches!(policy.spec().head, Head::SquashedGaussian { .. });
+    let mut step = 0;
+    units_per_second(time, || {
+        if is_drawn {
+            step += 1;
+            policy.act(
+                &mut workspace,
+                Behaviour::OnPolicy,
+                &observations,
+                |row| Random::derive(1, Purpose::Action, row as u64, step),
+                &mut actions,
+                &mut log_probs,
+            );
+        } else {
+            policy.act_greedily(&mut workspace, &observations, &mut actions);
+        }
+        black_box((&actions, &log_probs));
+        batch
+    })
+}
+
+/// `CartPole`'s usual policy.
+fn categorical() -> anyhow::Result<Policy> {
     let action = Space::Discrete { n: 2 };
-    let spec = PolicySpec::new(&observation, &action, vec![64, 64], Activation::Tanh)?;
+    let observation = bounded(OBSERVATION_WIDTHS[0]);
+    policy(PolicySpec::new(
+        &observation,
+        &action,
+        vec![64, 64],
+        Activation::Tanh,
+    )?)
+}
+
+/// DQN's usual network for `CartPole`.
+fn action_values() -> anyhow::Result<Policy> {
+    policy(PolicySpec::action_values(
+        &bounded(OBSERVATION_WIDTHS[0]),
+        &Space::Discrete { n: 2 },
+        vec![256, 256],
+        Activation::Relu,
+        false,
+        ValueDistribution::Expectation,
+        false,
+    )?)
+}
+
+/// SAC's usual network for a robot with six joints.
+fn squashed_gaussian() -> anyhow::Result<Policy> {
+    policy(PolicySpec::squashed_gaussian(
+        &bounded(OBSERVATION_WIDTHS[1]),
+        &bounded(6),
+        vec![256, 256],
+        Activation::Relu,
+    )?)
+}
+
+fn bounded(width: usize) -> Space {
+    Space::bounded(&vec![-1.0; width], &vec![1.0; width])
+}
+
+/// The policy with random parameters.
+fn policy(spec: PolicySpec) -> anyhow::Result<Policy> {
     let mut random = Random::derive(1, Purpose::Initialisation, 0, 0);
     let parameters: Vec<f32> = (0..spec.layout().len())
         .map(|_| 0.4 * random.unit_f32() - 0.2)

@@ -277,3 +277,213 @@ fn check_bounds(head: &'static str, low: &[f32], high: &[f32]) -> Result<(), Spe
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Activation, PolicySpec};
+
+    const C51: ValueDistribution = ValueDistribution::Categorical {
+        num_atoms: 51,
+        v_min: -10.0,
+        v_max: 10.0,
+    };
+
+    fn values(
+        action: &Space,
+        dueling: bool,
+        distribution: ValueDistribution,
+        noisy: bool,
+    ) -> Result<PolicySpec, SpecError> {
+        let observation = Space::bounded(&[-1.0; 3], &[1.0; 3]);
+        let (hidden, relu) = (vec![4], Activation::Relu);
+        PolicySpec::action_values(
+            &observation,
+            action,
+            hidden,
+            relu,
+            dueling,
+            distribution,
+            noisy,
+        )
+    }
+
+    fn squashed(low: &[f32], high: &[f32]) -> Result<PolicySpec, SpecError> {
+        let observation = Space::bounded(&[-1.0; 3], &[1.0; 3]);
+        let action = Space::bounded(low, high);
+        PolicySpec::squashed_gaussian(&observation, &action, vec![4], Activation::Relu)
+    }
+
+    fn listed(spec: &PolicySpec) -> Vec<(String, Vec<usize>)> {
+        let layout = spec.layout();
+        let tensors = layout.tensors().iter();
+        tensors
+            .map(|tensor| (tensor.name().to_owned(), tensor.shape().to_vec()))
+            .collect()
+    }
+
+    fn named(slots: &[(&str, &[usize])]) -> Vec<(String, Vec<usize>)> {
+        let slots = slots.iter();
+        slots
+            .map(|(name, shape)| (format!("policy.{name}"), shape.to_vec()))
+            .collect()
+    }
+
+    #[test]
+    fn a_dueling_network_has_a_value_layer_behind_the_head() {
+        let spec = values(&Space::Discrete { n: 2 }, true, C51, false).unwrap();
+        assert_eq!(
+            listed(&spec),
+            named(&[
+                ("0.weight", &[4, 3]),
+                ("0.bias", &[4]),
+                ("head.weight", &[102, 4]),
+                ("head.bias", &[102]),
+                ("value.weight", &[51, 4]),
+                ("value.bias", &[51]),
+            ])
+        );
+        assert_eq!((spec.head_width(), spec.action_width()), (102, 1));
+    }
+
+    #[test]
+    fn each_layer_of_a_noisy_network_has_its_standard_deviations() {
+        let spec = values(
+            &Space::Discrete { n: 2 },
+            true,
+            ValueDistribution::Expectation,
+            true,
+        )
+        .unwrap();
+        assert_eq!(
+            listed(&spec),
+            named(&[
+                ("0.weight", &[4, 3]),
+                ("0.bias", &[4]),
+                ("0.weight_sigma", &[4, 3]),
+                ("0.bias_sigma", &[4]),
+                ("head.weight", &[2, 4]),
+                ("head.bias", &[2]),
+                ("head.weight_sigma", &[2, 4]),
+                ("head.bias_sigma", &[2]),
+                ("value.weight", &[1, 4]),
+                ("value.bias", &[1]),
+                ("value.weight_sigma", &[1, 4]),
+                ("value.bias_sigma", &[1]),
+            ])
+        );
+    }
+
+    #[test]
+    fn squashed_heads_take_their_bounds_from_the_action_space() {
+        let spec = squashed(&[-2.0, 0.0], &[2.0, 0.5]).unwrap();
+        assert_eq!((spec.head_width(), spec.action_width()), (4, 2));
+        assert_eq!(
+            listed(&spec)[2..],
+            named(&[("head.weight", &[4, 4]), ("head.bias", &[4])])
+        );
+        let action = Space::bounded(&[-2.0, 0.0], &[2.0, 0.5]);
+        assert!(spec.head.fits(&action));
+        assert!(!spec.head.fits(&Space::bounded(&[-2.0, 0.0], &[2.0, 0.25])));
+        assert!(!spec.head.fits(&Space::Discrete { n: 2 }));
+        let observation = Space::Discrete { n: 7 };
+        let deterministic =
+            PolicySpec::deterministic(&observation, &action, vec![], Activation::Relu).unwrap();
+        assert_eq!(deterministic.head_width(), 2);
+        assert!(deterministic.fits(&observation, &action));
+        assert!(!deterministic.fits(&Space::Discrete { n: 6 }, &action));
+    }
+
+    #[test]
+    fn spaces_that_do_not_suit_the_head_are_refused_with_the_remedy() {
+        let refused = |built: Result<PolicySpec, SpecError>| built.unwrap_err().to_string();
+        let boxed = Space::bounded(&[-1.0; 2], &[1.0; 2]);
+        assert_eq!(
+            refused(values(&boxed, false, ValueDistribution::Expectation, false)),
+            "action_values needs discrete actions, the environment's actions are Box[2]: train \
+             with sac, td3 or ppo"
+        );
+        let discrete = Space::Discrete { n: 3 };
+        assert_eq!(
+            refused(PolicySpec::deterministic(
+                &boxed,
+                &discrete,
+                vec![],
+                Activation::Relu
+            )),
+            "deterministic needs a box of actions, the environment's actions are Discrete(3): train \
+             with dqn or ppo"
+        );
+        assert_eq!(
+            refused(squashed(&[-1.0, f32::NEG_INFINITY], &[1.0, 1.0])),
+            "head.squashed_gaussian: dimension 1 is bounded by -inf and 1, expected finite bounds \
+             in ascending order: bound the environment's actions, or train with ppo"
+        );
+        for (low, high) in [(1.0, 1.0), (1.0, -1.0), (f32::NAN, 1.0), (0.0, f32::NAN)] {
+            let built = squashed(&[low], &[high]);
+            assert!(matches!(built, Err(SpecError::Bounds { dimension: 0, .. })));
+        }
+        let uneven = Head::Deterministic {
+            low: vec![0.0; 2],
+            high: vec![1.0],
+        };
+        assert!(matches!(
+            uneven.validate(),
+            Err(SpecError::BoundCount {
+                low: 2,
+                high: 1,
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn distributions_that_cannot_be_are_refused() {
+        let built = |distribution| values(&Space::Discrete { n: 2 }, false, distribution, false);
+        let atoms = |num_atoms, v_min, v_max| {
+            built(ValueDistribution::Categorical {
+                num_atoms,
+                v_min,
+                v_max,
+            })
+        };
+        assert_eq!(atoms(1, 0.0, 1.0), Err(SpecError::Atoms { got: 1 }));
+        for (v_min, v_max) in [
+            (1.0, 1.0),
+            (2.0, -2.0),
+            (0.0, f32::INFINITY),
+            (f32::NAN, 0.0),
+        ] {
+            let refused = atoms(51, v_min, v_max);
+            assert!(matches!(refused, Err(SpecError::Support { .. })));
+        }
+        for num_quantiles in [0, usize::MAX] {
+            let refused = built(ValueDistribution::Quantiles { num_quantiles });
+            assert!(matches!(refused, Err(SpecError::Width { .. })));
+        }
+        // Each within bounds, but not together.
+        let many = ValueDistribution::Quantiles {
+            num_quantiles: MAX_WIDTH,
+        };
+        assert!(matches!(built(many), Err(SpecError::Width { .. })));
+    }
+
+    #[test]
+    fn serialised_heads_read_back() {
+        let head = Head::ActionValues {
+            num_actions: 2,
+            dueling: true,
+            distribution: C51,
+            noisy: false,
+        };
+        let text = serde_json::to_string(&head).unwrap();
+        assert_eq!(
+            text,
+            r#"{"action_values":{"num_actions":2,"dueling":true,"distribution":{"categorical":{"num_atoms":51,"v_min":-10.0,"v_max":10.0}},"noisy":false}}"#
+        );
+        assert_eq!(serde_json::from_str::<Head>(&text).unwrap(), head);
+        let head = squashed(&[-0.1], &[f32::MAX]).unwrap().head;
+        let text = serde_json::to_string(&head).unwrap();
+        assert_eq!(serde_json::from_str::<Head>(&text).unwrap(), head);
+    }
+}

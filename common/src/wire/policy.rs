@@ -221,10 +221,120 @@ impl From<ExplorationError> for WireError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use prost::Message as _;
+
     use super::*;
 
+    fn distributions() -> impl Strategy<Value = ValueDistribution> {
+        prop_oneof![
+            Just(ValueDistribution::Expectation),
+            (2_usize..100, -100.0_f32..0.0, 0.5_f32..100.0).prop_map(
+                |(num_atoms, v_min, v_max)| {
+                    ValueDistribution::Categorical {
+                        num_atoms,
+                        v_min,
+                        v_max,
+                    }
+                }
+            ),
+            (1_usize..300).prop_map(|num_quantiles| ValueDistribution::Quantiles { num_quantiles }),
+        ]
+    }
+
+    fn heads() -> impl Strategy<Value = Head> {
+        let bounds = || {
+            prop::collection::vec((-9.0_f32..0.0, 0.5_f32..9.0), 1..5)
+                .prop_map(|bounds| bounds.into_iter().unzip())
+        };
+        prop_oneof![
+            (1_usize..50).prop_map(|num_actions| Head::Categorical { num_actions }),
+            (1_usize..50).prop_map(|dimension| Head::DiagonalGaussian { dimension }),
+            (1_usize..50, any::<bool>(), distributions(), any::<bool>()).prop_map(
+                |(num_actions, dueling, distribution, noisy)| Head::ActionValues {
+                    num_actions,
+                    dueling,
+                    distribution,
+                    noisy,
+                }
+            ),
+            bounds().prop_map(|(low, high)| Head::SquashedGaussian { low, high }),
+            bounds().prop_map(|(low, high)| Head::Deterministic { low, high }),
+        ]
+    }
+
+    fn explorations() -> impl Strategy<Value = Exploration> {
+        let series =
+            (0.01_f64..1.0, 0.0_f64..10.0, 1_u32..500).prop_map(|(base, alpha, num_shards)| ApeX {
+                base,
+                alpha,
+                num_shards,
+            });
+        prop_oneof![
+            Just(Exploration::None),
+            prop::option::of(series).prop_map(|per_shard| Exploration::EpsilonGreedy { per_shard }),
+            (0.01_f64..2.0).prop_map(|std| Exploration::GaussianNoise { std }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_policy_spec_survives_the_wire(
+            head in heads(),
+            hidden in prop::collection::vec(1_usize..300, 0..4),
+            width in 1_usize..50,
+        ) {
+            let spec = PolicySpec {
+                encoder: Encoder::Identity { width },
+                hidden,
+                activation: Activation::Relu,
+                head,
+            };
+            let bytes = v1::PolicySpec::from(&spec).encode_to_vec();
+            let message = v1::PolicySpec::decode(&bytes[..]).unwrap();
+            prop_assert_eq!(PolicySpec::try_from(message).unwrap(), spec);
+        }
+
+        #[test]
+        fn every_exploration_survives_the_wire(exploration in explorations()) {
+            let bytes = v1::Exploration::from(exploration).encode_to_vec();
+            let message = v1::Exploration::decode(&bytes[..]).unwrap();
+            prop_assert_eq!(Exploration::try_from(message).unwrap(), exploration);
+        }
+
+        #[test]
+        fn no_bytes_make_an_unsound_policy(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            if let Ok(message) = v1::PolicySpec::decode(&bytes[..])
+                && let Ok(spec) = PolicySpec::try_from(message)
+            {
+                prop_assert_eq!(spec.validate(), Ok(()));
+            }
+        }
+    }
+
     #[test]
-    fn a_policy_spec_survives_the_wire_and_an_absurd_one_does_not() {
+    fn what_this_release_does_not_know_is_refused() {
+        assert_eq!(
+            Exploration::try_from(v1::Exploration { kind: None })
+                .unwrap_err()
+                .field,
+            "exploration"
+        );
+        let values = v1::ActionValues {
+            num_actions: 2,
+            dueling: false,
+            distribution: Some(v1::ValueDistribution { kind: None }),
+            noisy: false,
+        };
+        let head = v1::policy_spec::Head::ActionValues(values);
+        assert_eq!(
+            Head::try_from(head).unwrap_err().field,
+            "policy.action_values.distribution"
+        );
+    }
+
+    #[test]
+    fn an_absurd_policy_spec_does_not_survive_the_wire() {
         let spec = PolicySpec {
             encoder: Encoder::OneHot { n: 16 },
             hidden: vec![64, 32],
@@ -236,6 +346,12 @@ mod tests {
         let mut absurd = message.clone();
         absurd.hidden = vec![u32::MAX; 3];
         assert_eq!(PolicySpec::try_from(absurd).unwrap_err().field, "policy");
+        let mut unbounded = message.clone();
+        unbounded.head = Some(v1::policy_spec::Head::Deterministic(v1::Bounds {
+            low: vec![0.0],
+            high: vec![f32::INFINITY],
+        }));
+        assert_eq!(PolicySpec::try_from(unbounded).unwrap_err().field, "policy");
         let mut unknown = message;
         unknown.activation = 77;
         assert_eq!(

@@ -1,6 +1,7 @@
 //! The forward pass against its definition, in every batch and on every instruction set.
 
 use super::*;
+use crate::policy::ValueDistribution;
 use crate::seeds::{Purpose, Random};
 use crate::spaces::Space;
 
@@ -31,12 +32,39 @@ fn specs() -> Vec<PolicySpec> {
         let action = Space::Discrete { n: actions };
         PolicySpec::new(&observation, &action, hidden.to_vec(), activation).unwrap()
     };
+    let values = |observation: usize, hidden: &[usize], actions, dueling, distribution, noisy| {
+        let observation = Space::bounded(&vec![-1.0; observation], &vec![1.0; observation]);
+        let action = Space::Discrete { n: actions };
+        let (hidden, relu) = (hidden.to_vec(), Activation::Relu);
+        PolicySpec::action_values(
+            &observation,
+            &action,
+            hidden,
+            relu,
+            dueling,
+            distribution,
+            noisy,
+        )
+        .unwrap()
+    };
+    let atoms = |num_atoms| ValueDistribution::Categorical {
+        num_atoms,
+        v_min: -1.0,
+        v_max: 1.0,
+    };
+    let quantiles = ValueDistribution::Quantiles { num_quantiles: 17 };
+    let three = Space::bounded(&[-1.0; 3], &[1.0; 3]);
     vec![
         spec(4, &[64, 64], 2, Activation::Tanh),
         spec(17, &[33, 5, 100], 19, Activation::Tanh),
         spec(1, &[1], 1, Activation::Relu),
         spec(7, &[48, 16], 40, Activation::Relu),
         spec(3, &[], 2, Activation::Tanh),
+        values(4, &[24], 18, true, ValueDistribution::Expectation, false),
+        values(5, &[17, 9], 3, true, atoms(51), true),
+        values(6, &[33], 2, false, quantiles, true),
+        values(2, &[], 5, true, atoms(2), true),
+        PolicySpec::squashed_gaussian(&three, &three, vec![16, 7], Activation::Relu).unwrap(),
     ]
 }
 
@@ -51,25 +79,84 @@ fn forward(network: &Network, observations: &[f32], outputs: usize) -> Vec<f32> 
     result
 }
 
-/// One row by the definition: a sum in index order, one value after the other.
-fn definition(spec: &PolicySpec, parameters: &[f32], observation: &[f32]) -> Vec<f32> {
-    let layout = spec.layout();
-    let mut x = observation.to_vec();
-    for (layer, tensors) in layout.tensors().chunks_exact(2).enumerate() {
-        let weight = &parameters[tensors[0].range()];
-        let bias = &parameters[tensors[1].range()];
-        let dense = weight.chunks(x.len()).zip(bias).map(|(row, bias)| {
+/// One fully connected layer by the definition: a sum in index order, one value after the other.
+fn layer(spec: &PolicySpec, parameters: &[f32], name: &str, x: &[f32]) -> Vec<f32> {
+    let tensor = |kind| {
+        &parameters[spec
+            .layout()
+            .find(&format!("policy.{name}.{kind}"))
+            .unwrap()
+            .range()]
+    };
+    let outputs = tensor("weight").chunks(x.len()).zip(tensor("bias"));
+    outputs
+        .map(|(row, bias)| {
             x.iter()
                 .zip(row)
                 .fold(*bias, |sum, (x, weight)| x.mul_add(*weight, sum))
-        });
-        let mut outputs: Vec<f32> = dense.collect();
-        if layer < spec.hidden.len() {
-            activate(spec.activation, &mut outputs);
-        }
-        x = outputs;
+        })
+        .collect()
+}
+
+/// One row by the definition.
+fn definition(spec: &PolicySpec, parameters: &[f32], observation: &[f32]) -> Vec<f32> {
+    let mut x = observation.to_vec();
+    for hidden in 0..spec.hidden.len() {
+        x = layer(spec, parameters, &hidden.to_string(), &x);
+        activate(spec.activation, &mut x);
     }
-    x
+    let mut head = layer(spec, parameters, "head", &x);
+    if let Some(outputs) = spec.head.value_width() {
+        let state = layer(spec, parameters, "value", &x);
+        let num_actions = head.len() / outputs;
+        for output in 0..outputs {
+            let advantages: Vec<f32> = (0..num_actions)
+                .map(|action| head[action * outputs + output])
+                .collect();
+            let sum = advantages
+                .iter()
+                .fold(0.0, |sum, advantage| sum + advantage);
+            let mean = sum / num_actions as f32;
+            for (action, advantage) in advantages.iter().enumerate() {
+                head[action * outputs + output] = state[output] + (advantage - mean);
+            }
+        }
+    }
+    head
+}
+
+/// The parameters of the same network without noise that one draw makes, by the definition.
+fn perturbed(spec: &PolicySpec, parameters: &[f32], random: &mut Random) -> Vec<f32> {
+    let mut factors = |count: usize| -> Vec<f32> {
+        let pairs = std::iter::repeat_with(|| random.standard_normals());
+        let draws: Vec<f64> = pairs
+            .take(count.div_ceil(2))
+            .flat_map(|(first, second)| [first, second])
+            .collect();
+        draws[..count]
+            .iter()
+            .map(|x| (x.signum() * x.abs().sqrt()) as f32)
+            .collect()
+    };
+    let mut noisy = parameters.to_vec();
+    for slots in spec.layout().tensors().chunks(4) {
+        let [outputs, inputs] = *slots[0].shape() else {
+            panic!("weights are matrices");
+        };
+        let (input, output) = (factors(inputs), factors(outputs));
+        for index in 0..outputs * inputs {
+            let noise = output[index / inputs] * input[index % inputs];
+            let sigma = parameters[slots[2].offset() + index];
+            let weight = &mut noisy[slots[0].offset() + index];
+            *weight = sigma.mul_add(noise, *weight);
+        }
+        for (index, noise) in output.iter().enumerate() {
+            let sigma = parameters[slots[3].offset() + index];
+            let bias = &mut noisy[slots[1].offset() + index];
+            *bias = sigma.mul_add(*noise, *bias);
+        }
+    }
+    noisy
 }
 
 #[test]
@@ -87,6 +174,33 @@ fn every_instruction_set_gives_the_bits_of_the_definition() {
             assert_eq!(bits(&got), bits(&expected), "{arch:?} {spec:?}");
         }
     }
+}
+
+#[test]
+fn every_instruction_set_draws_the_same_noise() {
+    let random = || Random::derive(4, Purpose::Noise, 2, 9);
+    let mut num_noisy = 0;
+    for spec in specs() {
+        let parameters = draws(spec.layout().len(), 8);
+        let observations = draws(9 * spec.observation_width(), 9);
+        for arch in arches() {
+            let network = Network::for_arch(arch, &spec, &parameters).unwrap();
+            let Some(noisy) = network.with_noise(&mut random()) else {
+                assert!(!spec.head.is_noisy());
+                continue;
+            };
+            let drawn = perturbed(&spec, &parameters, &mut random());
+            assert_ne!(drawn, parameters);
+            let expected: Vec<f32> = observations
+                .chunks(spec.observation_width())
+                .flat_map(|row| definition(&spec, &drawn, row))
+                .collect();
+            let got = forward(&noisy, &observations, spec.head_width());
+            assert_eq!(bits(&got), bits(&expected), "{arch:?} {spec:?}");
+            num_noisy += 1;
+        }
+    }
+    assert_eq!(num_noisy, 3 * arches().len());
 }
 
 #[test]

@@ -1,0 +1,250 @@
+use rookery_common::policy::exploration::{EPSILON, UNIFORM};
+use rookery_common::policy::{
+    Activation, ApeX, Exploration, PolicySpec, SpecError, ValueDistribution,
+};
+use rookery_common::spaces::EnvironmentSpec;
+
+use super::*;
+
+const UNROLL_LENGTH: usize = 5;
+const ENVS_PER_SHARD: usize = 3;
+const SEED: u64 = 21;
+
+const APE_X: Exploration = Exploration::EpsilonGreedy {
+    per_shard: Some(ApeX {
+        base: 0.6,
+        alpha: 1.0,
+        num_shards: 4,
+    }),
+};
+
+fn spec_of(id: &str) -> EnvironmentSpec {
+    let environment = environments::make(id, &BTreeMap::new(), 1).unwrap();
+    environment.spec().clone()
+}
+
+fn values(environment: &EnvironmentSpec, noisy: bool) -> Result<PolicySpec, SpecError> {
+    PolicySpec::action_values(
+        &environment.observation,
+        &environment.action,
+        vec![16],
+        Activation::Relu,
+        true,
+        ValueDistribution::Quantiles { num_quantiles: 5 },
+        noisy,
+    )
+}
+
+/// One version of a run: its parameters differ from those of the others.
+fn version(
+    spec: &PolicySpec,
+    exploration: Exploration,
+    number: u64,
+    scalars: &[(&str, f64)],
+) -> Instruction {
+    let mut random = Random::derive(SEED, Purpose::Initialisation, number, 0);
+    let parameters: Vec<f32> = (0..spec.layout().len())
+        .map(|_| random.uniform(-1.0, 1.0) as f32)
+        .collect();
+    let scalars = scalars
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), *value))
+        .collect();
+    let version = ActingPolicy {
+        policy: Policy::new(spec.clone(), &parameters, None).unwrap(),
+        acting: Acting::new(spec, &exploration, &scalars).unwrap(),
+    };
+    Instruction::Policy(number, Arc::new(version))
+}
+
+fn collector(environment: &EnvironmentSpec, lag: u64) -> Collector {
+    let plan = CollectionPlan {
+        run_id: "run".to_owned(),
+        learner_epoch: 1,
+        seed: SEED,
+        shape: UnrollShape {
+            unroll_length: UNROLL_LENGTH,
+            envs_per_shard: ENVS_PER_SHARD,
+            observation_width: environment.observation.width(),
+            action_width: environment.action.width(),
+        },
+        lag,
+        environment: environment.id.clone(),
+        arguments: BTreeMap::new(),
+    };
+    // These tests give instructions and take unrolls by calls, not through the channels.
+    let (_, instructions) = crossbeam_channel::bounded(1);
+    let (uplink, _) = mpsc::channel(1);
+    Collector {
+        plan: Arc::new(plan),
+        instructions,
+        uplink,
+        work: BTreeMap::new(),
+        policies: BTreeMap::new(),
+        workspace: Workspace::default(),
+    }
+}
+
+/// The grant of a shard that goes on behind `previous`.
+fn lease(shard: u32, previous: Option<&Unroll>) -> Instruction {
+    Instruction::Lease(LeasedShard {
+        shard: ShardId(shard),
+        epoch: LeaseEpoch(1),
+        first_env: shard * ENVS_PER_SHARD as u32,
+        next_index: previous.map_or(UnrollIndex(0), |unroll| UnrollIndex(unroll.key.index.0 + 1)),
+        state: previous.map_or_else(Bytes::new, |unroll| unroll.state_after.clone()),
+    })
+}
+
+/// Three rounds of four shards on one collector, by round and shard.
+fn rounds(environment: &EnvironmentSpec, versions: &[Instruction]) -> Vec<Vec<Unroll>> {
+    let mut collector = collector(environment, 0);
+    for shard in 0..4 {
+        collector.follow(lease(shard, None)).unwrap();
+    }
+    let mut rounds = Vec::new();
+    for version in versions {
+        collector.follow(version.clone()).unwrap();
+        let round = std::iter::from_fn(|| {
+            let (shard, version) = collector.next()?;
+            Some(collector.collect(shard, version))
+        });
+        rounds.push(round.collect());
+    }
+    rounds
+}
+
+/// T30, T34: noise, epsilons and actions belong to shard and step.
+#[test]
+fn t30_an_unroll_does_not_depend_on_who_collects_it() {
+    let environment = spec_of("CartPole-v1");
+    let spec = values(&environment, true).unwrap();
+    let versions: Vec<Instruction> = (0..3)
+        .map(|number| version(&spec, APE_X, number, &[]))
+        .collect();
+    let rounds = rounds(&environment, &versions);
+    // The same unrolls again, last shard first, each by a collector that holds nothing else.
+    for (k, round) in rounds.iter().enumerate() {
+        assert_eq!(round.len(), 4);
+        for shard in (0..4).rev() {
+            let expected = &round[shard];
+            let previous = k.checked_sub(1).map(|before| &rounds[before][shard]);
+            let mut other = collector(&environment, 0);
+            other.follow(versions[k].clone()).unwrap();
+            other.follow(lease(shard as u32, previous)).unwrap();
+            assert_eq!(other.next(), Some((expected.key.shard, k as u64)));
+            assert_eq!(&other.collect(expected.key.shard, k as u64), expected);
+        }
+    }
+}
+
+#[test]
+fn t29_each_unroll_of_each_shard_draws_its_own_noise() {
+    let environment = spec_of("CartPole-v1");
+    let spec = values(&environment, true).unwrap();
+    let versions: Vec<Instruction> = (0..3)
+        .map(|number| version(&spec, Exploration::None, number, &[]))
+        .collect();
+    let mut num_differences = 0;
+    for (k, round) in rounds(&environment, &versions).iter().enumerate() {
+        let Instruction::Policy(_, version) = &versions[k] else {
+            panic!("these are versions");
+        };
+        for unroll in round {
+            let (shard, index) = (u64::from(unroll.key.shard.0), unroll.key.index.0);
+            let mut random = Random::derive(SEED, Purpose::Noise, shard, index);
+            let noisy = version.policy.with_noise(&mut random).unwrap();
+            let observations = unroll.observation.to_vec();
+            let decided = &observations[..UNROLL_LENGTH * ENVS_PER_SHARD * 4];
+            let mut actions = vec![0.0; unroll.action.len()];
+            noisy.act_greedily(&mut Workspace::default(), decided, &mut actions);
+            assert_eq!(unroll.action.to_vec(), actions);
+            version
+                .policy
+                .act_greedily(&mut Workspace::default(), decided, &mut actions);
+            num_differences += usize::from(unroll.action.to_vec() != actions);
+        }
+    }
+    assert!(num_differences > 0);
+}
+
+#[test]
+fn t30_log_probs_are_those_of_the_shards_epsilon() {
+    let environment = spec_of("CartPole-v1");
+    let spec = values(&environment, false).unwrap();
+    let versions: Vec<Instruction> = (0..40)
+        .map(|number| version(&spec, APE_X, number, &[]))
+        .collect();
+    let rounds = rounds(&environment, &versions);
+    for (shard, epsilon) in [
+        0.6_f64,
+        0.6_f64.powf(4.0 / 3.0),
+        0.6_f64.powf(5.0 / 3.0),
+        0.36,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (mut by_chance, mut preferred) = (0, 0);
+        for unroll in rounds.iter().map(|round| &round[shard]) {
+            for log_prob in unroll.log_prob.iter() {
+                let probability = f64::from(log_prob).exp();
+                if (probability - epsilon / 2.0).abs() < 1e-6 {
+                    by_chance += 1;
+                } else {
+                    assert!((probability - (1.0 - epsilon / 2.0)).abs() < 1e-6);
+                    preferred += 1;
+                }
+            }
+        }
+        assert!(preferred > by_chance && by_chance > 0);
+    }
+}
+
+#[test]
+fn each_version_acts_by_its_own_scalars() {
+    let environment = spec_of("CartPole-v1");
+    let spec = values(&environment, false).unwrap();
+    let scheduled = Exploration::EpsilonGreedy { per_shard: None };
+    let versions = [
+        version(&spec, scheduled, 0, &[(EPSILON, 1.0), (UNIFORM, 1.0)]),
+        version(&spec, scheduled, 1, &[(EPSILON, 0.0)]),
+    ];
+    let rounds = rounds(&environment, &versions);
+    for unroll in &rounds[0] {
+        let half = -std::f32::consts::LN_2;
+        assert!(unroll.log_prob.iter().all(|log_prob| log_prob == half));
+    }
+    for unroll in &rounds[1] {
+        assert!(unroll.log_prob.iter().all(|log_prob| log_prob == 0.0));
+    }
+}
+
+#[test]
+fn bounded_actions_reach_the_learner_as_they_were_taken() {
+    let environment = spec_of("Pendulum-v1");
+    let (observation, action) = (&environment.observation, &environment.action);
+    let hidden = || vec![16];
+    let deterministic =
+        PolicySpec::deterministic(observation, action, hidden(), Activation::Relu).unwrap();
+    let squashed =
+        PolicySpec::squashed_gaussian(observation, action, hidden(), Activation::Relu).unwrap();
+    for (spec, exploration, scalars) in [
+        (
+            &deterministic,
+            Exploration::GaussianNoise { std: 1.0 },
+            &[][..],
+        ),
+        (&deterministic, Exploration::None, &[(UNIFORM, 1.0)]),
+        (&squashed, Exploration::None, &[]),
+    ] {
+        let versions = [version(spec, exploration, 0, scalars)];
+        for unroll in rounds(&environment, &versions).remove(0) {
+            let actions = unroll.action.to_vec();
+            assert!(actions.iter().all(|a| action.contains(&[*a])));
+            assert!(actions.iter().any(|a| *a != actions[0]));
+            let shape = collector(&environment, 0).plan.shape;
+            assert_eq!(unroll.validate(&shape, action), Ok(()));
+        }
+    }
+}
