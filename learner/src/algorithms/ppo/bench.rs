@@ -151,17 +151,14 @@ fn synthetic_round(setting: &Setting) -> Round {
             .map(|_| random.standard_normals().0 as f32)
             .collect()
     };
-    let (actions, log_prob) = match setting.head.num_actions() {
-        Some(num_actions) => {
-            let actions = (0..num_steps)
-                .map(|step| (step * 7 % num_actions) as f32)
-                .collect();
-            (actions, -(num_actions as f32).ln())
-        }
-        None => {
-            let dimension = setting.head.action_width();
-            (normals(num_steps * dimension), -1.4 * dimension as f32)
-        }
+    let (actions, log_prob) = if let Some(num_actions) = setting.head.num_actions() {
+        let actions = (0..num_steps)
+            .map(|step| (step * 7 % num_actions) as f32)
+            .collect();
+        (actions, -(num_actions as f32).ln())
+    } else {
+        let dimension = setting.head.action_width();
+        (normals(num_steps * dimension), -1.4 * dimension as f32)
     };
     Round {
         observations: normals((num_steps + num_envs) * setting.observation_width),
