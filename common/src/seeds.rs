@@ -26,6 +26,8 @@ pub enum Purpose {
     Minibatch = 4,
     /// The initial state and the dynamics of an evaluation episode: `(environment, episode)`.
     Evaluation = 5,
+    /// The items that one update samples from the replay store: `(update, 0)`.
+    Replay = 7,
 }
 
 /// Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators": the golden-ratio

@@ -196,6 +196,46 @@ fn a_last_minibatch_of_one_step_cannot_be_normalised() {
 }
 
 #[test]
+fn a_replay_store_that_cannot_work_is_refused_with_the_remedy() {
+    assert_snapshot!(errors(r#"
+        [replay]
+        capacity = 0
+        capacity_bytes = "1B"
+        n_step = 0
+        priority_alpha = 1.5
+        priority_beta_start = -0.1
+        priority_beta_end = nan
+        priority_epsilon = 0
+        hindsight = "always"
+        hindsight_goals = 0
+        minimum_size = 0
+        samples_per_insert = 0
+    "#), @r#"
+    invalid configuration, 11 violations:
+      - `replay.hindsight` (configuration): expected "none" or "final" or "future" or "episode", got "always"
+      - `replay.capacity` (configuration): expected at least 1 and at most 1099511627776, got 0
+      - `replay.capacity_bytes` (configuration): expected at least 1KiB and at most 1048576GiB, got 1B
+      - `replay.n_step` (configuration): expected at least 1 and at most 1000, got 0
+      - `replay.priority_alpha` (configuration): expected at least 0 and at most 1, got 1.5
+      - `replay.priority_beta_start` (configuration): expected at least 0 and at most 1, got -0.1
+      - `replay.priority_beta_end` (configuration): expected at least 0 and at most 1, got NaN
+      - `replay.priority_epsilon` (configuration): expected above 0 and at most 1, got 0
+      - `replay.hindsight_goals` (configuration): expected at least 1 and at most 1000, got 0
+      - `replay.minimum_size` (configuration): expected at least 1 and at most 1099511627776, got 0
+      - `replay.samples_per_insert` (configuration): expected above 0 and at most 1000000, got 0
+    "#);
+    assert_snapshot!(errors(r"
+        [replay]
+        capacity = 500
+        samples_per_insert_tolerance = 64
+    "), @r#"
+    invalid configuration, 2 violations:
+      - `replay.minimum_size` = 1000 (default), `replay.capacity` = 500 (configuration): the store would never hold the items that sampling waits for; set minimum_size to at most 500
+      - `replay.samples_per_insert_tolerance` = 64 (configuration), `replay.samples_per_insert` = "none" (default): there is no ratio that it could be a tolerance of; set samples_per_insert, or leave the tolerance out
+    "#);
+}
+
+#[test]
 fn unreadable_layers_are_named_with_their_reason() {
     assert_snapshot!(message(
         Layers::new()
@@ -228,6 +268,8 @@ fn names_of_other_trainers_lead_to_ours() {
         ("ppo.seed", "run.seed"),
         ("environment.num-envs", "environment.num_envs"),
         ("enviroment", "environment"),
+        ("replay.buffer_size", "replay.capacity"),
+        ("learning_starts", "replay.minimum_size"),
     ] {
         let message = message(Layers::new().set(format!("{foreign}=1")));
         let expected = format!("`{foreign}` (--set): unknown key; did you mean `{ours}`?");
@@ -406,6 +448,22 @@ fn the_defaults_can_run_and_are_what_is_printed() {
     target_kl = "none"
     value_clip_range = "none"
     value_coefficient = 0.5
+
+    [replay]
+    capacity = 1000000
+    capacity_bytes = "4GiB"
+    hindsight = "none"
+    hindsight_goals = 4
+    in_checkpoint = true
+    minimum_size = 1000
+    n_step = 1
+    prioritised = false
+    priority_alpha = 0.6
+    priority_beta_end = 1.0
+    priority_beta_start = 0.4
+    priority_epsilon = 0.000001
+    samples_per_insert = "none"
+    samples_per_insert_tolerance = "none"
 
     [rollout]
     envs_per_shard = 4

@@ -54,4 +54,13 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 2.0)]
         seconds: f64,
     },
+    /// Measures the replay store and prints the figures as JSON.
+    BenchReplay {
+        /// How long to measure each setting.
+        #[arg(long, default_value_t = 2.0)]
+        seconds: f64,
+        /// Steps that the store holds.
+        #[arg(long, default_value_t = 1_000_000)]
+        capacity: usize,
+    },
 }

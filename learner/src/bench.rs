@@ -1,4 +1,5 @@
-//! Measures gradient steps apart from everything else; `rookery bench update` shows the result.
+//! Measures gradient steps and the replay store apart from everything else; `rookery bench update`
+//! and `rookery bench replay` show the results.
 
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use rookery_common::policy::Head;
 
 use crate::algorithms::ppo::bench::{Setting, Timings, bench_update};
 use crate::device;
+use crate::experience::replay::bench::{ReplaySetting, bench_replay};
 
 /// Times updates with separate 64x64 tanh networks on CartPole's spaces, for about `seconds` at
 /// each minibatch size, and prints one line of JSON with the median microseconds of each phase.
@@ -52,5 +54,46 @@ pub fn update(seconds: f64) -> Result<()> {
         "{}",
         serde_json::json!({ "device": format!("{device:?}"), "rows": rows })
     );
+    Ok(())
+}
+
+/// Times a full replay store of `capacity` steps of CartPole's and Pendulum's size, uniform and
+/// prioritised, for about `seconds` each, and prints one line of JSON.
+///
+/// # Errors
+/// Where the store cannot be made.
+pub fn replay(seconds: f64, capacity: usize) -> Result<()> {
+    let mut rows = Vec::new();
+    for (name, observation_width, episode_length, truncates) in [
+        ("CartPole-v1", 4, 150, false),
+        ("Pendulum-v1", 3, 200, true),
+    ] {
+        for prioritised in [false, true] {
+            let figures = bench_replay(&ReplaySetting {
+                observation_width,
+                action_width: 1,
+                episode_length,
+                truncates,
+                prioritised,
+                capacity,
+                time: Duration::from_secs_f64(seconds),
+            })?;
+            rows.push(serde_json::json!({
+                "transitions_of": name,
+                "prioritised": prioritised,
+                "transitions": figures.num_items,
+                "sample_microseconds": figures.sample.as_secs_f64() * 1e6,
+                "update_priorities_microseconds": figures.update.as_secs_f64() * 1e6,
+                "inserts_per_second": figures.inserts_per_second,
+                "bytes_per_transition": figures.bytes_per_item,
+                "snapshot_milliseconds": figures.snapshot.as_secs_f64() * 1e3,
+                "insert_after_snapshot_milliseconds":
+                    figures.insert_after_snapshot.as_secs_f64() * 1e3,
+                "write_milliseconds": figures.write.as_secs_f64() * 1e3,
+                "restore_milliseconds": figures.restore.as_secs_f64() * 1e3,
+            }));
+        }
+    }
+    println!("{}", serde_json::json!({ "rows": rows }));
     Ok(())
 }

@@ -33,6 +33,9 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
             return Ok(());
         }
         Some(Command::BenchUpdate { seconds }) => return bench::update(*seconds),
+        Some(Command::BenchReplay { seconds, capacity }) => {
+            return bench::replay(*seconds, *capacity);
+        }
         None => {}
     }
     let mut layers = Layers::new();

@@ -11,6 +11,7 @@ mod env;
 mod policy;
 mod transport;
 mod update;
+mod replay;
 
 /// Measure throughput: the whole loop, or one of its parts
 ///
@@ -29,6 +30,7 @@ enum Bench {
     Policy(policy::PolicyArguments),
     Transport(transport::TransportArguments),
     Update(update::UpdateArguments),
+    Replay(replay::ReplayArguments),
 }
 
 /// What every benchmark of a part takes.
@@ -53,6 +55,7 @@ pub(crate) fn bench(arguments: &BenchArguments) -> anyhow::Result<()> {
         Bench::Policy(arguments) => policy::bench(arguments),
         Bench::Transport(arguments) => transport::bench(arguments),
         Bench::Update(arguments) => update::bench(arguments),
+        Bench::Replay(arguments) => replay::bench(arguments),
     }
 }
 

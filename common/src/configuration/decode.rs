@@ -87,18 +87,21 @@ struct Keys {
 }
 
 /// Names from other trainers, by which people look for what is called otherwise here.
-const FOREIGN_NAMES: [(&str, &str); 18] = [
+const FOREIGN_NAMES: [(&str, &str); 21] = [
     ("batch_size", "ppo.minibatch_size"),
+    ("buffer_size", "replay.capacity"),
     ("clip_coef", "ppo.clip_range"),
     ("clip_range_vf", "ppo.value_clip_range"),
     ("ent_coef", "ppo.entropy_coefficient"),
     ("env_id", "environment.id"),
     ("gamma", "ppo.discount"),
+    ("learning_starts", "replay.minimum_size"),
     ("log_std_init", "policy.initial_log_std"),
     ("lr", "ppo.learning_rate"),
     ("max_grad_norm", "ppo.max_gradient_norm"),
     ("n_envs", "environment.num_envs"),
     ("n_epochs", "ppo.epochs"),
+    ("n_sampled_goal", "replay.hindsight_goals"),
     ("n_steps", "rollout.unroll_length"),
     ("net_arch", "policy.hidden"),
     ("norm_obs", "normalisation.observations"),

@@ -11,6 +11,7 @@
 
 mod training;
 mod ppo;
+mod replay;
 mod processes;
 mod units;
 mod presets;
@@ -30,6 +31,7 @@ pub use processes::{
     ActorConfiguration, Device, LearnerConfiguration, LogFormat, SecurityConfiguration,
     TelemetryConfiguration,
 };
+pub use replay::{HindsightStrategy, ReplayConfiguration};
 pub use training::{
     CheckpointConfiguration, EnvironmentConfiguration, EvaluationConfiguration,
     NormalisationConfiguration, PolicyConfiguration, RolloutConfiguration, RunConfiguration,
@@ -54,6 +56,8 @@ pub struct Configuration {
     pub policy: PolicyConfiguration,
     /// Proximal policy optimisation.
     pub ppo: PpoConfiguration,
+    /// What off-policy algorithms keep and how they sample it.
+    pub replay: ReplayConfiguration,
     /// Running statistics by which inputs are scaled.
     pub normalisation: NormalisationConfiguration,
     /// How well the policy acts when it does not explore.

@@ -20,6 +20,10 @@ const MAX_ENV_STEPS: u64 = 1 << 52;
 const MAX_THREADS: usize = 1024;
 /// Most hidden layers.
 const MAX_HIDDEN_LAYERS: usize = 64;
+/// Most steps of a replay store: 2^40 of a byte each are a tebibyte.
+const MAX_REPLAY_STEPS: usize = 1 << 40;
+/// Most steps of an n-step return.
+const MAX_N_STEP: usize = 1000;
 /// Widest hidden layer.
 const MAX_HIDDEN_WIDTH: usize = 1 << 16;
 
@@ -30,6 +34,7 @@ pub(super) fn validate(configuration: &Configuration) -> Vec<Violation> {
     check.rollout(configuration);
     check.policy(configuration);
     check.ppo(configuration);
+    check.replay(configuration);
     check.statistics(configuration);
     check.learner(configuration);
     check.actor(configuration);
@@ -281,6 +286,64 @@ impl Check {
                 ),
                 "choose a size that leaves none or more than one over, or \
                  ppo.advantage_normalisation = \"batch\"",
+            );
+        }
+    }
+
+    fn replay(&mut self, configuration: &Configuration) {
+        let replay = &configuration.replay;
+        self.range("replay.capacity", replay.capacity, 1..=MAX_REPLAY_STEPS);
+        self.range(
+            "replay.capacity_bytes",
+            replay.capacity_bytes,
+            ByteSize::from_bytes(1 << 10)..=ByteSize::from_bytes(1 << 50),
+        );
+        self.range("replay.n_step", replay.n_step, 1..=MAX_N_STEP);
+        self.range("replay.priority_alpha", replay.priority_alpha, 0.0..=1.0);
+        for (path, beta) in [
+            ("replay.priority_beta_start", replay.priority_beta_start),
+            ("replay.priority_beta_end", replay.priority_beta_end),
+        ] {
+            self.range(path, beta, 0.0..=1.0);
+        }
+        self.range(
+            "replay.priority_epsilon",
+            replay.priority_epsilon,
+            above(0.0, 1.0),
+        );
+        self.range("replay.hindsight_goals", replay.hindsight_goals, 1..=1000);
+        self.range("replay.minimum_size", replay.minimum_size, 1..=1 << 40);
+        self.optional_range(
+            "replay.samples_per_insert",
+            replay.samples_per_insert,
+            above(0.0, 1e6),
+        );
+        self.optional_range(
+            "replay.samples_per_insert_tolerance",
+            replay.samples_per_insert_tolerance,
+            above(0.0, 1e15),
+        );
+        if replay.minimum_size > replay.capacity as u64 {
+            self.impossible(
+                &[
+                    ("replay.minimum_size", &replay.minimum_size),
+                    ("replay.capacity", &replay.capacity),
+                ],
+                "the store would never hold the items that sampling waits for",
+                format!("set minimum_size to at most {}", replay.capacity),
+            );
+        }
+        if let (Some(tolerance), None) = (
+            replay.samples_per_insert_tolerance,
+            replay.samples_per_insert,
+        ) {
+            self.impossible(
+                &[
+                    ("replay.samples_per_insert_tolerance", &tolerance),
+                    ("replay.samples_per_insert", &"\"none\""),
+                ],
+                "there is no ratio that it could be a tolerance of",
+                "set samples_per_insert, or leave the tolerance out",
             );
         }
     }
