@@ -369,7 +369,7 @@ mod tests {
             (with(0..0, 2..2), 4),
             (with(0..1, 2..4), 4),
             (with(0..2, 1..3), 4),
-            (with(3..1, 0..2), 4),
+            (with(Range { start: 3, end: 1 }, 0..2), 4),
             (with(0..2, usize::MAX - 1..usize::MAX), 4),
         ] {
             assert!(

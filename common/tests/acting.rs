@@ -487,6 +487,7 @@ fn a_policy_file_holds_every_head() {
                 observation: observation(),
                 action,
                 max_episode_steps: None,
+                goal: None,
             },
             version: 12,
             env_steps: 3456,

@@ -210,12 +210,29 @@ fn a_replay_store_that_cannot_work_is_refused_with_the_remedy() {
         hindsight_goals = 0
         minimum_size = 0
         samples_per_insert = 0
-    "#), @"");
-    assert_snapshot!(errors(r#"
+    "#), @r#"
+    invalid configuration, 11 violations:
+      - `replay.hindsight` (configuration): expected "none" or "final" or "future" or "episode", got "always"
+      - `replay.capacity` (configuration): expected at least 1 and at most 1099511627776, got 0
+      - `replay.capacity_bytes` (configuration): expected at least 1KiB and at most 1048576GiB, got 1B
+      - `replay.n_step` (configuration): expected at least 1 and at most 1000, got 0
+      - `replay.priority_alpha` (configuration): expected at least 0 and at most 1, got 1.5
+      - `replay.priority_beta_start` (configuration): expected at least 0 and at most 1, got -0.1
+      - `replay.priority_beta_end` (configuration): expected at least 0 and at most 1, got NaN
+      - `replay.priority_epsilon` (configuration): expected above 0 and at most 1, got 0
+      - `replay.hindsight_goals` (configuration): expected at least 1 and at most 1000, got 0
+      - `replay.minimum_size` (configuration): expected at least 1 and at most 1099511627776, got 0
+      - `replay.samples_per_insert` (configuration): expected above 0 and at most 1000000, got 0
+    "#);
+    assert_snapshot!(errors(r"
         [replay]
         capacity = 500
         samples_per_insert_tolerance = 64
-    "#), @"");
+    "), @r#"
+    invalid configuration, 2 violations:
+      - `replay.minimum_size` = 1000 (default), `replay.capacity` = 500 (configuration): the store would never hold the items that sampling waits for; set minimum_size to at most 500
+      - `replay.samples_per_insert_tolerance` = 64 (configuration), `replay.samples_per_insert` = "none" (default): there is no ratio that it could be a tolerance of; set samples_per_insert, or leave the tolerance out
+    "#);
 }
 
 #[test]
@@ -251,7 +268,7 @@ fn names_of_other_trainers_lead_to_ours() {
         ("ppo.seed", "run.seed"),
         ("environment.num-envs", "environment.num_envs"),
         ("enviroment", "environment"),
-        ("dqn.buffer_size", "replay.capacity"),
+        ("replay.buffer_size", "replay.capacity"),
         ("learning_starts", "replay.minimum_size"),
     ] {
         let message = message(Layers::new().set(format!("{foreign}=1")));

@@ -41,8 +41,6 @@ pub struct DqnConfiguration {
     pub minibatch_size: usize,
     /// Gradient steps after each round. \[`16`\]
     pub gradient_steps: u32,
-    /// Environment steps before the first gradient step. \[`1_000`\]
-    pub learning_starts: u64,
     /// Environment steps between two updates of the target network. \[`500`\]
     pub target_update_every: u64,
     /// Share by which the target network then moves to the network; 1 copies it. \[`1.0`\]
@@ -97,7 +95,6 @@ impl Default for DqnConfiguration {
             discount: 0.99,
             minibatch_size: 64,
             gradient_steps: 16,
-            learning_starts: 1_000,
             target_update_every: 500,
             target_tau: 1.0,
             huber_threshold: Some(1.0),

@@ -31,8 +31,6 @@ pub struct SacConfiguration {
     /// Gradient steps after each round; above the steps of a round, more than one for each of them.
     /// \[`16`\]
     pub gradient_steps: u32,
-    /// Environment steps before the first gradient step; until then actions are uniform. \[`1_000`\]
-    pub learning_starts: u64,
     /// Share by which the target critics move to the critics after each gradient step, tau. \[`0.005`\]
     pub target_tau: f64,
     /// Gradient steps of the critics to one of the policy, which is then taken as many times. \[`1`\]
@@ -59,7 +57,6 @@ impl Default for SacConfiguration {
             discount: 0.99,
             minibatch_size: 256,
             gradient_steps: 16,
-            learning_starts: 1_000,
             target_tau: 0.005,
             policy_delay: 1,
             initial_temperature: 1.0,

@@ -167,6 +167,12 @@ impl Replayed {
         Ok(true)
     }
 
+    /// Items that must be there before the first is sampled.
+    #[must_use]
+    pub fn minimum_size(&self) -> u64 {
+        self.config.minimum_size
+    }
+
     /// What was sampled last.
     #[must_use]
     pub fn batch(&self) -> &ReplayBatch {

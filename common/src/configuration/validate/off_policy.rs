@@ -36,11 +36,6 @@ impl Check {
             1..=MAX_GRADIENT_STEPS,
         );
         self.range(
-            "dqn.learning_starts",
-            dqn.learning_starts,
-            0..=MAX_ENV_STEPS,
-        );
-        self.range(
             "dqn.target_update_every",
             dqn.target_update_every,
             1..=MAX_ENV_STEPS,
@@ -116,11 +111,6 @@ impl Check {
             "sac.gradient_steps",
             sac.gradient_steps,
             1..=MAX_GRADIENT_STEPS,
-        );
-        self.range(
-            "sac.learning_starts",
-            sac.learning_starts,
-            0..=MAX_ENV_STEPS,
         );
         self.range("sac.policy_delay", sac.policy_delay, 1..=1_000);
         self.range(

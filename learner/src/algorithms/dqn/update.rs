@@ -87,13 +87,11 @@ impl Dqn {
         context.lap(Stage::Batch);
 
         let mut record = Record::default();
-        let has_begun = before + steps_per_round >= self.config.learning_starts;
         let wanted = u64::from(self.config.gradient_steps);
         let mut step = 0;
-        while has_begun
-            && self
-                .replay
-                .sample(context.index, step, wanted, context.progress)?
+        while self
+            .replay
+            .sample(context.index, step, wanted, context.progress)?
         {
             let columns = self.columns()?;
             let noise = self.noise(context.index, step);

@@ -112,7 +112,7 @@ impl Algorithm for Sac {
     }
 
     fn acting(&self, env_steps: u64) -> BTreeMap<String, f64> {
-        let is_uniform = env_steps < self.config.learning_starts;
+        let is_uniform = env_steps < self.replay.minimum_size();
         BTreeMap::from([(UNIFORM.to_owned(), f64::from(u8::from(is_uniform)))])
     }
 

@@ -261,8 +261,8 @@ fn a_state_is_restored() {
 }
 
 #[test]
-fn uniform_actions_are_asked_for_until_learning_starts() {
+fn uniform_actions_are_asked_for_until_the_store_can_be_sampled() {
     let sac = cases()[0].sac();
     assert_eq!(sac.acting(0)[UNIFORM], 1.0);
-    assert_eq!(sac.acting(sac.config.learning_starts)[UNIFORM], 0.0);
+    assert_eq!(sac.acting(sac.replay.minimum_size())[UNIFORM], 0.0);
 }

@@ -86,18 +86,15 @@ impl Sac {
         round: &CompleteRound,
         mut context: RoundContext<'_>,
     ) -> Result<SacStatistics, AlgorithmError> {
-        let steps_per_round = (round.unrolls.len() * context.shape.num_steps()) as u64;
         self.replay.insert(&round.unrolls)?;
         context.lap(Stage::Batch);
 
         let mut record = Record::default();
-        let has_begun = context.env_steps + steps_per_round >= self.config.learning_starts;
         let wanted = u64::from(self.config.gradient_steps);
         let mut step = 0;
-        while has_begun
-            && self
-                .replay
-                .sample(context.index, step, wanted, context.progress)?
+        while self
+            .replay
+            .sample(context.index, step, wanted, context.progress)?
         {
             let columns = self.columns()?;
             let surprise = self.gradient_step(&columns, context.index, step, &mut record);

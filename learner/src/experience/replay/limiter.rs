@@ -26,6 +26,7 @@
 //! the band must be wide enough for them, which [`RateLimiter::new`] checks; and the insertion that
 //! reaches `minimum_size` is never blocked.
 
+use rookery_common::configuration::ReplayConfiguration;
 use serde::{Deserialize, Serialize};
 
 /// What bounds the ratio of samples to insertions.
@@ -35,6 +36,17 @@ pub struct SampleRatio {
     pub samples_per_insert: f64,
     /// Half the width of the band, in sampled items.
     pub tolerance: f64,
+}
+
+impl SampleRatio {
+    /// What the configuration bounds, if anything.
+    #[must_use]
+    pub fn configured(configuration: &ReplayConfiguration) -> Option<Self> {
+        Some(Self {
+            samples_per_insert: configuration.samples_per_insert?,
+            tolerance: configuration.tolerance()?,
+        })
+    }
 }
 
 /// Why a limiter cannot work.
@@ -53,8 +65,8 @@ pub enum LimiterError {
     /// Both sides would wait for each other.
     #[error(
         "a tolerance of {tolerance} sampled items is too narrow where {insert} items are inserted \
-         and {sample} sampled at once: both sides could wait for each other; raise it to at least \
-         {needed}"
+         and {sample} sampled at once: both sides could wait for each other; raise \
+         replay.samples_per_insert_tolerance to at least {needed}"
     )]
     TooNarrow {
         /// The tolerance.

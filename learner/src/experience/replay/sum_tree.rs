@@ -6,8 +6,6 @@
 //! level and seven levels hold two million leaves; sums are recomputed from the children instead of
 //! adjusted by differences, so that they cannot drift and follow from the leaves alone.
 
-use std::hint::select_unpredictable;
-
 /// Children of a node: as many `f64` as a cache line holds.
 const FAN_OUT: usize = 8;
 
@@ -154,8 +152,7 @@ impl SumTree {
 #[inline]
 fn descend(target: &mut f64, left: f64, children: usize) -> usize {
     let is_right = *target >= left;
-    // A branch would be mispredicted every other time.
-    *target -= select_unpredictable(is_right, left, 0.0);
+    *target -= if is_right { left } else { 0.0 };
     children * usize::from(is_right)
 }
 

@@ -284,6 +284,51 @@ fn errors_that_are_not_finite_change_no_priority() {
 }
 
 #[test]
+fn t27_a_stack_repeats_its_episode_s_first_frame_and_never_shows_another_s() {
+    let mut options = options(6, 100);
+    options.observation = ObservationLayout::Frames { size: 1, stack: 3 };
+    let mut store = ReplayStore::new(options).unwrap();
+    // Step 1 terminates and step 4 is truncated in frame 255.
+    let mut columns = steps(10, 6);
+    columns.terminated[1] = 1;
+    columns.truncated[4] = 1;
+    columns.final_observation = vec![255.0];
+    store.insert(&[columns.unroll(0)]).unwrap();
+    let batch = store.read(&store.items(), &mut random(0));
+    let frames = |values: &[f32]| -> Vec<Vec<u8>> {
+        let stacks = values.as_chunks::<3>().0.iter();
+        stacks
+            .map(|stack| stack.map(|x| (x * 255.0).round() as u8).to_vec())
+            .collect()
+    };
+    assert_eq!(
+        frames(&batch.observations),
+        [
+            [10, 10, 10],
+            [10, 10, 11],
+            [12, 12, 12],
+            [12, 12, 13],
+            [12, 13, 14],
+            [15, 15, 15]
+        ]
+    );
+    assert_eq!(
+        frames(&batch.next_observations),
+        [
+            [10, 10, 11],
+            [0, 0, 0],
+            [12, 12, 13],
+            [12, 13, 14],
+            [13, 14, 255],
+            [15, 15, 16]
+        ]
+    );
+    assert_eq!(batch.discounts, [0.9, 0.0, 0.9, 0.9, 0.9, 0.9]);
+    // A byte a frame: seven steps' worth of rows, one final and one pending, 12 + 1 bytes each.
+    assert!(store.num_bytes() <= 100 * 13 + 64);
+}
+
+#[test]
 fn whichever_capacity_is_reached_first_holds() {
     // A row is an observation, an action, a reward and flags: 16 bytes.
     let mut options = options(10, 500);
