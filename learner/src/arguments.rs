@@ -54,6 +54,17 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 2.0)]
         seconds: f64,
     },
+    /// Measures gradient steps of an off-policy algorithm and prints the figures as JSON.
+    BenchOffPolicy {
+        /// Which: dqn or sac.
+        algorithm: String,
+        /// Threads of one libtorch operation.
+        #[arg(long, default_value_t = 1)]
+        threads: usize,
+        /// How long to measure each setting.
+        #[arg(long, default_value_t = 2.0)]
+        seconds: f64,
+    },
     /// Measures the replay store and prints the figures as JSON.
     BenchReplay {
         /// How long to measure each setting.

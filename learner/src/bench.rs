@@ -7,6 +7,7 @@ use anyhow::Result;
 use rookery_common::configuration::Device as Wanted;
 use rookery_common::policy::Head;
 
+use crate::algorithms::bench::{bench_dqn, bench_sac};
 use crate::algorithms::ppo::bench::{Setting, Timings, bench_update};
 use crate::device;
 use crate::experience::replay::bench::{ReplaySetting, bench_replay};
@@ -95,5 +96,31 @@ pub fn replay(seconds: f64, capacity: usize) -> Result<()> {
         }
     }
     println!("{}", serde_json::json!({ "rows": rows }));
+    Ok(())
+}
+
+/// Times gradient steps of DQN or SAC with this many libtorch threads, for about `seconds`, and prints one
+/// line of JSON.
+///
+/// # Errors
+/// Where there is no such algorithm.
+pub fn off_policy(algorithm: &str, threads: usize, seconds: f64) -> Result<()> {
+    let time = Duration::from_secs_f64(seconds);
+    let device = device::choose(Wanted::Auto, threads)?;
+    let figures = match algorithm {
+        "dqn" => bench_dqn(time, device)?,
+        "sac" => bench_sac(time, device)?,
+        other => anyhow::bail!("expected dqn or sac, got {other:?}"),
+    };
+    println!(
+        "{}",
+        serde_json::json!({
+            "threads": threads,
+            "device": format!("{device:?}"),
+            "updates_per_second": 1.0 / figures.step.as_secs_f64(),
+            "step_microseconds": figures.step.as_secs_f64() * 1e6,
+            "products_microseconds": figures.products.as_secs_f64() * 1e6,
+        })
+    );
     Ok(())
 }

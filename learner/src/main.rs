@@ -33,6 +33,11 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
             return Ok(());
         }
         Some(Command::BenchUpdate { seconds }) => return bench::update(*seconds),
+        Some(Command::BenchOffPolicy {
+            algorithm,
+            threads,
+            seconds,
+        }) => return bench::off_policy(algorithm, *threads, *seconds),
         Some(Command::BenchReplay { seconds, capacity }) => {
             return bench::replay(*seconds, *capacity);
         }

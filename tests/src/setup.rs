@@ -32,6 +32,40 @@ impl Setup {
         Self::small("Pendulum-v1")
     }
 
+    /// `CartPole-v1` with double Q-learning out of a prioritised store that overwrites itself.
+    pub fn dqn() -> Self {
+        Self::small("CartPole-v1")
+            .set("run.algorithm", "dqn")
+            .set("dqn.gradient_steps", 4)
+            .set("dqn.epsilon_decay", 5_000)
+            .replay()
+            .set("replay.prioritised", true)
+            .set("replay.n_step", 3)
+    }
+
+    /// All that Rainbow adds to it: dueling, noisy, distributional.
+    pub fn rainbow() -> Self {
+        Self::dqn()
+            .set("dqn.dueling", true)
+            .set("dqn.noisy", true)
+            .set("dqn.distribution", "categorical")
+            .set("dqn.num_atoms", 11)
+    }
+
+    /// `Pendulum-v1` with soft actor-critic.
+    pub fn sac() -> Self {
+        Self::small("Pendulum-v1")
+            .set("run.algorithm", "sac")
+            .set("sac.minibatch_size", 64)
+            .set("sac.gradient_steps", 4)
+            .replay()
+    }
+
+    fn replay(self) -> Self {
+        self.set("replay.capacity", 4_000)
+            .set("replay.minimum_size", 500)
+    }
+
     fn small(environment: &str) -> Self {
         let none = "none";
         Self {

@@ -12,6 +12,7 @@ mod policy;
 mod transport;
 mod update;
 mod replay;
+mod off_policy;
 
 /// Measure throughput: the whole loop, or one of its parts
 ///
@@ -31,6 +32,15 @@ enum Bench {
     Transport(transport::TransportArguments),
     Update(update::UpdateArguments),
     Replay(replay::ReplayArguments),
+    /// Time DQN's gradient step beside libtorch's matrix products of the same shapes
+    ///
+    /// Double Q-learning with two hidden layers of 128 and minibatches of 64, on CartPole's spaces.
+    Dqn(off_policy::OffPolicyArguments),
+    /// Time SAC's gradient step beside libtorch's matrix products of the same shapes
+    ///
+    /// Policy, twin critics, temperature and targets, with two hidden layers of 256 and minibatches of
+    /// 256, on Pendulum's spaces.
+    Sac(off_policy::OffPolicyArguments),
 }
 
 /// What every benchmark of a part takes.
@@ -56,6 +66,8 @@ pub(crate) fn bench(arguments: &BenchArguments) -> anyhow::Result<()> {
         Bench::Transport(arguments) => transport::bench(arguments),
         Bench::Update(arguments) => update::bench(arguments),
         Bench::Replay(arguments) => replay::bench(arguments),
+        Bench::Dqn(arguments) => off_policy::bench("dqn", arguments),
+        Bench::Sac(arguments) => off_policy::bench("sac", arguments),
     }
 }
 

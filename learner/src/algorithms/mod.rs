@@ -8,6 +8,8 @@ pub mod replayed;
 pub mod ppo;
 pub mod dqn;
 pub mod sac;
+#[doc(hidden)]
+pub mod bench;
 
 use std::collections::BTreeMap;
 
@@ -185,6 +187,9 @@ pub enum AlgorithmError {
     /// PPO's reason.
     #[error(transparent)]
     Ppo(#[from] ppo::PpoError),
+    /// No policy of the algorithm can act in the environment.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The network refuses observations or parameters.
     #[error(transparent)]
     Network(#[from] NetworkError),

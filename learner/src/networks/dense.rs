@@ -170,7 +170,7 @@ impl Dense {
         match self.activation {
             // Both derivatives follow from the output: 1 - y^2, and 1 where y > 0.
             Activation::Tanh => Tensor::tanh_backward(&flowing, output),
-            Activation::Relu => flowing.threshold_backward(output, 0.0),
+            Activation::Relu => output.threshold_backward(&flowing, 0.0),
         }
     }
 }

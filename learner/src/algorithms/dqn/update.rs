@@ -43,7 +43,7 @@ pub struct DqnStatistics {
 /// What is kept of each gradient step until the end of the update, so that statistics cost one copy
 /// to the host.
 #[derive(Default)]
-pub(super) struct Record {
+pub(crate) struct Record {
     losses: Vec<Tensor>,
     surprises: Vec<Tensor>,
     gradient_norms: Vec<f64>,
@@ -54,20 +54,20 @@ pub(super) struct Record {
 
 /// Noise of one gradient step: of the network that is trained, of the one that chooses the next action and
 /// of the target network.
-pub(super) struct StepNoise {
+pub(crate) struct StepNoise {
     pub(super) trained: Noise,
     pub(super) chooses: Noise,
     pub(super) target: Noise,
 }
 
 /// A batch on the device; all but the encoded observations are `[N]`.
-pub(super) struct Columns {
-    pub(super) inputs: Tensor,
-    pub(super) next_inputs: Tensor,
-    pub(super) actions: Tensor,
-    pub(super) returns: Tensor,
-    pub(super) discounts: Tensor,
-    pub(super) weights: Tensor,
+pub(crate) struct Columns {
+    pub(crate) inputs: Tensor,
+    pub(crate) next_inputs: Tensor,
+    pub(crate) actions: Tensor,
+    pub(crate) returns: Tensor,
+    pub(crate) discounts: Tensor,
+    pub(crate) weights: Tensor,
 }
 
 impl Dqn {
@@ -147,7 +147,7 @@ impl Dqn {
     }
 
     /// One gradient step. Returns how surprising each row was, `[N]`.
-    pub(super) fn gradient_step(
+    pub(crate) fn gradient_step(
         &mut self,
         columns: &Columns,
         noise: Option<&StepNoise>,

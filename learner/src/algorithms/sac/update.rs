@@ -46,7 +46,7 @@ pub struct SacStatistics {
 
 /// What is kept of each gradient step until the end of the update.
 #[derive(Default)]
-pub(super) struct Record {
+pub(crate) struct Record {
     losses: Vec<Tensor>,
     errors: Vec<Tensor>,
     entropies: Vec<f64>,
@@ -57,13 +57,13 @@ pub(super) struct Record {
 }
 
 /// A batch on the device: `[N, inputs]`, `[N, dimension]` for actions as the critics see them, else `[N]`.
-pub(super) struct Columns {
-    pub(super) inputs: Tensor,
-    pub(super) next_inputs: Tensor,
-    pub(super) actions: Tensor,
-    pub(super) returns: Tensor,
-    pub(super) discounts: Tensor,
-    pub(super) weights: Tensor,
+pub(crate) struct Columns {
+    pub(crate) inputs: Tensor,
+    pub(crate) next_inputs: Tensor,
+    pub(crate) actions: Tensor,
+    pub(crate) returns: Tensor,
+    pub(crate) discounts: Tensor,
+    pub(crate) weights: Tensor,
 }
 
 /// Streams of noise in one gradient step.
@@ -125,7 +125,7 @@ impl Sac {
 
     /// One gradient step of the critics; of policy and temperature where it is their turn; and the
     /// targets' step towards the critics. Returns how surprising each row was, `[N]`.
-    pub(super) fn gradient_step(
+    pub(crate) fn gradient_step(
         &mut self,
         columns: &Columns,
         update: u64,
