@@ -120,6 +120,12 @@ impl ReplayStore {
         &self.options
     }
 
+    /// Steps that an item's environment has taken since it.
+    #[must_use]
+    pub fn age(&self, item: ItemHandle) -> u64 {
+        self.lanes[item.lane as usize].next.saturating_sub(item.row)
+    }
+
     /// Items that can be sampled.
     #[must_use]
     pub const fn num_items(&self) -> u64 {
