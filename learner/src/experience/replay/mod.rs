@@ -1,10 +1,10 @@
 //! Off-policy experience: the replay store, from which DQN, SAC and TD3 sample.
 //!
-//! Every environment of the run has a [lane](lane), in which its steps stand one after the other, so
+//! Every environment of the run has a [lane], in which its steps stand one after the other, so
 //! that n-step returns walk forward, stacks of images backward and hindsight to the episode's end.
 //! [`ReplayStore::insert`] takes a round of unrolls apart into the lanes; [`ReplayStore::sample`]
 //! draws items, uniformly or after their [priorities](PrioritisedOptions), walks each one's n-step
-//! [window](window), replaces goals by [`Hindsight`] where that is set, and writes flat buffers. The
+//! [window], replaces goals by [`Hindsight`] where that is set, and writes flat buffers. The
 //! [`RateLimiter`] says when either may happen. A [`ReplaySnapshot`] costs a few pointers and is
 //! written by another thread.
 //!

@@ -122,11 +122,10 @@ impl SumTree {
             }) - 1;
             for (target, node) in targets.iter_mut().zip(leaves.iter_mut()) {
                 let children = group(values, *node);
-                let mut child = 0;
-                let left = (children[0] + children[1]) + (children[2] + children[3]);
-                child += descend(target, left, 4);
-                child += descend(target, children[child & 4] + children[child & 4 | 1], 2);
-                child += descend(target, children[child & 6], 1);
+                let before = running_sums(children);
+                let passed = before.iter().map(|sum| u64::from(*target >= *sum));
+                let child = passed.sum::<u64>().saturating_sub(1) as usize & (FAN_OUT - 1);
+                *target -= before[child];
                 *node = (*node * FAN_OUT + child).min(last);
             }
         }
@@ -147,13 +146,21 @@ impl SumTree {
     }
 }
 
-/// Goes to the right where the target is not below the sum of what is to the left; gives by how many
-/// children.
+/// What is to the left of each child.
 #[inline]
-fn descend(target: &mut f64, left: f64, children: usize) -> usize {
-    let is_right = *target >= left;
-    *target -= if is_right { left } else { 0.0 };
-    children * usize::from(is_right)
+fn running_sums([a, b, c, d, e, f, g, _]: &[f64; FAN_OUT]) -> [f64; FAN_OUT] {
+    let (ab, ef) = (a + b, e + f);
+    let abcd = ab + (c + d);
+    [
+        0.0,
+        *a,
+        ab,
+        ab + c,
+        abcd,
+        abcd + e,
+        abcd + ef,
+        (abcd + ef) + g,
+    ]
 }
 
 #[inline]

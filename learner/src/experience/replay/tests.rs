@@ -263,6 +263,7 @@ fn t28_updates_of_overwritten_items_are_skipped() {
     }
     // Nine rows, one of them pending: rows 0 to 3 are gone, and others stand in their slots.
     let items = store.items();
+    assert_eq!((store.age(items[0]), store.age(items[7])), (8, 1));
     assert_eq!(items.len(), 8);
     assert_eq!(store.update_priorities(&old, &[100.0; 4]), 4);
     assert!(items.iter().all(|item| store.priority(*item) == 1.0));
