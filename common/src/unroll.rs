@@ -241,7 +241,7 @@ pub struct Unroll {
     pub version: PolicyVersion,
     /// `[T + 1, B, W]`, raw.
     pub observation: Column<f32>,
-    /// `[T, B, A]`, before any clipping to bounds.
+    /// `[T, B, A]`, as given to the environment, which may clip it to its bounds.
     pub action: Column<f32>,
     /// `[T, B]`, of that action as it was chosen: under the version's policy, or as the run
     /// [explores](crate::policy::exploration).

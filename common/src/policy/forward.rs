@@ -45,11 +45,11 @@ pub struct Network {
     activation: Activation,
     observation_width: usize,
     outputs: usize,
-    /// The hidden layers and the head.
+    /// The hidden layers, the head, and the value stream of a dueling network.
     layers: Vec<Dense>,
-    /// The value stream of a dueling network.
-    value: Option<Dense>,
-    /// Of a noisy network: the standard deviations of the layers and of the value stream.
+    /// Index of the head.
+    head: usize,
+    /// The standard deviations of each layer of a noisy network.
     sigma: Vec<Dense>,
 }
 
@@ -94,7 +94,6 @@ impl Network {
                 sigma.push(Dense::new(tensor(2), tensor(3), inputs, lanes));
             }
         }
-        let value = spec.head.value_width().and_then(|_| layers.pop());
         Ok(Self {
             arch,
             one_hot: matches!(spec.encoder, Encoder::OneHot { .. }),
@@ -102,7 +101,7 @@ impl Network {
             observation_width: spec.observation_width(),
             outputs: spec.head_width(),
             layers,
-            value,
+            head: spec.hidden.len(),
             sigma,
         })
     }
@@ -123,10 +122,9 @@ impl Network {
         if self.sigma.is_empty() {
             return None;
         }
-        let mut layers: Vec<Dense> = self
+        let layers = self
             .layers
             .iter()
-            .chain(&self.value)
             .zip(&self.sigma)
             .map(|(mean, sigma)| {
                 let inputs = noise_factors(mean.inputs, mean.inputs, random);
@@ -139,10 +137,8 @@ impl Network {
                 })
             })
             .collect();
-        let value = self.value.as_ref().and_then(|_| layers.pop());
         Some(Self {
             layers,
-            value,
             sigma: Vec::new(),
             ..*self
         })
@@ -170,29 +166,47 @@ impl Network {
         let [mut previous, mut current] = scratch.layers.each_mut().map(|buffer| &mut buffer[..]);
         let mut stride = self.observation_width;
         for (index, layer) in self.layers.iter().enumerate() {
-            let output = &mut current[..rows * layer.width];
-            let input = Rows {
-                values: if index == 0 { x } else { &*previous },
-                stride,
+            // A value stream sees what the head has seen, which still lies in the buffer that a next
+            // layer would overwrite.
+            let is_value = index > self.head;
+            let (features, output) = if is_value {
+                (&*current, &mut scratch.value[..])
+            } else {
+                (&*previous, &mut current[..])
             };
-            let one_hot = index == 0 && self.one_hot;
-            apply(simd, layer, input, one_hot, output);
-            if index + 1 < self.layers.len() {
-                activate(self.activation, output);
-            } else if let Some(value) = &self.value {
-                let output = &mut scratch.value[..rows * value.width];
-                apply(simd, value, input, one_hot, output);
+            let output = &mut output[..rows * layer.width];
+            let is_first = index.min(self.head) == 0;
+            if is_first && self.one_hot {
+                layer.apply_one_hot(simd, x, output);
+            } else {
+                let values = if is_first { x } else { features };
+                let x = Rows { values, stride };
+                // Tiles whose sums fit the registers of the instruction set and keep both
+                // multiply-add units busy; chosen by measurement.
+                if layer.width < 2 * S::F32_LANES {
+                    layer.apply::<S, 8, 1>(simd, x, output);
+                } else if S::F32_LANES < 16 {
+                    layer.apply::<S, 4, 2>(simd, x, output);
+                } else {
+                    layer.apply::<S, 4, 4>(simd, x, output);
+                }
             }
-            stride = layer.width;
-            std::mem::swap(&mut previous, &mut current);
+            if index < self.head {
+                activate(self.activation, output);
+                stride = layer.width;
+            }
+            if !is_value {
+                std::mem::swap(&mut previous, &mut current);
+            }
         }
+        let stride = self.layers[self.head].width;
         for (y, head) in y
             .chunks_exact_mut(self.outputs)
             .zip(previous.chunks_exact(stride))
         {
             y.copy_from_slice(&head[..self.outputs]);
         }
-        if let Some(value) = &self.value {
+        if let Some(value) = self.value() {
             for (y, state) in y
                 .chunks_exact_mut(self.outputs)
                 .zip(scratch.value.chunks_exact(value.width))
@@ -201,21 +215,11 @@ impl Network {
             }
         }
     }
-}
 
-/// One layer of a block of rows.
-#[inline(always)]
-fn apply<S: Simd>(simd: S, layer: &Dense, input: Rows<'_>, one_hot: bool, output: &mut [f32]) {
-    if one_hot {
-        layer.apply_one_hot(simd, input.values, output);
-    // Tiles whose sums fit the registers of the instruction set and keep both multiply-add units
-    // busy; chosen by measurement.
-    } else if layer.width < 2 * S::F32_LANES {
-        layer.apply::<S, 8, 1>(simd, input, output);
-    } else if S::F32_LANES < 16 {
-        layer.apply::<S, 4, 2>(simd, input, output);
-    } else {
-        layer.apply::<S, 4, 4>(simd, input, output);
+    /// The value stream of a dueling network.
+    #[inline(always)]
+    fn value(&self) -> Option<&Dense> {
+        self.layers.get(self.head + 1)
     }
 }
 
@@ -311,7 +315,7 @@ impl WithSimd for Forward<'_> {
                 buffer.resize(BLOCK_ROWS * widest, 0.0);
             }
         }
-        let value_width = self.network.value.as_ref().map_or(0, |value| value.width);
+        let value_width = self.network.value().map_or(0, |value| value.width);
         if self.scratch.value.len() < BLOCK_ROWS * value_width {
             self.scratch.value.resize(BLOCK_ROWS * value_width, 0.0);
         }
