@@ -27,6 +27,10 @@ pub enum ReturnDistribution {
 /// in `[replay]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own, and all combinations mean something"
+)]
 pub struct DqnConfiguration {
     /// Step size of Adam. \[`1e-3`\]
     pub learning_rate: f64,

@@ -32,13 +32,17 @@ macro_rules! embed {
 
 /// Every preset, in alphabetical order.
 pub(super) const PRESETS: &[Preset] = embed![
+    "acrobot-dqn",
     "acrobot-ppo",
+    "cartpole-dqn",
     "cartpole-ppo",
     "frozenlake-ppo",
     "gridworld-ppo",
+    "mountaincar-dqn",
     "mountaincar-ppo",
     "mountaincarcontinuous-ppo",
     "pendulum-ppo",
+    "pendulum-sac",
 ];
 
 /// The preset with this name.

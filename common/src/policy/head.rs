@@ -401,7 +401,7 @@ mod tests {
         assert_eq!(
             refused(values(&boxed, false, ValueDistribution::Expectation, false)),
             "action_values needs discrete actions, the environment's actions are Box[2]: train \
-             with sac, td3 or ppo"
+             with sac or ppo"
         );
         let discrete = Space::Discrete { n: 3 };
         assert_eq!(

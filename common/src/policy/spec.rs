@@ -194,7 +194,7 @@ impl PolicySpec {
                 head: "action_values",
                 expected: "discrete actions",
                 got: action.to_string(),
-                remedy: "train with sac, td3 or ppo",
+                remedy: "train with sac or ppo",
             });
         };
         let head = Head::ActionValues {

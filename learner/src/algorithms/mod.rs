@@ -280,3 +280,56 @@ pub fn exploration(configuration: &Configuration) -> Exploration {
         Name::Ppo | Name::Sac => Exploration::None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(observation: Space, action: Space) -> EnvironmentSpec {
+        EnvironmentSpec {
+            id: "Some-v0".to_owned(),
+            arguments: BTreeMap::new(),
+            observation,
+            action,
+            max_episode_steps: None,
+            goal: None,
+        }
+    }
+
+    fn configured(algorithm: Name) -> Configuration {
+        let mut configuration = Configuration::default();
+        configuration.run.algorithm = algorithm;
+        configuration
+    }
+
+    #[test]
+    fn an_algorithm_chooses_the_head_that_it_learns() {
+        let torque = Space::bounded(&[-2.0], &[2.0]);
+        let buttons = Space::Discrete { n: 3 };
+        for (algorithm, action, head) in [
+            (Name::Ppo, &torque, "diagonal_gaussian"),
+            (Name::Ppo, &buttons, "categorical"),
+            (Name::Dqn, &buttons, "action_values"),
+            (Name::Sac, &torque, "squashed_gaussian"),
+            (Name::Sac, &buttons, "categorical"),
+        ] {
+            let seen = environment(Space::bounded(&[-1.0], &[1.0]), action.clone());
+            let spec = policy_spec(&configured(algorithm), &seen).unwrap();
+            assert_eq!(spec.head.name(), head);
+        }
+    }
+
+    #[test]
+    fn an_environment_that_an_algorithm_cannot_act_in_is_refused_with_the_remedy() {
+        let observation = Space::bounded(&[-1.0], &[1.0]);
+        let refused = |algorithm, action: Space, remedy: &str| {
+            let seen = environment(observation.clone(), action);
+            let error = policy_spec(&configured(algorithm), &seen).unwrap_err();
+            assert!(error.to_string().contains(remedy), "{error}");
+        };
+        let torque = Space::bounded(&[-2.0], &[2.0]);
+        refused(Name::Dqn, torque, "train with sac or ppo");
+        let unbounded = Space::bounded(&[f32::NEG_INFINITY], &[2.0]);
+        refused(Name::Sac, unbounded, "bound the environment's actions");
+    }
+}

@@ -158,7 +158,7 @@ impl LearnerState {
     pub fn replay(&self) -> Result<Option<Vec<u8>>, StateError> {
         let contents = self.algorithm.replay.as_ref();
         contents
-            .map(|contents| contents.to_bytes())
+            .map(ReplayContents::to_bytes)
             .transpose()
             .map_err(|source| StateError::Replay { source })
     }

@@ -29,7 +29,6 @@ pub struct Tape {
 
 impl Tape {
     /// What came out, `[N, outputs]`.
-    #[must_use]
     pub fn output(&self) -> &Tensor {
         &self.values[self.values.len() - 1]
     }
@@ -80,7 +79,6 @@ impl Dense {
     ///
     /// # Shapes
     /// `input` is `[N, inputs]`; the result `[N, outputs]`.
-    #[must_use]
     pub fn forward(&self, parameters: &Flat, input: &Tensor) -> Tensor {
         let mut value = input.shallow_clone();
         for layer in 0..self.weights.len() {
@@ -145,7 +143,6 @@ impl Dense {
     ///
     /// # Shapes
     /// As [`Dense::backward`].
-    #[must_use]
     pub fn input_gradient(
         &self,
         parameters: &Flat,

@@ -69,7 +69,6 @@ impl Flat {
     }
 
     /// The flat vector.
-    #[must_use]
     pub fn values(&self) -> &Tensor {
         &self.values
     }
@@ -80,7 +79,6 @@ impl Flat {
     }
 
     /// The tensor of the layout with this index.
-    #[must_use]
     pub fn view(&self, index: usize) -> &Tensor {
         &self.views[index]
     }

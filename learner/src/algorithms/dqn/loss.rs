@@ -89,7 +89,6 @@ pub fn categorical(
 }
 
 /// The target distribution of [`categorical`], `[N, num_atoms]`.
-#[must_use]
 pub fn projected(next: &Tensor, returns: &Tensor, discounts: &Tensor, support: &Tensor) -> Tensor {
     let num_atoms = support.size()[0];
     let least = support.double_value(&[0]);

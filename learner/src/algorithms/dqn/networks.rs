@@ -143,7 +143,6 @@ impl QNetwork {
     ///
     /// # Shapes
     /// `inputs` is `[N, inputs]`, encoded; the result `[N, num_actions, outputs]`.
-    #[must_use]
     pub fn forward(&self, parameters: &Flat, inputs: &Tensor) -> Tensor {
         let features = self.trunk.forward(parameters, inputs);
         let head = self.head.forward(parameters, &features);
@@ -227,7 +226,6 @@ impl QNetwork {
     ///
     /// # Shapes
     /// `outputs` is `[N, num_actions, outputs]`; the result `[N, num_actions]`.
-    #[must_use]
     pub fn expected(&self, outputs: &Tensor) -> Tensor {
         match self.distribution {
             ValueDistribution::Expectation => outputs.squeeze_dim(-1),
@@ -240,7 +238,6 @@ impl QNetwork {
     }
 
     /// The returns of a categorical distribution, `[num_atoms]`; one zero for the others.
-    #[must_use]
     pub fn support(&self, device: Device) -> Tensor {
         match self.distribution {
             ValueDistribution::Categorical {

@@ -5,7 +5,7 @@ use rookery_common::policy::Head;
 
 use crate::optimiser::AdamOptions;
 
-/// Share of the largest entropy that a discrete policy is brought to (Huang and others 2022, "CleanRL:
+/// Share of the largest entropy that a discrete policy is brought to (Huang and others 2022, "`CleanRL`:
 /// high-quality single-file implementations of deep reinforcement learning algorithms"; Christodoulou 2019
 /// has 0.98; T26).
 const DISCRETE_ENTROPY_SHARE: f64 = 0.89;

@@ -66,7 +66,6 @@ pub fn draw(outputs: &Tensor, noise: Tensor) -> Drawn {
 ///
 /// # Source
 /// Haarnoja and others 2018, equation 7, with the lesser of two critics.
-#[must_use]
 pub fn policy_gradient(drawn: &Drawn, of_actions: &Tensor, alpha: f64) -> Tensor {
     let rows = drawn.actions.size()[0] as f64;
     let slope = drawn.actions.square().neg() + 1.0;
@@ -84,7 +83,6 @@ pub fn policy_gradient(drawn: &Drawn, of_actions: &Tensor, alpha: f64) -> Tensor
 ///
 /// # Source
 /// Haarnoja and others 2018, equations 2 and 3, with the lesser of two target critics.
-#[must_use]
 pub fn soft_target(
     returns: &Tensor,
     discounts: &Tensor,
@@ -99,7 +97,6 @@ pub fn soft_target(
 ///
 /// Returns the errors of the first critic and of the second, `[N]` each, with the gradients of the loss by
 /// their values.
-#[must_use]
 pub fn critic_errors(
     values: [&Tensor; 2],
     targets: &Tensor,
@@ -118,7 +115,6 @@ pub fn critic_errors(
 ///
 /// # Source
 /// Christodoulou 2019, equation 10; expectations in place of draws (T26).
-#[must_use]
 pub fn discrete_value(logits: &Tensor, least_values: &Tensor, alpha: f64) -> Tensor {
     let log_probs = logits.log_softmax(-1, Kind::Float);
     let soft = least_values - &log_probs * alpha;
@@ -131,7 +127,6 @@ pub fn discrete_value(logits: &Tensor, least_values: &Tensor, alpha: f64) -> Ten
 /// # Source
 /// Christodoulou 2019, equation 12. With `f = alpha ln p - Q` the gradient is `p (f - E f)`: the constant
 /// that the derivative of `p ln p` adds falls out.
-#[must_use]
 pub fn discrete_policy_gradient(
     logits: &Tensor,
     least_values: &Tensor,

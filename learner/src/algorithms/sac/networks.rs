@@ -45,13 +45,11 @@ pub struct CriticTapes([Tape; 2]);
 
 impl CriticTapes {
     /// The values that one critic gave, `[N, 1]` or `[N, num_actions]`.
-    #[must_use]
     pub fn values(&self, critic: usize) -> &Tensor {
         self.0[critic].output()
     }
 
     /// The lesser of both critics' values, element by element.
-    #[must_use]
     pub fn least(&self) -> Tensor {
         self.values(0).minimum(self.values(1))
     }
@@ -171,7 +169,6 @@ impl SacNetworks {
     }
 
     /// What a critic sees: the encoded observation, and beside it a continuous action in (-1, 1).
-    #[must_use]
     pub fn critic_inputs(inputs: &Tensor, actions: Option<&Tensor>) -> Tensor {
         match actions {
             Some(actions) => Tensor::cat(&[inputs, actions], 1),
@@ -201,7 +198,6 @@ impl SacNetworks {
     }
 
     /// The gradient of the critics' inputs, given that of their values; no parameter is touched (T25).
-    #[must_use]
     pub fn critics_input_gradient(
         &self,
         parameters: &Flat,
@@ -217,7 +213,6 @@ impl SacNetworks {
 
 impl Actions {
     /// Actions of the environment as the critics see them: in `[-1, 1]`.
-    #[must_use]
     pub fn scaled(&self, actions: &Tensor) -> Tensor {
         match self {
             Self::Continuous { centre, half_range } => (actions - centre) / half_range,
@@ -227,7 +222,6 @@ impl Actions {
 }
 
 /// Standard normals for the actions of one gradient step, `[rows, dimension]`.
-#[must_use]
 pub fn standard_normals(
     seed: u64,
     update: u64,

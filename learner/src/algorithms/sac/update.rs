@@ -169,26 +169,23 @@ impl Sac {
         let alpha = self.temperature();
         let networks = &self.networks;
         let next = networks.policy(&self.policy, &columns.next_inputs);
-        match noise {
-            Some(noise) => {
-                let drawn = loss::draw(next.output(), noise);
-                let inputs = SacNetworks::critic_inputs(&columns.next_inputs, Some(&drawn.actions));
-                let values = networks.critics(&self.target_critics, &inputs).least();
-                loss::soft_target(
-                    &columns.returns,
-                    &columns.discounts,
-                    &values.squeeze_dim(-1),
-                    &drawn.log_probs,
-                    alpha,
-                )
-            }
-            None => {
-                let values = networks
-                    .critics(&self.target_critics, &columns.next_inputs)
-                    .least();
-                let value = loss::discrete_value(next.output(), &values, alpha);
-                columns.returns.addcmul(&columns.discounts, &value)
-            }
+        if let Some(noise) = noise {
+            let drawn = loss::draw(next.output(), noise);
+            let inputs = SacNetworks::critic_inputs(&columns.next_inputs, Some(&drawn.actions));
+            let values = networks.critics(&self.target_critics, &inputs).least();
+            loss::soft_target(
+                &columns.returns,
+                &columns.discounts,
+                &values.squeeze_dim(-1),
+                &drawn.log_probs,
+                alpha,
+            )
+        } else {
+            let values = networks
+                .critics(&self.target_critics, &columns.next_inputs)
+                .least();
+            let value = loss::discrete_value(next.output(), &values, alpha);
+            columns.returns.addcmul(&columns.discounts, &value)
         }
     }
 
@@ -262,19 +259,15 @@ impl Sac {
         let alpha = self.temperature();
         let networks = &self.networks;
         let tape = networks.policy(&self.policy, &columns.inputs);
-        let (entropy, output_gradient) = match noise {
-            Some(noise) => {
-                let drawn = loss::draw(tape.output(), noise);
-                let of_actions = self.action_gradient(columns, &drawn.actions);
-                let entropy = -drawn.log_probs.mean(Kind::Float).double_value(&[]);
-                (entropy, loss::policy_gradient(&drawn, &of_actions, alpha))
-            }
-            None => {
-                let values = networks.critics(&self.critics, &columns.inputs).least();
-                let (entropy, gradient) =
-                    loss::discrete_policy_gradient(tape.output(), &values, alpha);
-                (entropy.mean(Kind::Float).double_value(&[]), gradient)
-            }
+        let (entropy, output_gradient) = if let Some(noise) = noise {
+            let drawn = loss::draw(tape.output(), noise);
+            let of_actions = self.action_gradient(columns, &drawn.actions);
+            let entropy = -drawn.log_probs.mean(Kind::Float).double_value(&[]);
+            (entropy, loss::policy_gradient(&drawn, &of_actions, alpha))
+        } else {
+            let values = networks.critics(&self.critics, &columns.inputs).least();
+            let (entropy, gradient) = loss::discrete_policy_gradient(tape.output(), &values, alpha);
+            (entropy.mean(Kind::Float).double_value(&[]), gradient)
         };
         networks.policy_backward(&self.policy, &tape, output_gradient, &self.policy_gradient);
         let gradient = self.policy_gradient.values().shallow_clone();
