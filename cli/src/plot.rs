@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use rookery_common::configuration::Configuration;
+use rookery_common::configuration::{Configuration, RunConfiguration};
 
 use crate::failure::Failure;
 use crate::run_directory::RunDirectory;
@@ -135,11 +135,18 @@ fn gather(runs: &[PathBuf], axis: Axis) -> anyhow::Result<Picture> {
 /// What two runs have in common that differ in their seed, their place and their machine only.
 fn kind(configuration: &Configuration) -> String {
     let trained = Configuration {
+        run: RunConfiguration {
+            algorithm: configuration.run.algorithm,
+            ..RunConfiguration::default()
+        },
         environment: configuration.environment.clone(),
         rollout: configuration.rollout.clone(),
         schedule: configuration.schedule.clone(),
         policy: configuration.policy.clone(),
         ppo: configuration.ppo.clone(),
+        dqn: configuration.dqn.clone(),
+        sac: configuration.sac.clone(),
+        replay: configuration.replay.clone(),
         normalisation: configuration.normalisation.clone(),
         ..Configuration::default()
     };

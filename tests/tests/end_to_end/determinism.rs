@@ -88,8 +88,12 @@ fn the_learner_killed_after_a_checkpoint_and_resumed(setup: &Setup) -> Outcome {
         learner.kill();
         learner = cluster.resume();
     }
+    // They find every new learner by themselves. Who finds the last one after it has ended would look
+    // for it on and on.
+    learner.pause();
+    learner.wait_actors(2);
+    learner.resume();
     let summary = learner.finish();
-    // They found every new learner by themselves.
     actors.into_iter().for_each(rookery_tests::Actor::finish);
     summary.result
 }

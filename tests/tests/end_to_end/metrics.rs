@@ -67,6 +67,16 @@ fn all_are_exported(declared: &[Declared], scrapes: &[&Scrape]) {
     }
 }
 
+/// What the learner of another algorithm exports once it has learnt something.
+fn learner_of(setup: Setup) -> Scrape {
+    let cluster = Cluster::new(&setup.set("learner.metrics_listen", "127.0.0.1:0"));
+    let mut learner = cluster.learner();
+    let _actor = cluster.actor(1);
+    learner.wait_received(10 * Setup::SHARDS);
+    learner.pause();
+    scrape(&learner.wait_address("serving metrics"))
+}
+
 #[test]
 fn a_live_run_exports_every_metric_and_agrees_with_its_status() {
     let cluster = Cluster::new(
@@ -102,7 +112,8 @@ fn a_live_run_exports_every_metric_and_agrees_with_its_status() {
 
     let [ours, collector, evaluations] = [&mut *learner, &mut *actor, &mut evaluator]
         .map(|program| scrape(&program.wait_address("serving metrics")));
-    all_are_exported(&declared("learner"), &[&ours]);
+    let [dqn, sac] = [Setup::dqn(), Setup::sac()].map(learner_of);
+    all_are_exported(&declared("learner"), &[&ours, &dqn, &sac]);
     all_are_exported(&declared("actor"), &[&collector, &evaluations]);
 
     let unrolls = status.unrolls.unwrap();
