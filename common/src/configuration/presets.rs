@@ -34,6 +34,7 @@ macro_rules! embed {
 pub(super) const PRESETS: &[Preset] = embed![
     "acrobot-dqn",
     "acrobot-ppo",
+    "bitflip-dqn-her",
     "cartpole-dqn",
     "cartpole-ppo",
     "frozenlake-ppo",
@@ -43,6 +44,7 @@ pub(super) const PRESETS: &[Preset] = embed![
     "mountaincarcontinuous-ppo",
     "pendulum-ppo",
     "pendulum-sac",
+    "pointreach-sac-her",
 ];
 
 /// The preset with this name.

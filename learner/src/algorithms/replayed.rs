@@ -109,13 +109,9 @@ impl Replayed {
             options.check_memory(available)?;
         }
         let items_per_round = (num_envs * shape.unroll_length) as u64;
-        let ratio = config.samples_per_insert.zip(config.tolerance());
         let limiter = RateLimiter::new(
             config.minimum_size,
-            ratio.map(|(samples_per_insert, tolerance)| SampleRatio {
-                samples_per_insert,
-                tolerance,
-            }),
+            SampleRatio::configured(&config),
             items_per_round,
             minibatch_size as u64,
         )?;
@@ -235,9 +231,7 @@ impl Replayed {
             }
             None => None,
         };
-        self.limiter
-            .record_insert(inserted - self.limiter.inserted());
-        self.limiter.record_sample(sampled - self.limiter.sampled());
+        self.limiter.restore(inserted, sampled);
         match store {
             Some(store) => self.store = store,
             None => self.limiter.restart_empty(),

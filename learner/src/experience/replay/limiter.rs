@@ -166,6 +166,13 @@ impl RateLimiter {
         self.sampled += n;
     }
 
+    /// Goes on from the counters of a checkpoint (T31).
+    pub const fn restore(&mut self, inserted: u64, sampled: u64) {
+        self.inserted = inserted;
+        self.sampled = sampled;
+        self.inserted_before = 0;
+    }
+
     /// Says that the store has lost its items, as after a restart from a checkpoint without them:
     /// the minimum size must be reached again, the ratio goes on as it was.
     pub const fn restart_empty(&mut self) {
@@ -273,6 +280,10 @@ mod tests {
         snapshot::encode(1, &before, &mut bytes);
         let after: RateLimiter = snapshot::decode_all(1, &bytes).unwrap();
         assert_eq!(after, before);
+        let mut resumed = limiter(10, 2.0, 4.0);
+        resumed.record_insert(99);
+        resumed.restore(12, 8);
+        assert_eq!(resumed, before);
         assert!(!after.can_sample(1) && after.can_insert(4) && !after.can_insert(5));
     }
 
