@@ -51,10 +51,9 @@ fn table(presets: &[Preset]) -> anyhow::Result<String> {
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for preset in presets {
         let configuration = Layers::new().preset(preset.name).build()?;
-        let algorithm = preset.name.rsplit('-').next().unwrap_or_default();
         rows.push(vec![
             preset.name.to_owned(),
-            algorithm.to_uppercase(),
+            configuration.run.algorithm.name().to_uppercase(),
             configuration.environment.id,
             format::grouped(configuration.run.total_env_steps),
             format::optional_return(configuration.run.solved_return),
