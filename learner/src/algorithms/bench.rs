@@ -9,6 +9,7 @@ use rookery_common::seeds::{Purpose, Random};
 use rookery_common::spaces::{EnvironmentSpec, Space};
 use tch::{Device, Kind, Tensor};
 
+use super::replayed::Columns;
 use super::{AlgorithmError, dqn, sac};
 use crate::run::RunSpecification;
 use crate::service::specify;
@@ -140,7 +141,7 @@ pub fn bench_dqn(time: Duration, device: Device) -> Result<StepFigures, Algorith
     let mut random = Random::derive(1, Purpose::Minibatch, 0, 0);
     let mut column = || rows_of(&mut random, rows, 1).view([-1]).to_device(device);
     let (returns, discounts) = (column(), column().abs());
-    let columns = dqn::update::Columns {
+    let columns = Columns {
         actions: column().gt(0.0).to_kind(Kind::Int64),
         weights: column().ones_like(),
         returns,
@@ -174,7 +175,7 @@ pub fn bench_sac(time: Duration, device: Device) -> Result<StepFigures, Algorith
     let rows = configuration.sac.minibatch_size;
     let mut random = Random::derive(1, Purpose::Minibatch, 0, 0);
     let mut of = |width| rows_of(&mut random, rows, width).to_device(device);
-    let columns = sac::update::Columns {
+    let columns = Columns {
         inputs: of(3),
         next_inputs: of(3),
         actions: of(1),

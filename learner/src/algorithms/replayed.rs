@@ -2,17 +2,21 @@
 //! what is known of both.
 
 use rookery_common::configuration::{Configuration, ReplayConfiguration};
+use rookery_common::policy::Encoder;
 use rookery_common::seeds::{Purpose, Random};
 use rookery_common::spaces::EnvironmentSpec;
 use rookery_common::unroll::Unroll;
 use serde::Serialize;
+use tch::{Device, Tensor};
 
 use super::{AlgorithmError, AlgorithmState};
 use crate::experience::replay::{
     ObservationLayout, RateLimiter, ReplayBatch, ReplayOptions, ReplaySnapshot, ReplayStore,
     SampleRatio, machine_memory,
 };
+use crate::networks::encode;
 use crate::run::RunSpecification;
+use crate::tensors::to_host;
 
 /// What a checkpoint holds of a store: its snapshot, or the bytes that one was written as.
 #[derive(Clone, Debug)]
@@ -48,6 +52,22 @@ impl PartialEq for ReplayContents {
             _ => false,
         }
     }
+}
+
+/// A sampled batch of `N` transitions on the device.
+pub(crate) struct Columns {
+    /// Encoded observations, `[N, inputs]`.
+    pub(crate) inputs: Tensor,
+    /// Encoded observations that follow, `[N, inputs]`.
+    pub(crate) next_inputs: Tensor,
+    /// Actions, `[N, A]`, until an algorithm makes of them what its networks take.
+    pub(crate) actions: Tensor,
+    /// n-step returns, `[N]`.
+    pub(crate) returns: Tensor,
+    /// What the value of the next observation counts, `[N]`.
+    pub(crate) discounts: Tensor,
+    /// Importance weights, `[N]`.
+    pub(crate) weights: Tensor,
 }
 
 /// What one update is worth noting of the store.
@@ -169,21 +189,33 @@ impl Replayed {
         self.config.minimum_size
     }
 
-    /// What was sampled last.
-    #[must_use]
-    pub fn batch(&self) -> &ReplayBatch {
-        &self.batch
+    /// Brings what was sampled last to the device.
+    ///
+    /// # Errors
+    /// [`AlgorithmError::Network`] where observations do not suit the encoder.
+    pub(crate) fn columns(
+        &self,
+        encoder: &Encoder,
+        device: Device,
+    ) -> Result<Columns, AlgorithmError> {
+        let column = |host: &[f32]| Tensor::from_slice(host).to_device(device);
+        let batch = &self.batch;
+        Ok(Columns {
+            inputs: encode(encoder, &batch.observations, device)?,
+            next_inputs: encode(encoder, &batch.next_observations, device)?,
+            actions: column(&batch.actions).view([batch.len() as i64, -1]),
+            returns: column(&batch.returns),
+            discounts: column(&batch.discounts),
+            weights: column(&batch.weights),
+        })
     }
 
-    /// Whether items are drawn by their priorities, which [`Replayed::learnt`] sets.
-    #[must_use]
-    pub fn is_prioritised(&self) -> bool {
-        self.config.prioritised
-    }
-
-    /// Says how surprising each item of the last batch was.
-    pub fn learnt(&mut self, surprise: &[f32]) {
-        self.store.update_priorities(&self.batch.handles, surprise);
+    /// Says how surprising each item of the last batch was, `[N]`: its priority, where there are any.
+    pub fn learnt(&mut self, surprise: &Tensor) {
+        if self.config.prioritised {
+            self.store
+                .update_priorities(&self.batch.handles, &to_host(surprise));
+        }
     }
 
     /// What is worth noting now.

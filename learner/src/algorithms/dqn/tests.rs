@@ -6,8 +6,9 @@ use serde::Deserialize;
 use tch::Tensor;
 
 use super::networks::Noise;
-use super::update::{Columns, Record, StepNoise};
+use super::update::{Record, StepNoise};
 use super::*;
+use crate::algorithms::replayed::Columns;
 use crate::networks::NetworkError;
 use crate::service::specify;
 use crate::tensors::to_host;

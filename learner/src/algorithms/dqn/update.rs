@@ -6,13 +6,12 @@ use tch::{Kind, Tensor};
 
 use super::networks::Noise;
 use super::{Dqn, loss};
-use crate::algorithms::replayed::ReplayStatistics;
+use crate::algorithms::replayed::{Columns, ReplayStatistics};
 use crate::algorithms::{AlgorithmError, RoundContext};
 use crate::experience::rollout::CompleteRound;
-use crate::networks::{Flat, encode};
+use crate::networks::Flat;
 use crate::optimiser::Step;
 use crate::progress::Stage;
-use crate::tensors::to_host;
 
 /// What one update did; means are over its gradient steps, and absent where it took none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -60,16 +59,6 @@ pub(crate) struct StepNoise {
     pub(super) target: Noise,
 }
 
-/// A batch on the device; all but the encoded observations are `[N]`.
-pub(crate) struct Columns {
-    pub(crate) inputs: Tensor,
-    pub(crate) next_inputs: Tensor,
-    pub(crate) actions: Tensor,
-    pub(crate) returns: Tensor,
-    pub(crate) discounts: Tensor,
-    pub(crate) weights: Tensor,
-}
-
 impl Dqn {
     /// Stores one round, then takes the configured number of gradient steps, once enough has been
     /// collected.
@@ -96,9 +85,7 @@ impl Dqn {
             let columns = self.columns()?;
             let noise = self.noise(context.index, step);
             let surprise = self.gradient_step(&columns, noise.as_ref(), &mut record);
-            if self.replay.is_prioritised() {
-                self.replay.learnt(&to_host(&surprise));
-            }
+            self.replay.learnt(&surprise);
             // The schedule of the target network is one of environment steps (T27): each gradient step
             // stands for its share of the round's.
             let at = |step: u64| before + steps_per_round * step.min(wanted) / wanted;
@@ -117,20 +104,11 @@ impl Dqn {
         is_shared.then(|| super::config::epsilon(&self.config, env_steps))
     }
 
-    /// Brings the sampled batch to the device.
+    /// The sampled batch on the device, with actions as indices `[N]`.
     fn columns(&self) -> Result<Columns, AlgorithmError> {
-        let device = self.online.device();
-        let column = |host: &[f32]| Tensor::from_slice(host).to_device(device);
-        let batch = self.replay.batch();
-        let actions: Vec<i64> = batch.actions.iter().map(|action| *action as i64).collect();
-        Ok(Columns {
-            inputs: encode(&self.encoder, &batch.observations, device)?,
-            next_inputs: encode(&self.encoder, &batch.next_observations, device)?,
-            actions: Tensor::from_slice(&actions).to_device(device),
-            returns: column(&batch.returns),
-            discounts: column(&batch.discounts),
-            weights: column(&batch.weights),
-        })
+        let mut columns = self.replay.columns(&self.encoder, self.online.device())?;
+        columns.actions = columns.actions.view([-1]).to_kind(Kind::Int64);
+        Ok(columns)
     }
 
     fn noise(&self, update: u64, step: u64) -> Option<StepNoise> {

@@ -4,8 +4,9 @@ use rookery_common::spaces::{EnvironmentSpec, Space};
 use serde::Deserialize;
 use tch::Kind;
 
-use super::update::{Columns, Record};
+use super::update::Record;
 use super::*;
+use crate::algorithms::replayed::Columns;
 use crate::service::specify;
 
 const TOLERANCE: f64 = 1e-5;

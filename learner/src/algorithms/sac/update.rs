@@ -5,13 +5,11 @@ use tch::{Kind, Tensor};
 
 use super::networks::{Actions, SacNetworks, standard_normals};
 use super::{Sac, loss};
-use crate::algorithms::replayed::ReplayStatistics;
+use crate::algorithms::replayed::{Columns, ReplayStatistics};
 use crate::algorithms::{AlgorithmError, RoundContext};
 use crate::experience::rollout::CompleteRound;
-use crate::networks::encode;
 use crate::optimiser::Step;
 use crate::progress::Stage;
-use crate::tensors::to_host;
 
 /// What one update did; means are over its gradient steps, and absent where it took none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -56,16 +54,6 @@ pub(crate) struct Record {
     values: Option<Tensor>,
 }
 
-/// A batch on the device: `[N, inputs]`, `[N, dimension]` for actions as the critics see them, else `[N]`.
-pub(crate) struct Columns {
-    pub(crate) inputs: Tensor,
-    pub(crate) next_inputs: Tensor,
-    pub(crate) actions: Tensor,
-    pub(crate) returns: Tensor,
-    pub(crate) discounts: Tensor,
-    pub(crate) weights: Tensor,
-}
-
 /// Streams of noise in one gradient step.
 #[derive(Clone, Copy)]
 enum Draw {
@@ -98,29 +86,18 @@ impl Sac {
         {
             let columns = self.columns()?;
             let surprise = self.gradient_step(&columns, context.index, step, &mut record);
-            if self.replay.is_prioritised() {
-                self.replay.learnt(&to_host(&surprise));
-            }
+            self.replay.learnt(&surprise);
             step += 1;
         }
         context.lap(Stage::Update);
         Ok(record.finish(self))
     }
 
+    /// The sampled batch on the device, with actions as the critics see them.
     fn columns(&self) -> Result<Columns, AlgorithmError> {
-        let device = self.policy.device();
-        let column = |host: &[f32]| Tensor::from_slice(host).to_device(device);
-        let batch = self.replay.batch();
-        let rows = batch.len() as i64;
-        let actions = column(&batch.actions).view([rows, -1]);
-        Ok(Columns {
-            inputs: encode(&self.encoder, &batch.observations, device)?,
-            next_inputs: encode(&self.encoder, &batch.next_observations, device)?,
-            actions: self.networks.actions().scaled(&actions),
-            returns: column(&batch.returns),
-            discounts: column(&batch.discounts),
-            weights: column(&batch.weights),
-        })
+        let mut columns = self.replay.columns(&self.encoder, self.policy.device())?;
+        columns.actions = self.networks.actions().scaled(&columns.actions);
+        Ok(columns)
     }
 
     /// One gradient step of the critics; of policy and temperature where it is their turn; and the
