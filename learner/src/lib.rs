@@ -8,6 +8,7 @@ mod tensors;
 pub mod learner;
 pub mod resume;
 pub mod device;
+pub mod memory;
 pub mod run;
 pub mod service;
 pub mod fleet;

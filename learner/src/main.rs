@@ -11,11 +11,12 @@ use rookery_common::exit::Exit;
 use rookery_common::telemetry::TelemetryError;
 use rookery_common::{metric, shutdown, telemetry};
 use rookery_learner::learner::{Learner, LearnerError};
-use rookery_learner::{bench, device, metrics};
+use rookery_learner::{bench, device, memory, metrics};
 
 use arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
+    memory::keep_freed();
     let arguments = Arguments::parse();
     match start(&arguments) {
         Ok(()) => Exit::Ok.into(),

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ppo::Annealing;
 use super::units::or_none;
 
 /// What the network says about the return of an action.
@@ -34,6 +35,8 @@ pub enum ReturnDistribution {
 pub struct DqnConfiguration {
     /// Step size of Adam. \[`1e-3`\]
     pub learning_rate: f64,
+    /// How the step size changes. \[`"constant"`\]
+    pub learning_rate_schedule: Annealing,
     /// Epsilon of Adam. \[`1e-8`\]
     pub adam_epsilon: f64,
     /// Norm to which longer gradients are scaled; `"none"` leaves them. \[`10.0`\]
@@ -94,6 +97,7 @@ impl Default for DqnConfiguration {
     fn default() -> Self {
         Self {
             learning_rate: 1e-3,
+            learning_rate_schedule: Annealing::Constant,
             adam_epsilon: 1e-8,
             max_gradient_norm: Some(10.0),
             discount: 0.99,

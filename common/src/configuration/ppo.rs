@@ -14,6 +14,17 @@ pub enum Annealing {
     Linear,
 }
 
+impl Annealing {
+    /// The option's value at `progress`, the share of the run's environment steps that is done (T20).
+    #[must_use]
+    pub fn at(self, initial: f64, progress: f64) -> f64 {
+        match self {
+            Self::Constant => initial,
+            Self::Linear => initial * (1.0 - progress.clamp(0.0, 1.0)),
+        }
+    }
+}
+
 /// Over which rows advantages are brought to mean zero and standard deviation one (T18).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

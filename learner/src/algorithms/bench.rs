@@ -155,7 +155,7 @@ pub fn bench_dqn(time: Duration, device: Device) -> Result<StepFigures, Algorith
     shapes.extend(backward(rows, &widths, true, false));
     let mut record = dqn::update::Record::default();
     Ok(measure(time, &Products::new(&shapes, device), |_| {
-        let _ = dqn.gradient_step(&columns, None, &mut record);
+        let _ = dqn.gradient_step(&columns, None, 1e-3, &mut record);
         record = dqn::update::Record::default();
     }))
 }

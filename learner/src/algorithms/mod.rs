@@ -4,6 +4,7 @@
 
 pub mod round;
 pub mod returns;
+pub mod likelihood;
 pub mod replayed;
 pub mod ppo;
 pub mod dqn;

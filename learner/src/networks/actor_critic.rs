@@ -2,11 +2,12 @@
 
 use rookery_common::policy::PolicySpec;
 use rookery_common::policy::layout::{Layout, TensorSlot};
-use rookery_common::policy::spec::{Activation, Encoder, Head, SpecError};
+use rookery_common::policy::spec::{Encoder, Head, SpecError};
 use tch::{Device, Kind, Tensor};
 use thiserror::Error;
 
 use super::init::{HIDDEN_GAIN, POLICY_HEAD_GAIN, VALUE_HEAD_GAIN, orthogonal};
+use super::{Dense, Flat, Tape};
 use crate::tensors::to_host;
 
 /// Rows of which values are computed at once where no gradient is wanted: few enough that a hidden
@@ -95,25 +96,23 @@ pub struct Outputs {
     pub values: Tensor,
 }
 
-/// One linear map as views of the flat parameters.
-struct Linear {
-    weight: Tensor,
-    bias: Tensor,
+/// The gradient of a loss by the [`Outputs`] that it was made of, each of its output's shape.
+#[derive(Debug)]
+pub struct OutputGradient {
+    /// By the logits or means.
+    pub policy: Tensor,
+    /// By the logarithm of the standard deviation; only of a Gaussian policy.
+    pub log_std: Option<Tensor>,
+    /// By the state values.
+    pub values: Tensor,
 }
 
-impl Linear {
-    fn forward(&self, input: &Tensor) -> Tensor {
-        input.linear(&self.weight, Some(&self.bias))
-    }
-}
-
-/// All layers as views of the flat parameters.
-struct Layers {
-    policy_hidden: Vec<Linear>,
-    policy_head: Linear,
-    log_std: Option<Tensor>,
-    critic_hidden: Vec<Linear>,
-    critic_head: Linear,
+/// What a forward pass leaves for its backward pass.
+#[derive(Debug)]
+pub struct ActorCriticTape {
+    trunk: Tape,
+    head: Tape,
+    critic: Tape,
 }
 
 /// A policy and its critic.
@@ -125,9 +124,15 @@ struct Layers {
 pub struct ActorCritic {
     spec: ActorCriticSpec,
     layout: Layout,
-    split_sizes: Vec<i64>,
     num_policy_parameters: usize,
-    parameters: Tensor,
+    trunk: Dense,
+    head: Dense,
+    /// Index of the logarithm of the standard deviation in the layout.
+    log_std: Option<usize>,
+    /// All of it, or the head that sits on the policy's trunk.
+    critic: Dense,
+    parameters: Flat,
+    gradient: Flat,
 }
 
 impl ActorCritic {
@@ -147,27 +152,34 @@ impl ActorCritic {
                 got: spec.policy.head.name(),
             });
         }
+        let num_hidden = spec.policy.hidden.len();
+        let activation = spec.policy.activation;
         let mut layout = spec.policy.layout();
         let num_policy_parameters = layout.len();
-        push_critic(&mut layout, &spec)?;
+        let log_std = layout
+            .tensors()
+            .iter()
+            .position(|slot| slot.name() == "policy.log_std");
+        let critic = push_critic(&mut layout, &spec)?;
         let mut values = Vec::with_capacity(layout.len());
         for (index, slot) in layout.tensors().iter().enumerate() {
             values.extend(initial_values(slot, &spec, seed, index as u64));
         }
-        let split_sizes = layout
-            .tensors()
-            .iter()
-            .map(|slot| slot.range().len() as i64)
-            .collect();
-        let parameters = Tensor::from_slice(&values)
-            .to_device(device)
-            .set_requires_grad(true);
         Ok(Self {
+            num_policy_parameters,
+            // A layer is a weight and its bias.
+            trunk: Dense::existing(
+                (0..num_hidden).map(|layer| 2 * layer).collect(),
+                activation,
+                true,
+            ),
+            head: Dense::existing(vec![2 * num_hidden], activation, false),
+            log_std,
+            critic,
+            parameters: Flat::from_host(&layout, &values, device)?,
+            gradient: Flat::zeros(&layout, device),
             spec,
             layout,
-            split_sizes,
-            num_policy_parameters,
-            parameters,
         })
     }
 
@@ -183,7 +195,7 @@ impl ActorCritic {
 
     /// Number of all parameters.
     pub fn num_parameters(&self) -> usize {
-        self.parameters.numel()
+        self.layout.len()
     }
 
     /// Number of the parameters that are published; they come first.
@@ -191,14 +203,9 @@ impl ActorCritic {
         self.num_policy_parameters
     }
 
-    /// The flat leaf tensor, `[num_parameters]`, f32.
-    pub fn parameters(&self) -> &Tensor {
-        &self.parameters
-    }
-
-    /// The flat leaf tensor, for the optimiser.
+    /// The flat parameters, `[num_parameters]`, f32, for the optimiser.
     pub fn parameters_mut(&mut self) -> &mut Tensor {
-        &mut self.parameters
+        self.parameters.values_mut()
     }
 
     /// Where the parameters live.
@@ -208,17 +215,12 @@ impl ActorCritic {
 
     /// Copies all parameters to the host.
     pub fn export(&self) -> Vec<f32> {
-        to_host(&self.parameters)
+        self.parameters.export()
     }
 
     /// Copies the parameters that act to the host, in the order of [`PolicySpec::layout`].
     pub fn export_policy(&self) -> Vec<f32> {
-        to_host(
-            &self
-                .parameters
-                .detach()
-                .narrow(0, 0, self.num_policy_parameters as i64),
-        )
+        self.parameters.export_prefix(self.num_policy_parameters)
     }
 
     /// Overwrites all parameters.
@@ -226,15 +228,7 @@ impl ActorCritic {
     /// # Errors
     /// [`NetworkError::Parameters`] where their number differs.
     pub fn import(&mut self, parameters: &[f32]) -> Result<(), NetworkError> {
-        let expected = self.num_parameters();
-        if parameters.len() != expected {
-            return Err(NetworkError::Parameters {
-                expected,
-                got: parameters.len(),
-            });
-        }
-        tch::no_grad(|| self.parameters.copy_(&Tensor::from_slice(parameters)));
-        Ok(())
+        self.parameters.import(parameters)
     }
 
     /// Turns rows of raw observation values into what [`ActorCritic::forward`] takes, on the
@@ -249,105 +243,77 @@ impl ActorCritic {
         encode(&self.spec.policy.encoder, observations, self.device())
     }
 
-    /// Policy outputs and values of encoded rows, with the graph that leads to the parameters.
+    /// Policy outputs and values of encoded rows, and what [`ActorCritic::gradient`] needs.
     ///
     /// # Shapes
     /// `inputs` is `[N, inputs]`, from [`ActorCritic::encode`].
-    pub fn forward(&self, inputs: &Tensor) -> Outputs {
-        let layers = self.layers();
-        let features = self.hidden(inputs, &layers.policy_hidden);
-        let values = match self.spec.critic {
-            CriticSpec::Shared => layers.critic_head.forward(&features),
-            CriticSpec::Separate(_) => layers
-                .critic_head
-                .forward(&self.hidden(inputs, &layers.critic_hidden)),
+    pub fn forward(&self, inputs: &Tensor) -> (Outputs, ActorCriticTape) {
+        let parameters = &self.parameters;
+        let trunk = self.trunk.forward_taped(parameters, inputs);
+        let head = self.head.forward_taped(parameters, trunk.output());
+        let seen = match self.spec.critic {
+            CriticSpec::Shared => trunk.output(),
+            CriticSpec::Separate(_) => inputs,
         };
-        Outputs {
-            policy: layers.policy_head.forward(&features),
-            log_std: layers.log_std,
-            values,
+        let critic = self.critic.forward_taped(parameters, seen);
+        let outputs = Outputs {
+            policy: head.output().shallow_clone(),
+            log_std: self
+                .log_std
+                .map(|index| parameters.view(index).shallow_clone()),
+            values: critic.output().shallow_clone(),
+        };
+        let tape = ActorCriticTape {
+            trunk,
+            head,
+            critic,
+        };
+        (outputs, tape)
+    }
+
+    /// The gradient of a loss by all parameters, `[num_parameters]`, given that by the outputs of
+    /// the forward pass that left `tape`. The next call overwrites it.
+    pub fn gradient(&self, tape: &ActorCriticTape, outputs: OutputGradient) -> Tensor {
+        let (parameters, gradient) = (&self.parameters, &self.gradient);
+        let is_shared = self.spec.critic == CriticSpec::Shared;
+        let by_policy = self
+            .head
+            .backward(parameters, &tape.head, outputs.policy, gradient, true);
+        let by_critic = self.critic.backward(
+            parameters,
+            &tape.critic,
+            outputs.values,
+            gradient,
+            is_shared,
+        );
+        let by_features = by_policy.into_iter().chain(by_critic).reduce(|a, b| a + b);
+        if let Some(by_features) = by_features {
+            self.trunk
+                .backward(parameters, &tape.trunk, by_features, gradient, false);
         }
+        if let Some((index, by_log_std)) = self.log_std.zip(outputs.log_std) {
+            gradient.view(index).shallow_clone().copy_(&by_log_std);
+        }
+        gradient.values().shallow_clone()
     }
 
-    /// The gradient of a scalar that [`ActorCritic::forward`] has led to, `[num_parameters]`; the
-    /// graph is consumed.
-    pub fn gradient(&self, loss: &Tensor) -> Tensor {
-        let mut gradients = Tensor::run_backward(&[loss], &[&self.parameters], false, false);
-        gradients.swap_remove(0)
-    }
-
-    /// Values of encoded rows on the host, without a graph.
+    /// Values of encoded rows on the host.
     ///
     /// # Shapes
     /// `inputs` is `[N, inputs]`, from [`ActorCritic::encode`]; the result has `N` elements.
     pub fn values(&self, inputs: &Tensor) -> Vec<f32> {
-        tch::no_grad(|| {
-            let layers = self.layers();
-            let hidden = match self.spec.critic {
-                CriticSpec::Shared => &layers.policy_hidden,
-                CriticSpec::Separate(_) => &layers.critic_hidden,
-            };
-            let chunks: Vec<Tensor> = inputs
-                .split(VALUE_ROWS, 0)
-                .iter()
-                .map(|rows| layers.critic_head.forward(&self.hidden(rows, hidden)))
-                .collect();
-            to_host(&Tensor::cat(&chunks, 0))
-        })
-    }
-
-    fn hidden(&self, inputs: &Tensor, layers: &[Linear]) -> Tensor {
-        layers.iter().fold(inputs.shallow_clone(), |input, layer| {
-            let sum = layer.forward(&input);
-            match self.spec.policy.activation {
-                Activation::Tanh => sum.tanh(),
-                Activation::Relu => sum.relu(),
-            }
-        })
-    }
-
-    /// Cuts the flat parameters into layers. One operation of the graph splits them, so its
-    /// backward pass puts the whole gradient together in one.
-    fn layers(&self) -> Layers {
-        let mut tensors = self
-            .parameters
-            .split_with_sizes(&self.split_sizes, 0)
-            .into_iter()
-            .zip(self.layout.tensors())
-            .map(|(tensor, slot)| match *slot.shape() {
-                [rows, columns] => tensor.view([rows as i64, columns as i64]),
-                _ => tensor,
-            });
-        // The order of the slots, which `new` has built from the same spec.
-        #[expect(
-            clippy::expect_used,
-            reason = "the slots are built from the spec in `new`"
-        )]
-        let mut next = || tensors.next().expect("a slot for every tensor of the spec");
-        let mut linear = || Linear {
-            weight: next(),
-            bias: next(),
-        };
-        let policy_hidden = self.spec.policy.hidden.iter().map(|_| linear()).collect();
-        let policy_head = linear();
-        let log_std =
-            matches!(self.spec.policy.head, Head::DiagonalGaussian { .. }).then(&mut next);
-        let mut linear = || Linear {
-            weight: next(),
-            bias: next(),
-        };
-        let critic_hidden = match &self.spec.critic {
-            CriticSpec::Shared => Vec::new(),
-            CriticSpec::Separate(widths) => widths.iter().map(|_| linear()).collect(),
-        };
-        let critic_head = linear();
-        Layers {
-            policy_hidden,
-            policy_head,
-            log_std,
-            critic_hidden,
-            critic_head,
-        }
+        let chunks: Vec<Tensor> = inputs
+            .split(VALUE_ROWS, 0)
+            .iter()
+            .map(|rows| match self.spec.critic {
+                CriticSpec::Shared => self.critic.forward(
+                    &self.parameters,
+                    &self.trunk.forward(&self.parameters, rows),
+                ),
+                CriticSpec::Separate(_) => self.critic.forward(&self.parameters, rows),
+            })
+            .collect();
+        to_host(&Tensor::cat(&chunks, 0))
     }
 }
 
@@ -399,26 +365,23 @@ pub fn encode(
 }
 
 /// Lays the critic behind the policy.
-fn push_critic(layout: &mut Layout, spec: &ActorCriticSpec) -> Result<(), NetworkError> {
-    let mut linear = |name: &str, outputs: usize, inputs: usize| {
-        layout.push(format!("critic.{name}.weight"), &[outputs, inputs]);
-        layout.push(format!("critic.{name}.bias"), &[outputs]);
+fn push_critic(layout: &mut Layout, spec: &ActorCriticSpec) -> Result<Dense, NetworkError> {
+    let inputs = spec.policy.input_width();
+    let (inputs, hidden) = match &spec.critic {
+        CriticSpec::Shared => (
+            spec.policy.hidden.last().copied().unwrap_or(inputs),
+            &[][..],
+        ),
+        CriticSpec::Separate(widths) => (inputs, widths.as_slice()),
     };
-    let mut inputs = spec.policy.input_width();
-    match &spec.critic {
-        CriticSpec::Shared => inputs = spec.policy.hidden.last().copied().unwrap_or(inputs),
-        CriticSpec::Separate(widths) => {
-            for (layer, &outputs) in widths.iter().enumerate() {
-                if outputs == 0 {
-                    return Err(NetworkError::CriticWidth { layer });
-                }
-                linear(&layer.to_string(), outputs, inputs);
-                inputs = outputs;
-            }
-        }
+    if let Some(layer) = hidden.iter().position(|&width| width == 0) {
+        return Err(NetworkError::CriticWidth { layer });
     }
-    linear("head", 1, inputs);
-    Ok(())
+    let widths: Vec<usize> = hidden.iter().copied().chain([1]).collect();
+    let activation = spec.policy.activation;
+    Ok(Dense::push(
+        layout, "critic", inputs, &widths, activation, false,
+    ))
 }
 
 /// Orthogonal weights; everything that is no matrix starts at zero (Huang and others 2022, "The 37

@@ -1,18 +1,19 @@
 //! The networks that are trained: what acts, which is published to the actors, and the critic,
 //! which never leaves the learner.
 //!
-//! All parameters of an [`ActorCritic`] are one flat leaf tensor. The layers are views that the
-//! forward pass cuts from it, so the gradient comes back as one flat tensor too, the optimiser is a
-//! handful of operations, and publishing is one copy of the prefix that belongs to the policy.
-//!
-//! Off-policy algorithms build theirs of [`Dense`] layers over [`Flat`] parameters, whose gradients are
-//! derived by hand.
+//! All parameters of a network are one [`Flat`] tensor, and its layers are views of it: the optimiser is a
+//! handful of operations whatever the depth, and publishing is one copy of the prefix that belongs to the
+//! policy. Gradients are derived by hand and written where the optimiser reads them: a loss says how it
+//! changes with what a network has put out, and the network carries that back to its parameters.
 
 pub mod init;
 mod flat;
 mod dense;
 mod actor_critic;
 
-pub use actor_critic::{ActorCritic, ActorCriticSpec, CriticSpec, NetworkError, Outputs, encode};
+pub use actor_critic::{
+    ActorCritic, ActorCriticSpec, ActorCriticTape, CriticSpec, NetworkError, OutputGradient,
+    Outputs, encode,
+};
 pub use dense::{Dense, Tape};
 pub use flat::Flat;

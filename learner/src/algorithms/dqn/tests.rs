@@ -1,6 +1,7 @@
 //! Golden vectors of the losses and of one gradient step.
 
 use rookery_common::configuration::ReturnDistribution;
+use rookery_common::policy::forward::{Network, Scratch};
 use rookery_common::spaces::{EnvironmentSpec, Space};
 use serde::Deserialize;
 use tch::Tensor;
@@ -77,8 +78,7 @@ impl Case {
         configuration
     }
 
-    fn dqn(&self) -> Dqn {
-        let configuration = self.configuration();
+    fn specification(&self) -> RunSpecification {
         let environment = EnvironmentSpec {
             id: "Golden-v0".to_owned(),
             arguments: BTreeMap::new(),
@@ -87,7 +87,11 @@ impl Case {
             max_episode_steps: None,
             goal: None,
         };
-        let specification = specify(environment, &configuration).unwrap();
+        specify(environment, &self.configuration()).unwrap()
+    }
+
+    fn dqn(&self) -> Dqn {
+        let (configuration, specification) = (self.configuration(), self.specification());
         let mut dqn = Dqn::configured(&configuration, &specification, Device::Cpu).unwrap();
         dqn.online.import(&self.initial).unwrap();
         dqn.target.import(&self.target).unwrap();
@@ -141,7 +145,12 @@ fn t1_t27_t28_t29_losses_gradients_and_steps_agree_with_pytorch() {
         let mut dqn = case.dqn();
         let noise = case.noise(&dqn);
         let mut record = Record::default();
-        let surprise = dqn.gradient_step(&case.columns(), noise.as_ref(), &mut record);
+        let surprise = dqn.gradient_step(
+            &case.columns(),
+            noise.as_ref(),
+            case.learning_rate,
+            &mut record,
+        );
         let name = |what: &str| format!("{}, {what}", case.name);
         all_close(
             &name("surprise"),
@@ -153,7 +162,7 @@ fn t1_t27_t28_t29_losses_gradients_and_steps_agree_with_pytorch() {
             &dqn.online.export(),
             &case.expected.parameters,
         );
-        let statistics = record.finish(&dqn, 0);
+        let statistics = record.finish(&dqn, 0, case.learning_rate);
         for (what, got, expected) in [
             ("loss", statistics.loss, case.expected.loss),
             (
@@ -213,10 +222,23 @@ fn t29_noise_is_factorised_and_a_function_of_seed_update_and_draw() {
 }
 
 #[test]
+fn what_acts_computes_what_is_trained() {
+    for case in cases() {
+        let dqn = case.dqn();
+        let spec = case.specification().policy;
+        let acts = Network::new(&spec, &dqn.policy_parameters()).unwrap();
+        let mut outputs = vec![0.0; case.returns.len() * spec.head_width()];
+        acts.forward(&mut Scratch::default(), &case.observations, &mut outputs);
+        let trained = dqn.network.forward(&dqn.online, &case.columns().inputs);
+        all_close(&case.name, &outputs, &to_host(&trained.contiguous()));
+    }
+}
+
+#[test]
 fn a_state_is_restored_and_another_networks_is_refused() {
     let cases = cases();
     let mut trained = cases[0].dqn();
-    let _ = trained.gradient_step(&cases[0].columns(), None, &mut Record::default());
+    let _ = trained.gradient_step(&cases[0].columns(), None, 1e-3, &mut Record::default());
     let state = trained.state();
     let mut resumed = cases[0].dqn();
     assert_ne!(resumed.state(), state);

@@ -76,6 +76,8 @@ impl Dqn {
         context.lap(Stage::Batch);
 
         let mut record = Record::default();
+        let schedule = self.config.learning_rate_schedule;
+        let learning_rate = schedule.at(self.config.learning_rate, context.progress);
         let wanted = u64::from(self.config.gradient_steps);
         let mut step = 0;
         while self
@@ -84,7 +86,7 @@ impl Dqn {
         {
             let columns = self.columns()?;
             let noise = self.noise(context.index, step);
-            let surprise = self.gradient_step(&columns, noise.as_ref(), &mut record);
+            let surprise = self.gradient_step(&columns, noise.as_ref(), learning_rate, &mut record);
             self.replay.learnt(&surprise);
             // The schedule of the target network is one of environment steps (T27): each gradient step
             // stands for its share of the round's.
@@ -96,7 +98,7 @@ impl Dqn {
             step += 1;
         }
         context.lap(Stage::Update);
-        Ok(record.finish(self, before))
+        Ok(record.finish(self, before, learning_rate))
     }
 
     fn shown_epsilon(&self, env_steps: u64) -> Option<f64> {
@@ -129,6 +131,7 @@ impl Dqn {
         &mut self,
         columns: &Columns,
         noise: Option<&StepNoise>,
+        learning_rate: f64,
         record: &mut Record,
     ) -> Tensor {
         let Columns {
@@ -183,7 +186,6 @@ impl Dqn {
         record.surprises.push(loss.surprise.mean(Kind::Float));
 
         let gradient = self.gradient.values().shallow_clone();
-        let learning_rate = self.config.learning_rate;
         match self
             .adam
             .step(self.online.values_mut(), gradient, learning_rate)
@@ -210,7 +212,7 @@ fn taken(outputs: &Tensor, actions: &Tensor) -> Tensor {
 }
 
 impl Record {
-    pub(super) fn finish(self, dqn: &Dqn, env_steps: u64) -> DqnStatistics {
+    pub(super) fn finish(self, dqn: &Dqn, env_steps: u64, learning_rate: f64) -> DqnStatistics {
         let mean = |tensors: &[Tensor]| {
             (!tensors.is_empty()).then(|| {
                 Tensor::stack(tensors, 0)
@@ -236,7 +238,7 @@ impl Record {
             q_max,
             epsilon: dqn.shown_epsilon(env_steps),
             gradient_norm,
-            learning_rate: dqn.config.learning_rate,
+            learning_rate,
             replay: dqn.replay.statistics(),
             gradient_steps: num_taken as u64,
             skipped_steps: self.skipped_steps,

@@ -119,11 +119,11 @@ fn phases(
         let minibatches = ppo.minibatches(&columns, &order, 0.2);
         lap(&mut timings.gather);
         for minibatch in minibatches {
-            let outputs = ppo.network.forward(&minibatch.inputs);
+            let (outputs, tape) = ppo.network.forward(&minibatch.inputs);
             lap(&mut timings.forward);
             let losses = losses(&outputs, &minibatch, &options);
             lap(&mut timings.loss);
-            let gradient = ppo.network.gradient(&losses.total);
+            let gradient = ppo.network.gradient(&tape, losses.gradient);
             lap(&mut timings.backward);
             ppo.adam.step(ppo.network.parameters_mut(), gradient, 1e-4);
             lap(&mut timings.optimiser);

@@ -1,19 +1,10 @@
 //! The options of proximal policy optimisation: those of the configuration, as the update uses
 //! them.
 
-pub use rookery_common::configuration::{AdvantageNormalisation, Annealing, PpoConfiguration};
+pub use rookery_common::configuration::{AdvantageNormalisation, PpoConfiguration};
 
 use super::loss::LossOptions;
 use crate::optimiser::AdamOptions;
-
-/// An option's value at `progress`, the share of the run's environment steps that is done (T20).
-#[must_use]
-pub fn annealed(annealing: Annealing, initial: f64, progress: f64) -> f64 {
-    match annealing {
-        Annealing::Constant => initial,
-        Annealing::Linear => initial * (1.0 - progress.clamp(0.0, 1.0)),
-    }
-}
 
 /// The part that the optimiser needs.
 pub(super) fn adam_options(config: &PpoConfiguration) -> AdamOptions {
@@ -30,10 +21,8 @@ pub(super) fn loss_options(config: &PpoConfiguration, progress: f64) -> LossOpti
     LossOptions {
         value_clip_range: config.value_clip_range,
         value_coefficient: config.value_coefficient,
-        entropy_coefficient: annealed(
-            config.entropy_schedule,
-            config.entropy_coefficient,
-            progress,
-        ),
+        entropy_coefficient: config
+            .entropy_schedule
+            .at(config.entropy_coefficient, progress),
     }
 }

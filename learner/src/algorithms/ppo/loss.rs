@@ -12,17 +12,15 @@
 //! depends on data alone (advantages, the bounds of the ratio) is prepared for a whole epoch by
 //! [`surrogate_columns`], and the formulas are arranged for few operations.
 
-use tch::{Kind, Reduction, Tensor};
+use tch::{Kind, Tensor};
 
-use crate::networks::Outputs;
+use crate::algorithms::likelihood::Likelihood;
+use crate::networks::{OutputGradient, Outputs};
 
 /// Added to the standard deviation by which advantages are divided.
 const ADVANTAGE_EPSILON: f64 = 1e-8;
 
-/// `nll_loss` leaves out rows of this class, which is none.
-const NO_IGNORED_CLASS: i64 = -100;
-
-/// One minibatch of `N` rows, without anything to differentiate.
+/// One minibatch of `N` rows.
 #[derive(Debug)]
 pub struct Minibatch {
     /// Encoded observations, `[N, inputs]`.
@@ -61,11 +59,11 @@ pub struct LossOptions {
     pub entropy_coefficient: f64,
 }
 
-/// The loss of one minibatch and what it is made of.
+/// What the loss of one minibatch is made of, and its gradient.
+///
+/// The loss itself is `policy + c1 * value - c2 * entropy`.
 #[derive(Debug)]
 pub struct Losses {
-    /// What is minimised, a scalar: `policy + c1 * value - c2 * entropy`.
-    pub total: Tensor,
     /// The negative clipped surrogate, a scalar.
     pub policy: Tensor,
     /// The mean squared error of the values, a scalar.
@@ -74,6 +72,8 @@ pub struct Losses {
     pub entropy: Tensor,
     /// `log r`, `[N]`.
     pub log_ratios: Tensor,
+    /// Of the loss, by what the network has put out.
+    pub gradient: OutputGradient,
 }
 
 /// The loss of one minibatch under the current parameters.
@@ -82,120 +82,67 @@ pub struct Losses {
 /// Schulman, Wolski, Dhariwal, Radford and Klimov 2017, "Proximal policy optimization algorithms",
 /// equation 9, negated. `c1` multiplies the mean squared error itself, without a further half.
 pub fn losses(outputs: &Outputs, minibatch: &Minibatch, options: &LossOptions) -> Losses {
-    let (negative_log_probs, entropy) = match &outputs.log_std {
-        None => {
-            let log_probs = outputs.policy.log_softmax(-1, None::<Kind>);
-            let taken = categorical_negative_log_probs(&log_probs, &minibatch.actions);
-            (
-                taken,
-                with_graph(options.entropy_coefficient, || {
-                    categorical_entropy(&log_probs)
-                }),
-            )
-        }
-        Some(log_std) => {
-            let taken = gaussian_negative_log_probs(&outputs.policy, log_std, &minibatch.actions);
-            (
-                taken,
-                with_graph(options.entropy_coefficient, || gaussian_entropy(log_std)),
-            )
-        }
-    };
-    let log_ratios = &minibatch.negative_log_probs - negative_log_probs;
-    let policy = clipped_surrogate(&log_ratios, &minibatch.surrogate);
-    let value = match options.value_clip_range.zip(minibatch.old_values.as_ref()) {
+    let likelihood = Likelihood::new(
+        &outputs.policy,
+        outputs.log_std.as_ref(),
+        &minibatch.actions,
+    );
+    let log_ratios = &minibatch.negative_log_probs - &likelihood.negative_log_probs;
+    let (policy, by_log_ratios) = clipped_surrogate(&log_ratios, &minibatch.surrogate);
+    let (value, by_values) = match options.value_clip_range.zip(minibatch.old_values.as_ref()) {
         None => value_loss(&outputs.values, &minibatch.returns),
         Some((range, old)) => clipped_value_loss(&outputs.values, &minibatch.returns, old, range),
     };
-    let mut total = &policy + &value * options.value_coefficient;
-    if options.entropy_coefficient != 0.0 {
-        total -= &entropy * options.entropy_coefficient;
-    }
+    let (by_policy, by_log_std) = likelihood.gradient(&by_log_ratios, -options.entropy_coefficient);
     Losses {
-        total,
         policy,
         value,
-        entropy,
+        entropy: likelihood.entropy,
         log_ratios,
+        gradient: OutputGradient {
+            policy: by_policy,
+            log_std: by_log_std,
+            values: by_values * options.value_coefficient,
+        },
     }
 }
 
-/// Leaves a term out of the graph that has no weight in the loss.
-fn with_graph(coefficient: f64, term: impl FnOnce() -> Tensor) -> Tensor {
-    if coefficient == 0.0 {
-        tch::no_grad(term)
-    } else {
-        term()
-    }
-}
-
-/// `-log` of the probability of each action.
-///
-/// # Shapes
-/// `log_probs` is `[N, num_actions]`, `actions` `[N]`, i64; the result `[N]`.
-pub fn categorical_negative_log_probs(log_probs: &Tensor, actions: &Tensor) -> Tensor {
-    log_probs.g_nll_loss(actions, None::<Tensor>, Reduction::None, NO_IGNORED_CLASS)
-}
-
-/// Mean entropy of categorical distributions, in nats.
-///
-/// # Shapes
-/// `log_probs` is `[N, num_actions]`, finite; the result a scalar.
-pub fn categorical_entropy(log_probs: &Tensor) -> Tensor {
-    (log_probs.exp() * log_probs).sum(None::<Kind>) * (-1.0 / log_probs.size()[0] as f64)
-}
-
-/// `-log` of the density of each action under independent normals.
-///
-/// # Shapes
-/// `mean` and `actions` are `[N, dimension]`, `log_std` `[dimension]`; the result `[N]`.
-pub fn gaussian_negative_log_probs(mean: &Tensor, log_std: &Tensor, actions: &Tensor) -> Tensor {
-    let distances = (actions - mean) * log_std.neg().exp();
-    let squares = distances.square().sum_dim_intlist(-1, false, None::<Kind>);
-    let dimension = log_std.numel() as f64;
-    squares * 0.5 + (log_std.sum(None::<Kind>) + 0.5 * dimension * std::f64::consts::TAU.ln())
-}
-
-/// Entropy of independent normals, in nats; the same in every state.
-///
-/// # Shapes
-/// `log_std` is `[dimension]`; the result a scalar.
-pub fn gaussian_entropy(log_std: &Tensor) -> Tensor {
-    let dimension = log_std.numel() as f64;
-    log_std.sum(None::<Kind>) + 0.5 * dimension * (1.0 + std::f64::consts::TAU.ln())
-}
-
-/// The negative of the clipped surrogate objective.
+/// The negative of the clipped surrogate objective, and its gradient by the logarithms of the ratios.
 ///
 /// The minimum of `r A` and `clip(r, 1 - ε, 1 + ε) A` bounds the ratio on one side only: from above
 /// where `A` is positive, from below where it is negative. So it is `clip(r, low, high) A` with
 /// bounds of each row's own, one clip instead of two products and a minimum.
 ///
 /// # Shapes
-/// `log_ratios` is `[N]`; the result a scalar.
+/// `log_ratios` is `[N]`; the results a scalar and `[N]`.
 ///
 /// # Source
 /// Schulman and others 2017, equation 7.
-pub fn clipped_surrogate(log_ratios: &Tensor, columns: &SurrogateColumns) -> Tensor {
-    log_ratios
-        .exp()
-        .clamp_tensor(Some(&columns.low), Some(&columns.high))
-        .dot(&columns.weights)
+pub fn clipped_surrogate(log_ratios: &Tensor, columns: &SurrogateColumns) -> (Tensor, Tensor) {
+    let ratios = log_ratios.exp();
+    let clipped = ratios.clamp_tensor(Some(&columns.low), Some(&columns.high));
+    let loss = clipped.dot(&columns.weights);
+    // The derivative of exp is itself; a ratio that is clipped has none.
+    let is_free = ratios.eq_tensor(&clipped);
+    (loss, &columns.weights * ratios * is_free)
 }
 
-/// Mean squared error of the values.
+/// Mean squared error of the values, and its gradient by them.
 ///
 /// # Shapes
-/// Both `[N, 1]`; the result a scalar.
-pub fn value_loss(values: &Tensor, returns: &Tensor) -> Tensor {
-    values.mse_loss(returns, Reduction::Mean)
+/// Both `[N, 1]`; the results a scalar and `[N, 1]`.
+pub fn value_loss(values: &Tensor, returns: &Tensor) -> (Tensor, Tensor) {
+    let errors = values - returns;
+    let loss = errors.square().mean(None::<Kind>);
+    let share = 2.0 / errors.numel() as f64;
+    (loss, errors * share)
 }
 
 /// Mean of the larger of two squared errors, that of the value and that of the value held within
-/// `range` of the old one.
+/// `range` of the old one; and its gradient by the values.
 ///
 /// # Shapes
-/// All `[N, 1]`; the result a scalar.
+/// All `[N, 1]`; the results a scalar and `[N, 1]`.
 ///
 /// # Source
 /// Huang and others 2022, "The 37 implementation details of proximal policy optimization", detail
@@ -205,12 +152,17 @@ pub fn clipped_value_loss(
     returns: &Tensor,
     old_values: &Tensor,
     range: f64,
-) -> Tensor {
-    let held = old_values + (values - old_values).clamp(-range, range);
-    (values - returns)
-        .square()
-        .maximum(&(held - returns).square())
-        .mean(None::<Kind>)
+) -> (Tensor, Tensor) {
+    let moved = values - old_values;
+    let errors = values - returns;
+    let held_errors = old_values + moved.clamp(-range, range) - returns;
+    let (squares, held_squares) = (errors.square(), held_errors.square());
+    let loss = squares.maximum(&held_squares).mean(None::<Kind>);
+    // A value that is held does not move; within the range both errors are one.
+    let by_held = held_errors * moved.abs().le(range);
+    let by_values = errors.where_self(&squares.ge_tensor(&held_squares), &by_held);
+    let share = 2.0 / values.numel() as f64;
+    (loss, by_values * share)
 }
 
 /// Advantages at mean zero and standard deviation one along the last dimension. The deviation is

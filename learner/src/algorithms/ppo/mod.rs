@@ -16,7 +16,7 @@ use rookery_common::policy::PolicySpec;
 use tch::Device;
 use thiserror::Error;
 
-pub use config::{AdvantageNormalisation, Annealing, PpoConfiguration};
+pub use config::{AdvantageNormalisation, PpoConfiguration};
 pub use update::PpoStatistics;
 
 use super::returns::ReturnsError;

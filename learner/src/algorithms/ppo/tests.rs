@@ -3,6 +3,7 @@
 mod steps;
 
 use super::config::loss_options;
+use rookery_common::configuration::Annealing;
 use rookery_common::policy::PolicySpec;
 use rookery_common::policy::spec::{Activation, Encoder, Head};
 use serde::Deserialize;
@@ -10,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::loss::{normalise_advantages, surrogate_columns};
 use super::*;
+use crate::algorithms::likelihood::Likelihood;
 use crate::algorithms::round::{Round, ShardColumns};
 use crate::networks::CriticSpec;
 use crate::tensors::to_host;
@@ -224,17 +226,11 @@ fn t1_t2_t12_a_whole_update_agrees_with_pytorch() {
 fn on_policy(ppo: &Ppo, case: &UpdateCase) -> Round {
     let mut round = case.round();
     let inputs = ppo.network.encode(&round.observations).unwrap();
-    let outputs = tch::no_grad(|| ppo.network.forward(&inputs));
+    let (outputs, _) = ppo.network.forward(&inputs);
     let rows = Tensor::from_slice(&round.rows_of_steps());
     let policy = outputs.policy.index_select(0, &rows);
     let actions = ppo.actions(&round.actions).unwrap();
-    let negative = tch::no_grad(|| match &outputs.log_std {
-        None => {
-            let log_probs = policy.log_softmax(-1, None::<Kind>);
-            loss::categorical_negative_log_probs(&log_probs, &actions)
-        }
-        Some(log_std) => loss::gaussian_negative_log_probs(&policy, log_std, &actions),
-    });
+    let negative = Likelihood::new(&policy, outputs.log_std.as_ref(), &actions).negative_log_probs;
     round.log_probs = to_host(&negative.neg());
     round
 }
@@ -473,7 +469,7 @@ fn t23_a_new_policy_is_nearly_uniform_and_does_not_depend_on_libtorchs_generator
     let ppo = new(1);
     assert_eq!(ppo.state(), new(2).state());
     let inputs = ppo.network.encode(&options.observations).unwrap();
-    let logits = to_host(&ppo.network.forward(&inputs).policy);
+    let logits = to_host(&ppo.network.forward(&inputs).0.policy);
     assert!(logits.iter().all(|logit| logit.abs() < 0.05), "{logits:?}");
     assert!(logits.iter().any(|logit| *logit != 0.0));
 }

@@ -5,7 +5,7 @@ use rookery_common::seeds::{Purpose, Random};
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
-use super::config::{AdvantageNormalisation, annealed, loss_options};
+use super::config::{AdvantageNormalisation, loss_options};
 use super::loss::{
     LossOptions, Losses, Minibatch, approximate_kl, clip_fraction, losses, normalise_advantages,
     surrogate_columns,
@@ -99,12 +99,10 @@ impl Ppo {
         version: u64,
     ) -> Result<PpoStatistics, PpoError> {
         let config = &self.config;
-        let learning_rate = annealed(
-            config.learning_rate_schedule,
-            config.learning_rate,
-            progress,
-        );
-        let clip_range = annealed(config.clip_range_schedule, config.clip_range, progress);
+        let learning_rate = config
+            .learning_rate_schedule
+            .at(config.learning_rate, progress);
+        let clip_range = config.clip_range_schedule.at(config.clip_range, progress);
         let loss_options = loss_options(config, progress);
         let (columns, explained_variance) = self.columns(round)?;
         let mut record = Record::default();
@@ -130,20 +128,17 @@ impl Ppo {
         learning_rate: f64,
         record: &mut Record,
     ) {
-        let losses = losses(
-            &self.network.forward(&minibatch.inputs),
-            minibatch,
-            loss_options,
-        );
+        let (outputs, tape) = self.network.forward(&minibatch.inputs);
+        let losses = losses(&outputs, minibatch, loss_options);
         record.keep(minibatch, &losses);
         if let Some(target) = self.config.target_kl {
-            let divergence = tch::no_grad(|| approximate_kl(&losses.log_ratios));
+            let divergence = approximate_kl(&losses.log_ratios);
             if divergence.double_value(&[]) > TARGET_KL_MARGIN * target {
                 record.stopped_early = true;
                 return;
             }
         }
-        let gradient = self.network.gradient(&losses.total);
+        let gradient = self.network.gradient(&tape, losses.gradient);
         match self
             .adam
             .step(self.network.parameters_mut(), gradient, learning_rate)
@@ -292,9 +287,9 @@ impl Record {
     fn keep(&mut self, minibatch: &Minibatch, losses: &Losses) {
         self.num_rows.push(minibatch.inputs.size()[0] as f64);
         for term in [&losses.policy, &losses.value, &losses.entropy] {
-            self.terms.push(term.detach());
+            self.terms.push(term.shallow_clone());
         }
-        self.log_ratios.push(losses.log_ratios.detach());
+        self.log_ratios.push(losses.log_ratios.shallow_clone());
     }
 
     fn finish(

@@ -1,5 +1,6 @@
 //! Golden vectors of the losses and of one gradient step.
 
+use rookery_common::policy::forward::{Network, Scratch};
 use rookery_common::spaces::{EnvironmentSpec, Space};
 use serde::Deserialize;
 use tch::Kind;
@@ -74,8 +75,7 @@ impl Case {
         configuration
     }
 
-    fn sac(&self) -> Sac {
-        let configuration = self.configuration();
+    fn specification(&self) -> RunSpecification {
         let action = if self.actions > 0 {
             Space::Discrete { n: self.actions }
         } else {
@@ -89,7 +89,11 @@ impl Case {
             max_episode_steps: None,
             goal: None,
         };
-        let specification = specify(environment, &configuration).unwrap();
+        specify(environment, &self.configuration()).unwrap()
+    }
+
+    fn sac(&self) -> Sac {
+        let (configuration, specification) = (self.configuration(), self.specification());
         let mut sac = Sac::configured(&configuration, &specification, Device::Cpu).unwrap();
         sac.policy.import(&self.policy).unwrap();
         sac.critics.import(&self.critics).unwrap();
@@ -266,4 +270,17 @@ fn uniform_actions_are_asked_for_until_the_store_can_be_sampled() {
     let sac = cases()[0].sac();
     assert_eq!(sac.acting(0)[UNIFORM], 1.0);
     assert_eq!(sac.acting(sac.replay.minimum_size())[UNIFORM], 0.0);
+}
+
+#[test]
+fn what_acts_computes_what_is_trained() {
+    for case in cases() {
+        let sac = case.sac();
+        let spec = case.specification().policy;
+        let acts = Network::new(&spec, &sac.policy_parameters()).unwrap();
+        let mut outputs = vec![0.0; case.returns.len() * spec.head_width()];
+        acts.forward(&mut Scratch::default(), &case.observations, &mut outputs);
+        let trained = sac.networks.policy(&sac.policy, &case.columns(&sac).inputs);
+        all_close(&case.name, &outputs, &to_host(trained.output()));
+    }
 }
