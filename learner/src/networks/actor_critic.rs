@@ -10,9 +10,9 @@ use super::init::{HIDDEN_GAIN, POLICY_HEAD_GAIN, VALUE_HEAD_GAIN, orthogonal};
 use super::{Dense, Flat, Tape};
 use crate::tensors::to_host;
 
-/// Rows of which values are computed at once where no gradient is wanted: few enough that a hidden
-/// layer of 64 stays in a core's second-level cache, enough that a call's overhead is small.
-const VALUE_ROWS: i64 = 2048;
+/// Rows that pass through all layers together on a CPU: few enough that what a few layers of 64 put
+/// out stays in a core's second-level cache, enough that the overhead of a call is small.
+const BLOCK_ROWS: i64 = 1024;
 
 /// How the critic sees the observation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,9 +107,12 @@ pub struct OutputGradient {
     pub values: Tensor,
 }
 
-/// What a forward pass leaves for its backward pass.
+/// What a forward pass leaves for its backward pass: for each block of rows, in order.
 #[derive(Debug)]
-pub struct ActorCriticTape {
+pub struct ActorCriticTape(Vec<BlockTape>);
+
+#[derive(Debug)]
+struct BlockTape {
     trunk: Tape,
     head: Tape,
     critic: Tape,
@@ -133,6 +136,8 @@ pub struct ActorCritic {
     critic: Dense,
     parameters: Flat,
     gradient: Flat,
+    /// That of one block of rows, where there are several.
+    block_gradient: Flat,
 }
 
 impl ActorCritic {
@@ -178,6 +183,7 @@ impl ActorCritic {
             critic,
             parameters: Flat::from_host(&layout, &values, device)?,
             gradient: Flat::zeros(&layout, device),
+            block_gradient: Flat::zeros(&layout, device),
             spec,
             layout,
         })
@@ -248,53 +254,94 @@ impl ActorCritic {
     /// # Shapes
     /// `inputs` is `[N, inputs]`, from [`ActorCritic::encode`].
     pub fn forward(&self, inputs: &Tensor) -> (Outputs, ActorCriticTape) {
-        let parameters = &self.parameters;
-        let trunk = self.trunk.forward_taped(parameters, inputs);
-        let head = self.head.forward_taped(parameters, trunk.output());
+        let blocks: Vec<BlockTape> = self
+            .blocks(inputs)
+            .iter()
+            .map(|rows| self.forward_block(rows))
+            .collect();
+        let join = |part: fn(&BlockTape) -> &Tensor| match blocks.as_slice() {
+            [block] => part(block).shallow_clone(),
+            blocks => Tensor::cat(&blocks.iter().map(part).collect::<Vec<_>>(), 0),
+        };
+        let outputs = Outputs {
+            policy: join(|block| block.head.output()),
+            log_std: self
+                .log_std
+                .map(|index| self.parameters.view(index).shallow_clone()),
+            values: join(|block| block.critic.output()),
+        };
+        (outputs, ActorCriticTape(blocks))
+    }
+
+    fn forward_block(&self, inputs: &Tensor) -> BlockTape {
+        let trunk = self.trunk.forward_taped(&self.parameters, inputs);
+        let head = self.head.forward_taped(&self.parameters, trunk.output());
         let seen = match self.spec.critic {
             CriticSpec::Shared => trunk.output(),
             CriticSpec::Separate(_) => inputs,
         };
-        let critic = self.critic.forward_taped(parameters, seen);
-        let outputs = Outputs {
-            policy: head.output().shallow_clone(),
-            log_std: self
-                .log_std
-                .map(|index| parameters.view(index).shallow_clone()),
-            values: critic.output().shallow_clone(),
-        };
-        let tape = ActorCriticTape {
+        let critic = self.critic.forward_taped(&self.parameters, seen);
+        BlockTape {
             trunk,
             head,
             critic,
-        };
-        (outputs, tape)
+        }
     }
 
     /// The gradient of a loss by all parameters, `[num_parameters]`, given that by the outputs of
     /// the forward pass that left `tape`. The next call overwrites it.
     pub fn gradient(&self, tape: &ActorCriticTape, outputs: OutputGradient) -> Tensor {
-        let (parameters, gradient) = (&self.parameters, &self.gradient);
+        let mut total = self.gradient.values().shallow_clone();
+        let by_policy = self.blocks(&outputs.policy);
+        let by_values = self.blocks(&outputs.values);
+        let blocks = tape.0.iter().zip(by_policy).zip(by_values);
+        for (index, ((block, by_policy), by_values)) in blocks.enumerate() {
+            if index == 0 {
+                self.backward_block(block, by_policy, by_values, &self.gradient);
+            } else {
+                self.backward_block(block, by_policy, by_values, &self.block_gradient);
+                total += self.block_gradient.values();
+            }
+        }
+        if let Some((index, by_log_std)) = self.log_std.zip(outputs.log_std) {
+            self.gradient.view(index).shallow_clone().copy_(&by_log_std);
+        }
+        total
+    }
+
+    /// Writes the gradient by every parameter but the standard deviation's to `gradient`.
+    fn backward_block(
+        &self,
+        tape: &BlockTape,
+        by_policy: Tensor,
+        by_values: Tensor,
+        gradient: &Flat,
+    ) {
+        let parameters = &self.parameters;
         let is_shared = self.spec.critic == CriticSpec::Shared;
-        let by_policy = self
+        let through_head = self
             .head
-            .backward(parameters, &tape.head, outputs.policy, gradient, true);
-        let by_critic = self.critic.backward(
-            parameters,
-            &tape.critic,
-            outputs.values,
-            gradient,
-            is_shared,
-        );
-        let by_features = by_policy.into_iter().chain(by_critic).reduce(|a, b| a + b);
+            .backward(parameters, &tape.head, by_policy, gradient, true);
+        let through_critic =
+            self.critic
+                .backward(parameters, &tape.critic, by_values, gradient, is_shared);
+        let by_features = through_head
+            .into_iter()
+            .chain(through_critic)
+            .reduce(|a, b| a + b);
         if let Some(by_features) = by_features {
             self.trunk
                 .backward(parameters, &tape.trunk, by_features, gradient, false);
         }
-        if let Some((index, by_log_std)) = self.log_std.zip(outputs.log_std) {
-            gradient.view(index).shallow_clone().copy_(&by_log_std);
+    }
+
+    /// Cuts rows into those that go through the layers together.
+    fn blocks(&self, rows: &Tensor) -> Vec<Tensor> {
+        if self.device() == Device::Cpu {
+            rows.split(BLOCK_ROWS, 0)
+        } else {
+            vec![rows.shallow_clone()]
         }
-        gradient.values().shallow_clone()
     }
 
     /// Values of encoded rows on the host.
@@ -302,8 +349,8 @@ impl ActorCritic {
     /// # Shapes
     /// `inputs` is `[N, inputs]`, from [`ActorCritic::encode`]; the result has `N` elements.
     pub fn values(&self, inputs: &Tensor) -> Vec<f32> {
-        let chunks: Vec<Tensor> = inputs
-            .split(VALUE_ROWS, 0)
+        let chunks: Vec<Tensor> = self
+            .blocks(inputs)
             .iter()
             .map(|rows| match self.spec.critic {
                 CriticSpec::Shared => self.critic.forward(

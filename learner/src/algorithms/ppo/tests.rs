@@ -13,7 +13,7 @@ use super::loss::{normalise_advantages, surrogate_columns};
 use super::*;
 use crate::algorithms::likelihood::Likelihood;
 use crate::algorithms::round::{Round, ShardColumns};
-use crate::networks::CriticSpec;
+use crate::networks::{CriticSpec, OutputGradient};
 use crate::tensors::to_host;
 
 const TOLERANCE: f64 = 1e-5;
@@ -498,8 +498,34 @@ fn values_in_chunks_are_values_of_each_row() {
     let observations: Vec<f32> = (0..3 * rows).map(|i| (i as f32 * 0.37).sin()).collect();
     let values = ppo.values(&observations).unwrap();
     assert_eq!(values.len(), rows);
-    for row in [0, 2047, 2048, 4999] {
+    for row in [0, 1023, 1024, 4999] {
         let alone = ppo.values(&observations[3 * row..3 * row + 3]).unwrap()[0];
         close("value", f64::from(values[row]), f64::from(alone));
     }
+}
+
+#[test]
+fn a_gradient_in_blocks_is_that_of_all_rows() {
+    let options = &update_cases()[0].options;
+    let ppo = options.ppo(options.config());
+    let rows = 2500;
+    let observations: Vec<f32> = (0..3 * rows).map(|i| (i as f32 * 0.37).sin()).collect();
+    let inputs = ppo.network.encode(&observations).unwrap();
+    let gradient = |inputs: &Tensor| {
+        let (outputs, tape) = ppo.network.forward(inputs);
+        // That of the sum of all squares.
+        let gradient = OutputGradient {
+            policy: outputs.policy * 2.0,
+            log_std: outputs.log_std,
+            values: outputs.values * 2.0,
+        };
+        ppo.network.gradient(&tape, gradient).copy()
+    };
+    let whole = gradient(&inputs);
+    let parts: Vec<Tensor> = inputs.split(500, 0).iter().map(gradient).collect();
+    let sum = Tensor::stack(&parts, 0).sum_dim_intlist(0, false, None::<Kind>);
+    let scale = sum.abs().max().double_value(&[]);
+    let distance = (&whole - &sum).abs().max().double_value(&[]);
+    assert!(distance < 1e-5 * scale, "{distance} of {scale}");
+    assert!(scale > 0.0);
 }
