@@ -1,5 +1,7 @@
 //! A collector thread: it works the shards that are leased to it, one unroll after the other,
-//! each with the version that the schedule asks for.
+//! each with the version that the schedule asks for. In an asynchronous run it stands still while
+//! unrolls that it has sent wait to be acknowledged: so the learner's back-pressure reaches the
+//! environments, and no unroll grows old on its way.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,12 +38,38 @@ pub struct CollectionPlan {
     pub seed: u64,
     /// Extents of an unroll.
     pub shape: UnrollShape,
-    /// Rounds by which collection runs ahead of learning.
-    pub lag: u64,
+    /// Which version collects an unroll, and when.
+    pub pacing: Pacing,
     /// The environment's id.
     pub environment: String,
     /// The environment's arguments.
     pub arguments: BTreeMap<String, String>,
+}
+
+/// Which version collects an unroll, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pacing {
+    /// Unroll `k` is collected with version `max(0, k - lag)`, as soon as that is there.
+    Synchronous {
+        /// Rounds by which collection runs ahead of learning.
+        lag: u64,
+    },
+    /// An unroll is collected with the newest version, as soon as fewer of its shard than this are
+    /// neither acknowledged nor refused.
+    Asynchronous {
+        /// Unrolls of a shard that may be on their way.
+        max_unacknowledged: u64,
+    },
+}
+
+impl Pacing {
+    /// Versions before the newest that may still be needed.
+    const fn lag(self) -> u64 {
+        match self {
+            Self::Synchronous { lag } => lag,
+            Self::Asynchronous { .. } => 0,
+        }
+    }
 }
 
 /// A shard to collect, from where to go on.
@@ -66,6 +94,8 @@ pub enum Instruction {
     Lease(LeasedShard),
     /// Stop collecting this shard, if it is held under this epoch.
     Revoke(ShardId, LeaseEpoch),
+    /// The learner has answered to an unroll of this shard that was collected under this epoch.
+    Answered(ShardId, LeaseEpoch),
     /// A published version.
     Policy(u64, Arc<ActingPolicy>),
 }
@@ -82,6 +112,8 @@ pub struct ActingPolicy {
 struct Work {
     epoch: LeaseEpoch,
     next_index: UnrollIndex,
+    /// Unrolls that have been collected under this lease and not been answered.
+    unanswered: u64,
     first_env: u32,
     shard: Shard,
     /// Whether the next unroll does not continue the one before it.
@@ -164,9 +196,16 @@ impl Collector {
                     self.work.remove(&shard);
                 }
             }
+            Instruction::Answered(shard, epoch) => {
+                if let Some(work) = self.work.get_mut(&shard)
+                    && work.epoch == epoch
+                {
+                    work.unanswered = work.unanswered.saturating_sub(1);
+                }
+            }
             Instruction::Policy(version, policy) => {
                 self.policies.insert(version, policy);
-                while self.policies.len() > self.plan.lag as usize + 1 {
+                while self.policies.len() > self.plan.pacing.lag() as usize + 1 {
                     self.policies.pop_first();
                 }
             }
@@ -211,21 +250,34 @@ impl Collector {
         Ok(Work {
             epoch: lease.epoch,
             next_index: lease.next_index,
+            unanswered: 0,
             first_env: lease.first_env,
             shard,
             discontinuous,
         })
     }
 
-    /// The shard that is furthest behind among those whose version is at hand.
+    /// The shard that is furthest behind among those that can be collected now, with its version.
     fn next(&self) -> Option<(ShardId, u64)> {
         self.work
             .iter()
-            .map(|(shard, work)| (work.next_index, *shard))
-            .map(|(index, shard)| (index, shard, scheduled_version(index, self.plan.lag)))
-            .filter(|(.., version)| self.policies.contains_key(version))
-            .min_by_key(|(index, shard, _)| (*index, *shard))
-            .map(|(_, shard, version)| (shard, version))
+            .filter_map(|(shard, work)| Some((*shard, work.next_index, self.version_for(work)?)))
+            .min_by_key(|(shard, index, _)| (*index, *shard))
+            .map(|(shard, _, version)| (shard, version))
+    }
+
+    /// The version of a shard's next unroll; `None` where it must wait.
+    fn version_for(&self, work: &Work) -> Option<u64> {
+        match self.plan.pacing {
+            Pacing::Synchronous { lag } => {
+                let version = scheduled_version(work.next_index, lag);
+                self.policies.contains_key(&version).then_some(version)
+            }
+            Pacing::Asynchronous { max_unacknowledged } => {
+                let newest = self.policies.last_key_value().map(|(version, _)| *version);
+                newest.filter(|_| work.unanswered < max_unacknowledged)
+            }
+        }
     }
 
     /// Collects the next unroll of a shard that [`Collector::next`] named.
@@ -310,6 +362,7 @@ impl Collector {
 
         let index = work.next_index;
         work.next_index = UnrollIndex(index.0 + 1);
+        work.unanswered += 1;
         Unroll {
             key: UnrollKey {
                 run_id: plan.run_id.clone(),

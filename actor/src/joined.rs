@@ -9,7 +9,7 @@ use rookery_common::unroll::UnrollShape;
 use rookery_common::wire::WireError;
 use rookery_proto::v1;
 
-use crate::collector::CollectionPlan;
+use crate::collector::{CollectionPlan, Pacing};
 
 /// Most versions, beside the newest, that are kept for unrolls still to be collected.
 const MAX_LAG: u32 = 64;
@@ -89,6 +89,17 @@ impl Joined {
                 reply.lag.to_string(),
             ));
         }
+        let pacing = match reply.max_unacknowledged {
+            None => Pacing::Synchronous {
+                lag: u64::from(reply.lag),
+            },
+            Some(0) => {
+                return Err(WireError::new("max_unacknowledged", "at least 1", "0"));
+            }
+            Some(unrolls) => Pacing::Asynchronous {
+                max_unacknowledged: u64::from(unrolls),
+            },
+        };
         Ok(Self {
             session: reply.session,
             plan: CollectionPlan {
@@ -96,7 +107,7 @@ impl Joined {
                 learner_epoch: reply.learner_epoch,
                 seed: reply.seed,
                 shape,
-                lag: u64::from(reply.lag),
+                pacing,
                 environment: environment.id.clone(),
                 arguments: environment.arguments.clone(),
             },
@@ -192,6 +203,7 @@ mod tests {
             evaluation_every_env_steps: 0,
             evaluation_episodes: 20,
             exploration: Some(Exploration::EpsilonGreedy { per_shard: None }.into()),
+            max_unacknowledged: None,
         }
     }
 
@@ -207,17 +219,24 @@ mod tests {
             joined.exploration,
             Exploration::EpsilonGreedy { per_shard: None }
         );
-        assert_eq!((joined.session, joined.plan.lag), (7, 1));
+        assert_eq!(joined.session, 7);
+        assert_eq!(joined.plan.pacing, Pacing::Synchronous { lag: 1 });
         assert_eq!(joined.plan.shape.num_steps(), 64);
         let mut silent = reply();
         silent.exploration = None;
         assert_eq!(read(silent).unwrap().exploration, Exploration::None);
+        let mut asynchronous = reply();
+        asynchronous.max_unacknowledged = Some(2);
+        let pacing = Pacing::Asynchronous {
+            max_unacknowledged: 2,
+        };
+        assert_eq!(read(asynchronous).unwrap().plan.pacing, pacing);
     }
 
     #[test]
     fn absurd_replies_are_refused_with_the_field() {
         type Change = fn(&mut v1::JoinReply);
-        let refused: [(&str, Change); 12] = [
+        let refused: [(&str, Change); 13] = [
             ("envs_per_shard", |reply| reply.envs_per_shard = 0),
             ("unroll_length", |reply| reply.unroll_length = 0),
             ("envs_per_shard", |reply| reply.envs_per_shard = u32::MAX),
@@ -229,6 +248,9 @@ mod tests {
                 reply.evaluation_episodes = u32::MAX;
             }),
             ("lag", |reply| reply.lag = 65),
+            ("max_unacknowledged", |reply| {
+                reply.max_unacknowledged = Some(0);
+            }),
             ("policy", |reply| reply.policy = None),
             ("policy", |reply| {
                 reply.policy = Some((&policy(&Space::Discrete { n: 3 })).into());
@@ -280,7 +302,11 @@ mod tests {
             reply.lag = lag;
             if let Ok(joined) = read(reply) {
                 prop_assert!(joined.plan.shape.num_bytes() <= MAX_MESSAGE_BYTES as u128);
-                prop_assert!(joined.plan.lag <= u64::from(MAX_LAG));
+                let is_bounded = matches!(
+                    joined.plan.pacing,
+                    Pacing::Synchronous { lag } if lag <= u64::from(MAX_LAG)
+                );
+                prop_assert!(is_bounded);
                 prop_assert!(joined.evaluation_episodes < 1 << 16);
             }
         }

@@ -37,8 +37,8 @@ const REFUSALS: Metric = Metric::counter(
 const STAGE_SECONDS: Metric = Metric::gauge(
     "rookery_actor_stage_seconds_total",
     Unit::Seconds,
-    "Time of all collector threads by stage: forward, environment, send, wait (for parameters or \
-     a lease).",
+    "Time of all collector threads by stage: forward, environment, send, wait (for parameters, \
+     a lease or an acknowledgement).",
 );
 const POLICY_VERSION: Metric = Metric::gauge(
     "rookery_actor_policy_version",
@@ -132,6 +132,7 @@ const fn reason_name(reason: RefusalReason) -> &'static str {
         RefusalReason::WrongVersion => "wrong_version",
         RefusalReason::Invalid => "invalid",
         RefusalReason::NonFinite => "non_finite",
+        RefusalReason::TooOld => "too_old",
     }
 }
 
@@ -165,6 +166,7 @@ pub fn describe() {
         RefusalReason::WrongVersion,
         RefusalReason::Invalid,
         RefusalReason::NonFinite,
+        RefusalReason::TooOld,
     ] {
         counter!(REFUSALS.name, "reason" => reason_name(reason)).increment(0);
     }

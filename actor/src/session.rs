@@ -21,7 +21,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
-use crate::collector::{ActingPolicy, CollectionPlan, Collector, Instruction, LeasedShard};
+use crate::collector::{ActingPolicy, CollectionPlan, Collector, Instruction, LeasedShard, Pacing};
 use crate::environments::EnvironmentError;
 use crate::evaluator::EvaluationError;
 use crate::joined::Joined;
@@ -29,6 +29,9 @@ use crate::metrics;
 
 /// The client with which everything is called.
 pub type Client = LearnerClient<InterceptedService<Channel, ShowToken>>;
+
+/// How long a goodbye may wait behind unrolls that nobody reads; the end of the stream says the same.
+const LEAVE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How a session ended.
 #[derive(Debug)]
@@ -220,10 +223,8 @@ impl Streams {
     /// Says that this side is going.
     pub(crate) async fn leave(&self) {
         let kind = v1::collect_request::Kind::Leave(v1::Leave {});
-        let _ = self
-            .uplink
-            .send(v1::CollectRequest { kind: Some(kind) })
-            .await;
+        let goodbye = self.uplink.send(v1::CollectRequest { kind: Some(kind) });
+        let _ = tokio::time::timeout(LEAVE_PATIENCE, goodbye).await;
     }
 }
 
@@ -284,6 +285,8 @@ struct Threads {
     senders: Vec<Sender<Instruction>>,
     handles: Vec<thread::JoinHandle<Result<(), EnvironmentError>>>,
     shards: BTreeMap<ShardId, usize>,
+    /// Whether they wait for answers to what they have sent.
+    wait_for_answers: bool,
 }
 
 impl Threads {
@@ -300,6 +303,7 @@ impl Threads {
             senders: Vec::new(),
             handles: Vec::new(),
             shards: BTreeMap::new(),
+            wait_for_answers: matches!(plan.pacing, Pacing::Asynchronous { .. }),
         };
         for _ in 0..num_threads {
             let (sender, receiver) = crossbeam_channel::bounded(Self::MAX_PENDING);
@@ -336,6 +340,15 @@ impl Threads {
     fn revoke(&mut self, shard: ShardId, epoch: LeaseEpoch) {
         if let Some(thread) = self.shards.remove(&shard) {
             self.tell(thread, Instruction::Revoke(shard, epoch));
+        }
+    }
+
+    fn answered(&self, shard: u32, epoch: u64) {
+        let shard = ShardId(shard);
+        if self.wait_for_answers
+            && let Some(thread) = self.shards.get(&shard)
+        {
+            self.tell(*thread, Instruction::Answered(shard, LeaseEpoch(epoch)));
         }
     }
 
@@ -452,15 +465,24 @@ fn obey(threads: &mut Threads, message: v1::collect_reply::Kind) -> Option<Sessi
         v1::collect_reply::Kind::Revoke(revoke) => {
             threads.revoke(ShardId(revoke.shard), LeaseEpoch(revoke.epoch));
         }
-        v1::collect_reply::Kind::Ack(ack) => metrics::count_ack(ack.duplicate),
+        v1::collect_reply::Kind::Ack(ack) => {
+            metrics::count_ack(ack.duplicate);
+            threads.answered(ack.shard, ack.lease_epoch);
+        }
         v1::collect_reply::Kind::Refusal(refusal) => {
             metrics::count_refusal(refusal.reason());
-            if refusal.reason() == v1::RefusalReason::Stale {
-                // The ordinary end of a lease whose shard somebody else has taken over.
+            threads.answered(refusal.shard, refusal.lease_epoch);
+            if matches!(
+                refusal.reason(),
+                v1::RefusalReason::Stale | v1::RefusalReason::TooOld
+            ) {
+                // The ordinary end of a lease whose shard somebody else has taken over, or of an unroll
+                // for which the learner was too fast.
                 tracing::debug!(
                     shard = refusal.shard,
                     index = refusal.index,
-                    "unroll was stale"
+                    reason = refusal.reason().as_str_name(),
+                    "unroll was refused"
                 );
             } else {
                 tracing::error!(

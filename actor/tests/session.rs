@@ -56,6 +56,7 @@ fn join_reply() -> v1::JoinReply {
         evaluation_every_env_steps: 0,
         evaluation_episodes: 1,
         exploration: Some(Exploration::EpsilonGreedy { per_shard: None }.into()),
+        max_unacknowledged: None,
     }
 }
 

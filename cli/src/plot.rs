@@ -144,6 +144,7 @@ fn kind(configuration: &Configuration) -> String {
         schedule: configuration.schedule.clone(),
         policy: configuration.policy.clone(),
         ppo: configuration.ppo.clone(),
+        impala: configuration.impala.clone(),
         dqn: configuration.dqn.clone(),
         sac: configuration.sac.clone(),
         replay: configuration.replay.clone(),

@@ -1,12 +1,12 @@
 //! Says how training goes: one calm line that changes in place on a terminal, a line now and then
 //! otherwise. Both go to the standard error, so that the standard output holds results only.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{IsTerminal as _, stderr};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use rookery_proto::v1::{RunState, StatusReply};
+use rookery_proto::v1::{QueueStatus, RunState, StatusReply};
 
 use crate::format;
 
@@ -134,6 +134,9 @@ fn line(status: &StatusReply, per_second: Option<f64>) -> String {
         format!("return {}", format::optional_return(status.mean_return)),
         format::duration(status.wall_seconds),
     ];
+    if let Some(queue) = &status.queue {
+        parts.insert(3, self::queue(queue, status));
+    }
     let remaining = status.total_env_steps.saturating_sub(status.env_steps);
     if status.state() == RunState::Paused {
         parts.push("paused".to_owned());
@@ -144,6 +147,26 @@ fn line(status: &StatusReply, per_second: Option<f64>) -> String {
         ));
     }
     parts.join("  ")
+}
+
+/// What is between the actors and the learner of an asynchronous run.
+fn queue(queue: &QueueStatus, status: &StatusReply) -> String {
+    let mut text = format!(
+        "lag {:.1}, {} at most  queue {} full",
+        queue.mean_policy_lag,
+        queue.max_policy_lag,
+        format::percent(queue.bytes as f64 / queue.max_bytes.max(1) as f64)
+    );
+    let refused: u64 = status.refused.values().sum();
+    if refused > 0 {
+        let reasons: BTreeMap<&String, &u64> = status.refused.iter().collect();
+        let reasons: Vec<String> = reasons
+            .into_iter()
+            .map(|(reason, count)| format!("{} {reason}", format::grouped(*count)))
+            .collect();
+        text = format!("{text}  refused {}", reasons.join(", "));
+    }
+    text
 }
 
 /// Environment steps per second of training, over the last few seconds.
@@ -200,6 +223,28 @@ mod tests {
             "300,000 of 500,000 steps  100,000 steps/s  return 187.2  3.00 s  2.00 s left"
         );
         assert_eq!(line(&StatusReply::default(), None), "waiting for actors");
+    }
+
+    #[test]
+    fn the_line_of_an_asynchronous_run_says_lag_queue_and_refusals() {
+        let mut status = status(3.0, 500_000);
+        status.queue = Some(QueueStatus {
+            bytes: 6 << 20,
+            max_bytes: 8 << 20,
+            mean_policy_lag: 1.25,
+            max_policy_lag: 4,
+        });
+        let expected = "500,000 of 500,000 steps  - steps/s  return 187.2  lag 1.2, 4 at most  \
+                        queue 75.0 % full";
+        assert_eq!(line(&status, None), format!("{expected}  3.00 s"));
+        status.refused = [("too_old", 1_200), ("stale", 3)]
+            .map(|(reason, count)| (reason.to_owned(), count))
+            .into();
+        let refused = "refused 3 stale, 1,200 too_old";
+        assert_eq!(
+            line(&status, None),
+            format!("{expected}  {refused}  3.00 s")
+        );
     }
 
     #[test]

@@ -171,9 +171,9 @@ fn impossible_combinations_name_the_reason_and_the_remedy() {
     invalid configuration, 10 violations:
       - `run.stop_when_solved` = true (configuration), `run.solved_return` = "none" (default): no return is set that would count as solved; set solved_return, or stop_when_solved = false
       - `environment.num_envs` = 6 (configuration), `rollout.envs_per_shard` = 4 (default): environments are dealt out in whole shards; set envs_per_shard to one of 1, 2, 3, 6
-      - `run.total_env_steps` = 100 (configuration), `environment.num_envs` = 6 (configuration), `rollout.unroll_length` = 128 (default): the run would end before its first round of 768 steps is whole; set total_env_steps to at least 768
-      - `schedule.kind` = "asynchronous" (configuration): ppo is synchronous: it corrects nothing that an older policy has collected; use kind = "synchronous", with lag = 1 to collect while the learner works
-      - `ppo.minibatch_size` = 5000 (configuration), `environment.num_envs` = 6 (configuration), `rollout.unroll_length` = 128 (default): a minibatch is drawn from one round, which holds 768 steps; set minibatch_size to at most 768
+      - `run.total_env_steps` = 100 (configuration), `schedule.unrolls_per_update` = 1 (default), `rollout.unroll_length` = 128 (default): the run would end before its first round of 512 steps is whole; set total_env_steps to at least 512
+      - `schedule.kind` = "asynchronous" (configuration), `schedule.max_policy_lag` = 8 (default), `ppo.advantage` = "gae" (default): generalised advantage estimation takes every unroll for the present policy's, and those of an asynchronous run are up to max_policy_lag versions older; set ppo.advantage = "vtrace", max_policy_lag = 0, or kind = "synchronous", with lag = 1 to collect while the learner works
+      - `ppo.minibatch_size` = 5000 (configuration), `schedule.unrolls_per_update` = 1 (default), `rollout.unroll_length` = 128 (default): a minibatch is drawn from one round, which holds 512 steps; set minibatch_size to at most 512
       - `learner.listen` = https://0.0.0.0:50051 (configuration): a listener speaks TLS where security.tls_certificate is set, whatever its address; write 0.0.0.0:50051
       - `actor.reconnect_backoff_initial` = 10s (configuration), `actor.reconnect_backoff_max` = 5s (default): the first wait is longer than the longest; raise reconnect_backoff_max or lower reconnect_backoff_initial
       - `security.tls_key` = "key.pem" (configuration), `security.tls_certificate` = "none" (default): tls_key has no use without tls_certificate; set both or neither
@@ -395,6 +395,22 @@ fn the_defaults_can_run_and_are_what_is_printed() {
     episodes = 20
     every_env_steps = "none"
 
+    [impala]
+    adam_beta1 = 0.9
+    adam_beta2 = 0.999
+    adam_epsilon = 0.00001
+    c_clip = 1.0
+    discount = 0.99
+    entropy_coefficient = 0.01
+    entropy_schedule = "constant"
+    lambda = 1.0
+    learning_rate = 0.0006
+    learning_rate_schedule = "linear"
+    max_gradient_norm = 0.5
+    policy_rho_clip = 1.0
+    rho_clip = 1.0
+    value_coefficient = 0.5
+
     [learner]
     device = "auto"
     lease_timeout = "10s"
@@ -420,6 +436,7 @@ fn the_defaults_can_run_and_are_what_is_printed() {
     adam_beta1 = 0.9
     adam_beta2 = 0.999
     adam_epsilon = 0.00001
+    advantage = "gae"
     advantage_normalisation = "minibatch"
     clip_range = 0.2
     clip_range_schedule = "constant"
@@ -435,6 +452,8 @@ fn the_defaults_can_run_and_are_what_is_printed() {
     target_kl = "none"
     value_clip_range = "none"
     value_coefficient = 0.5
+    vtrace_c_clip = 1.0
+    vtrace_rho_clip = 1.0
 
     [replay]
     capacity = 1000000
@@ -483,6 +502,9 @@ fn the_defaults_can_run_and_are_what_is_printed() {
     [schedule]
     kind = "synchronous"
     lag = 0
+    max_policy_lag = "none"
+    max_queue_bytes = "none"
+    unrolls_per_update = "none"
 
     [security]
     insecure = false

@@ -103,15 +103,6 @@ fn switches_of_dqn_that_contradict_each_other_are_refused() {
             "a noisy network explores by itself",
         ],
     );
-    refused(
-        r#"
-            [run]
-            algorithm = "dqn"
-            [schedule]
-            kind = "asynchronous"
-        "#,
-        &["dqn is synchronous"],
-    );
 }
 
 #[test]

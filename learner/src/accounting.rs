@@ -1,7 +1,8 @@
 //! Where every unroll went: `received = trained + queued + duplicate + stale + invalid`, at any
 //! moment.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
@@ -18,7 +19,8 @@ pub struct UnrollCounts {
     pub queued: u64,
     /// Acknowledged again and dropped.
     pub duplicate: u64,
-    /// Of another run, learner or lease; collected with another version than scheduled.
+    /// Of another run, learner or lease; collected with another version than scheduled, or with one
+    /// that is too old.
     pub stale: u64,
     /// Malformed, not finite, or out of sequence.
     pub invalid: u64,
@@ -31,48 +33,129 @@ pub enum Outcome {
     Queued,
     /// Known already.
     Duplicate,
-    /// Refused for its name.
+    /// Refused for its name or version.
     Stale,
     /// Refused for what it holds.
     Invalid,
 }
 
+/// Why an unroll was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refused {
+    /// Its run, lease or learner epoch is over.
+    Stale,
+    /// The schedule asks for another version.
+    WrongVersion,
+    /// Its version would be too old when it is trained on.
+    TooOld,
+    /// Its version has not been published.
+    Unpublished,
+    /// One before it is missing.
+    Gap,
+    /// It is malformed.
+    Invalid,
+    /// A value is not finite.
+    NonFinite,
+}
+
+impl Refused {
+    /// Every reason.
+    pub const ALL: [Self; 7] = [
+        Self::Stale,
+        Self::WrongVersion,
+        Self::TooOld,
+        Self::Unpublished,
+        Self::Gap,
+        Self::Invalid,
+        Self::NonFinite,
+    ];
+
+    /// Its name in metrics and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stale => "stale",
+            Self::WrongVersion => "wrong_version",
+            Self::TooOld => "too_old",
+            Self::Unpublished => "unpublished",
+            Self::Gap => "gap",
+            Self::Invalid => "invalid",
+            Self::NonFinite => "non_finite",
+        }
+    }
+
+    /// What it counts as.
+    #[must_use]
+    pub const fn outcome(self) -> Outcome {
+        match self {
+            Self::Stale | Self::WrongVersion | Self::TooOld => Outcome::Stale,
+            Self::Unpublished | Self::Gap | Self::Invalid | Self::NonFinite => Outcome::Invalid,
+        }
+    }
+}
+
 /// The counts, kept together so that a reader never sees half of a change.
 #[derive(Debug, Default)]
-pub struct Accounting(Mutex<UnrollCounts>);
+pub struct Accounting(Mutex<Books>);
+
+#[derive(Clone, Debug, Default)]
+struct Books {
+    counts: UnrollCounts,
+    refused: BTreeMap<Refused, u64>,
+}
 
 impl Accounting {
     /// Counts one arrival.
     pub fn arrived(&self, outcome: Outcome) {
-        self.change(|counts| {
-            counts.received += 1;
-            *match outcome {
-                Outcome::Queued => &mut counts.queued,
-                Outcome::Duplicate => &mut counts.duplicate,
-                Outcome::Stale => &mut counts.stale,
-                Outcome::Invalid => &mut counts.invalid,
-            } += 1;
-        });
+        self.books().counts.arrived(outcome);
         metrics::count_unroll(outcome);
+    }
+
+    /// Counts one arrival that was refused.
+    pub fn refused(&self, reason: Refused) {
+        let mut books = self.books();
+        books.counts.arrived(reason.outcome());
+        *books.refused.entry(reason).or_default() += 1;
+        drop(books);
+        metrics::count_unroll(reason.outcome());
+        metrics::count_refusal(reason);
     }
 
     /// Moves `count` unrolls from the queue to the trained.
     pub fn trained(&self, count: u64) {
-        self.change(|counts| {
-            counts.queued -= count;
-            counts.trained += count;
-        });
+        let mut books = self.books();
+        books.counts.queued -= count;
+        books.counts.trained += count;
+        drop(books);
         metrics::count_trained(count);
     }
 
     /// The counts now.
     #[must_use]
     pub fn counts(&self) -> UnrollCounts {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.books().counts
     }
 
-    fn change(&self, change: impl FnOnce(&mut UnrollCounts)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    /// How many were refused, by reason; those that are stale or invalid.
+    #[must_use]
+    pub fn refusals(&self) -> BTreeMap<Refused, u64> {
+        self.books().refused.clone()
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl UnrollCounts {
+    fn arrived(&mut self, outcome: Outcome) {
+        self.received += 1;
+        *match outcome {
+            Outcome::Queued => &mut self.queued,
+            Outcome::Duplicate => &mut self.duplicate,
+            Outcome::Stale => &mut self.stale,
+            Outcome::Invalid => &mut self.invalid,
+        } += 1;
     }
 }
 
@@ -102,5 +185,20 @@ mod tests {
         let counts = accounting.counts();
         assert!(holds(counts));
         assert_eq!((counts.queued, counts.trained, counts.received), (1, 2, 12));
+    }
+
+    #[test]
+    fn refusals_add_up_to_what_is_stale_or_invalid() {
+        let accounting = Accounting::default();
+        accounting.arrived(Outcome::Queued);
+        for reason in Refused::ALL {
+            accounting.refused(reason);
+        }
+        accounting.refused(Refused::TooOld);
+        let counts = accounting.counts();
+        assert_eq!((counts.received, counts.stale, counts.invalid), (9, 4, 4));
+        let refusals = accounting.refusals();
+        assert_eq!(refusals[&Refused::TooOld], 2);
+        assert_eq!(refusals.values().sum::<u64>(), 8);
     }
 }

@@ -74,6 +74,12 @@ impl Fleet {
         true
     }
 
+    /// The outbox of a session whose stream is open.
+    #[must_use]
+    pub fn outbox(&self, session: SessionId) -> Option<Outbox> {
+        self.outboxes.get(&session).cloned()
+    }
+
     /// Ends a session that has not opened its stream. Returns whether it had not.
     pub fn expire_unattached(&mut self, session: SessionId) -> bool {
         self.leases.expire_unattached(session)
@@ -192,6 +198,7 @@ impl Fleet {
 
 #[cfg(test)]
 mod tests {
+    use rookery_common::configuration::Schedule;
     use rookery_common::unroll::{LeaseEpoch, UnrollIndex};
 
     use super::*;
@@ -201,6 +208,7 @@ mod tests {
         let leases = Leases::new(
             "run".to_owned(),
             1,
+            Schedule::Synchronous { lag: 0 },
             0,
             vec![ShardPosition::default(); num_shards],
         );

@@ -10,7 +10,7 @@ use rookery_common::unroll::{
 use rookery_common::wire;
 use rookery_proto::v1;
 
-use crate::accounting::{Accounting, Outcome};
+use crate::accounting::{Accounting, Outcome, Refused};
 use crate::fleet::Fleet;
 use crate::leases::Verdict;
 
@@ -26,15 +26,24 @@ pub struct UnrollContract {
 /// What the sender of an unroll is to be told.
 #[derive(Debug)]
 pub enum Answer {
-    /// It counts; `Some` is to be queued for its round.
-    Acknowledged(v1::Ack, Option<Box<Unroll>>),
-    /// It does not count. `malformed`: the fault is in what it holds, not in its name.
+    /// It counts; `Some` is to be queued for its update.
+    Acknowledged(v1::Ack, Option<Admitted>),
+    /// It does not count.
     Refused {
         /// The message to its sender.
         refusal: v1::Refusal,
-        /// Whether the fault is in what the unroll holds: sound actors never send such.
-        malformed: bool,
+        /// Why.
+        reason: Refused,
     },
+}
+
+/// An unroll that is in.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The update that consumes it.
+    pub update: u64,
+    /// The unroll.
+    pub unroll: Box<Unroll>,
 }
 
 /// Checks and admits unrolls.
@@ -80,10 +89,10 @@ impl Intake {
             Ok(unroll) => self.admit(session, unroll),
             Err(error) => {
                 let reason = match error {
-                    UnrollError::Malformed { .. } => v1::RefusalReason::Invalid,
-                    UnrollError::NonFinite { .. } => v1::RefusalReason::NonFinite,
+                    UnrollError::Malformed { .. } => Refused::Invalid,
+                    UnrollError::NonFinite { .. } => Refused::NonFinite,
                 };
-                self.refuse(&key, Outcome::Invalid, reason, error.to_string())
+                self.refuse(&key, reason, error.to_string())
             }
         }
     }
@@ -102,9 +111,10 @@ impl Intake {
             duplicate,
         };
         match verdict {
-            Verdict::Admitted => {
+            Verdict::Admitted { update } => {
                 self.accounting.arrived(Outcome::Queued);
-                Answer::Acknowledged(ack(false), Some(Box::new(unroll)))
+                let unroll = Box::new(unroll);
+                Answer::Acknowledged(ack(false), Some(Admitted { update, unroll }))
             }
             Verdict::Duplicate => {
                 self.accounting.arrived(Outcome::Duplicate);
@@ -112,8 +122,7 @@ impl Intake {
             }
             Verdict::Stale => self.refuse(
                 &key,
-                Outcome::Stale,
-                v1::RefusalReason::Stale,
+                Refused::Stale,
                 format!(
                     "lease epoch {} of shard {} (run `{}`, version {}) is over",
                     key.lease_epoch, key.shard, key.run_id, unroll.version
@@ -121,8 +130,7 @@ impl Intake {
             ),
             Verdict::WrongVersion { expected } => self.refuse(
                 &key,
-                Outcome::Stale,
-                v1::RefusalReason::WrongVersion,
+                Refused::WrongVersion,
                 format!(
                     "unroll {} must be collected with version {expected}, got version {}",
                     key.index, unroll.version.version
@@ -130,8 +138,7 @@ impl Intake {
             ),
             Verdict::Gap { expected } => self.refuse(
                 &key,
-                Outcome::Invalid,
-                v1::RefusalReason::Gap,
+                Refused::Gap,
                 format!(
                     "expected unroll {expected} of shard {}, got {}",
                     key.shard, key.index
@@ -139,17 +146,27 @@ impl Intake {
             ),
             Verdict::Unpublished { newest } => self.refuse(
                 &key,
-                Outcome::Invalid,
-                v1::RefusalReason::WrongVersion,
+                Refused::Unpublished,
                 format!(
                     "version {} is not published yet, the newest is {newest}",
                     unroll.version.version
                 ),
             ),
+            Verdict::TooOld {
+                lag,
+                max_policy_lag,
+            } => self.refuse(
+                &key,
+                Refused::TooOld,
+                format!(
+                    "version {} would be {lag} versions old when it is trained on, more than \
+                     schedule.max_policy_lag, {max_policy_lag}",
+                    unroll.version
+                ),
+            ),
             Verdict::UnknownShard { num_shards } => self.refuse(
                 &key,
-                Outcome::Invalid,
-                v1::RefusalReason::Invalid,
+                Refused::Invalid,
                 format!(
                     "field `key.shard`: expected 0..{num_shards}, got {}",
                     key.shard
@@ -158,25 +175,27 @@ impl Intake {
         }
     }
 
-    fn refuse(
-        &self,
-        key: &UnrollKey,
-        outcome: Outcome,
-        reason: v1::RefusalReason,
-        message: String,
-    ) -> Answer {
-        self.accounting.arrived(outcome);
+    fn refuse(&self, key: &UnrollKey, reason: Refused, message: String) -> Answer {
+        self.accounting.refused(reason);
         let refusal = v1::Refusal {
             shard: key.shard.0,
             lease_epoch: key.lease_epoch.0,
             index: key.index.0,
-            reason: reason.into(),
+            reason: in_words_of_the_protocol(reason).into(),
             message,
         };
-        Answer::Refused {
-            refusal,
-            malformed: outcome == Outcome::Invalid,
-        }
+        Answer::Refused { refusal, reason }
+    }
+}
+
+const fn in_words_of_the_protocol(reason: Refused) -> v1::RefusalReason {
+    match reason {
+        Refused::Stale => v1::RefusalReason::Stale,
+        Refused::WrongVersion | Refused::Unpublished => v1::RefusalReason::WrongVersion,
+        Refused::TooOld => v1::RefusalReason::TooOld,
+        Refused::Gap => v1::RefusalReason::Gap,
+        Refused::Invalid => v1::RefusalReason::Invalid,
+        Refused::NonFinite => v1::RefusalReason::NonFinite,
     }
 }
 

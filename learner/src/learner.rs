@@ -25,6 +25,7 @@ use crate::leases::{Leases, ShardPosition};
 use crate::metrics_log::MetricsLog;
 use crate::progress::{ProgressBoard, RunState};
 use crate::publish::Publisher;
+use crate::queue::{Queue, QueueBound, QueueTooSmall};
 use crate::resume::{ResumeError, check_compatible};
 use crate::run::{ControlCommand, Event, Run, RunSettings};
 use crate::service::{Admission, ControlService, LearnerService, specify};
@@ -60,6 +61,9 @@ pub enum LearnerError {
     /// The checkpoint is of another configuration.
     #[error(transparent)]
     Resume(#[from] ResumeError),
+    /// The configured queue is too small for the checkpoint's environment.
+    #[error(transparent)]
+    Queue(#[from] QueueTooSmall),
     /// The device cannot be used.
     #[error(transparent)]
     Device(#[from] device::DeviceError),
@@ -134,7 +138,8 @@ impl Learner {
             num_envs: configuration.environment.num_envs,
             envs_per_shard: configuration.rollout.envs_per_shard,
             unroll_length: configuration.rollout.unroll_length,
-            lag: configuration.schedule.lag,
+            schedule: configuration.schedule(),
+            unrolls_per_update: configuration.unrolls_per_update(),
             lease_timeout: configuration.learner.lease_timeout.into(),
             evaluation_every_env_steps: configuration.evaluation.every_env_steps.unwrap_or(0),
             evaluation_episodes: configuration.evaluation.episodes,
@@ -325,18 +330,23 @@ fn make_run(
         || vec![ShardPosition::default(); settings.num_shards()],
         |state| state.positions.clone(),
     );
+    let queue = Queue::new(QueueBound::of(settings.schedule));
     let specification = OnceLock::new();
     if let Some(state) = resumed {
         let known = specify(state.environment.clone(), configuration).map_err(ResumeError::from)?;
+        if let Some(bound) = queue.bound() {
+            bound.check(&known.contract.shape)?;
+        }
         let _ = specification.set(known);
     }
     let leases = Leases::new(
         settings.run_id.clone(),
         settings.learner_epoch,
-        settings.lag,
+        settings.schedule,
+        resumed.map_or(0, |state| state.round),
         positions,
     );
-    let capacity = (settings.lag as usize + 2) * settings.num_shards() + SPARE_EVENTS;
+    let capacity = (settings.schedule.lag() as usize + 2) * settings.num_shards() + SPARE_EVENTS;
     let (events, inbox) = mpsc::channel(capacity);
     let run = Run {
         fleet: Arc::new(Mutex::new(Fleet::new(
@@ -344,7 +354,8 @@ fn make_run(
             settings.envs_per_shard as u32,
         ))),
         accounting: Arc::new(Accounting::default()),
-        publisher: Publisher::new(settings.lag),
+        queue,
+        publisher: Publisher::new(settings.schedule.lag()),
         progress: shown(resumed),
         specification,
         events,

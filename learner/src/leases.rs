@@ -6,10 +6,16 @@
 //! starts from the state after the last admitted unroll, so it collects exactly what the old one
 //! would have. That is why shards may also be moved between living sessions, to spread the work
 //! when an actor joins late.
+//!
+//! In a synchronous run every shard is granted, however few the sessions. In an asynchronous one a
+//! session gets one shard for each of its threads, as long as there are any, so that as many are
+//! collected as the fleet can carry: a shard that nobody holds keeps its position, and whoever gets
+//! it goes on from there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use rookery_common::configuration::Schedule;
 use rookery_common::unroll::{
     LeaseEpoch, PolicyVersion, SessionId, ShardId, UnrollIndex, UnrollKey, scheduled_version,
 };
@@ -67,7 +73,10 @@ pub struct ShardPosition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is the next one: it will be trained on.
-    Admitted,
+    Admitted {
+        /// The update that consumes it, which is the learner's version then.
+        update: u64,
+    },
     /// It had been admitted before: acknowledge it again and drop it.
     Duplicate,
     /// Its run, lease or learner epoch is not the current one.
@@ -86,6 +95,13 @@ pub enum Verdict {
     Unpublished {
         /// Newest published version.
         newest: u64,
+    },
+    /// It would be older than an asynchronous run allows when its update consumes it.
+    TooOld {
+        /// Versions by which it would trail the learner.
+        lag: u64,
+        /// Most versions by which it may.
+        max_policy_lag: u64,
     },
     /// The run has no such shard.
     UnknownShard {
@@ -126,7 +142,11 @@ impl Session {
 pub struct Leases {
     run_id: String,
     learner_epoch: u64,
-    lag: u64,
+    schedule: Schedule,
+    /// Updates before this learner began.
+    first_update: u64,
+    /// Unrolls admitted since: in an asynchronous run they are consumed in this order.
+    num_admitted: u64,
     /// Newest version that anybody can have collected with.
     newest_version: u64,
     shards: Vec<Shard>,
@@ -136,7 +156,7 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// Starts with every shard free at its position.
+    /// Starts with every shard free at its position, after `first_update` updates.
     ///
     /// Lease epochs begin above those of every earlier learner of the run, so a lease of a dead
     /// learner fences itself.
@@ -144,7 +164,8 @@ impl Leases {
     pub fn new(
         run_id: String,
         learner_epoch: u64,
-        lag: u64,
+        schedule: Schedule,
+        first_update: u64,
         positions: Vec<ShardPosition>,
     ) -> Self {
         let last_epoch = learner_epoch << 32;
@@ -159,7 +180,9 @@ impl Leases {
         Self {
             run_id,
             learner_epoch,
-            lag,
+            schedule,
+            first_update,
+            num_admitted: 0,
             newest_version: 0,
             shards,
             sessions: BTreeMap::new(),
@@ -178,8 +201,13 @@ impl Leases {
         // Session numbers of different learners differ too: a late message of an old session
         // must not speak for a new one.
         let id = SessionId((self.learner_epoch << 32) + self.next_session);
+        let num_threads = num_threads.clamp(1, MAX_THREADS);
+        let max_shards = match self.schedule {
+            Schedule::Synchronous { .. } => max_shards,
+            Schedule::Asynchronous { .. } => max_shards.min(num_threads as usize),
+        };
         let session = Session {
-            num_threads: num_threads.clamp(1, MAX_THREADS),
+            num_threads,
             max_shards,
             attached: false,
             shards: BTreeSet::new(),
@@ -239,8 +267,8 @@ impl Leases {
         commands
     }
 
-    /// Lets unrolls in that were collected with versions up to this one. What is admitted and not
-    /// yet trained on is bounded by it: `lag + 1` unrolls of each shard.
+    /// Lets unrolls in that were collected with versions up to this one. In a synchronous run it
+    /// bounds what is admitted and not yet trained on: `lag + 1` unrolls of each shard.
     pub fn published(&mut self, version: u64) {
         self.newest_version = version;
     }
@@ -255,7 +283,7 @@ impl Leases {
         state: &Bytes,
     ) -> Verdict {
         let num_shards = self.shards.len();
-        let Some(shard) = self.shards.get_mut(key.shard.0 as usize) else {
+        let Some(shard) = self.shards.get(key.shard.0 as usize) else {
             return Verdict::UnknownShard { num_shards };
         };
         if key.run_id != self.run_id
@@ -272,22 +300,49 @@ impl Leases {
         if key.index > expected {
             return Verdict::Gap { expected };
         }
-        let scheduled = scheduled_version(key.index, self.lag);
-        if version.version != scheduled {
-            return Verdict::WrongVersion {
-                expected: scheduled,
-            };
+        match self.update_for(key.index, version.version) {
+            Ok(update) => {
+                self.num_admitted += 1;
+                self.shards[key.shard.0 as usize].position = ShardPosition {
+                    next_index: UnrollIndex(key.index.0 + 1),
+                    state: state.clone(),
+                };
+                Verdict::Admitted { update }
+            }
+            Err(verdict) => verdict,
         }
-        if scheduled > self.newest_version {
-            return Verdict::Unpublished {
-                newest: self.newest_version,
-            };
-        }
-        shard.position = ShardPosition {
-            next_index: UnrollIndex(key.index.0 + 1),
-            state: state.clone(),
+    }
+
+    /// The update that would consume the next unroll of a shard, or why none would.
+    fn update_for(&self, index: UnrollIndex, version: u64) -> Result<u64, Verdict> {
+        let update = match self.schedule {
+            Schedule::Synchronous { lag } => {
+                let expected = scheduled_version(index, lag);
+                if version != expected {
+                    return Err(Verdict::WrongVersion { expected });
+                }
+                index.0
+            }
+            // Known now, since what is admitted is consumed in this order (T10).
+            Schedule::Asynchronous {
+                unrolls_per_update, ..
+            } => self.first_update + self.num_admitted / unrolls_per_update as u64,
         };
-        Verdict::Admitted
+        if version > self.newest_version {
+            return Err(Verdict::Unpublished {
+                newest: self.newest_version,
+            });
+        }
+        let lag = update.saturating_sub(version);
+        match self.schedule {
+            Schedule::Asynchronous { max_policy_lag, .. } if lag > max_policy_lag => {
+                Err(Verdict::TooOld {
+                    lag,
+                    max_policy_lag,
+                })
+            }
+            _ => Ok(update),
+        }
     }
 
     /// Number of shards.
@@ -352,8 +407,9 @@ impl Leases {
             .min_by(|(_, a), (_, b)| a.total_cmp(b))
     }
 
-    /// Grants free shards, then moves shards while that lowers the highest load: every move
-    /// makes the sum of squared loads smaller, so it ends.
+    /// Grants free shards, then, in a synchronous run, moves shards while that lowers the highest
+    /// load: every move makes the sum of squared loads smaller, so it ends. In an asynchronous run
+    /// every granted shard has a thread of its own, and nobody would win by a move.
     fn balance(&mut self) -> Vec<Command> {
         let mut commands = Vec::new();
         let free: Vec<ShardId> = (0..self.shards.len())
@@ -365,6 +421,9 @@ impl Leases {
                 break;
             };
             commands.push(self.grant(shard, id));
+        }
+        if matches!(self.schedule, Schedule::Asynchronous { .. }) {
+            return commands;
         }
         while let Some((recipient, load_after)) = self.least_loaded() {
             let donor = self

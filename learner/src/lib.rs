@@ -15,6 +15,7 @@ pub mod fleet;
 pub mod leases;
 pub mod intake;
 pub mod accounting;
+pub mod queue;
 pub mod experience;
 pub mod algorithms;
 pub mod networks;

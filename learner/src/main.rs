@@ -95,7 +95,8 @@ fn exit_code(error: &anyhow::Error) -> Exit {
     }
     match error.downcast_ref::<LearnerError>() {
         Some(
-            LearnerError::Resume(_)
+            LearnerError::Queue(_)
+            | LearnerError::Resume(_)
             | LearnerError::Checkpoint(_)
             | LearnerError::DirectoryInUse(_)
             | LearnerError::Device(_),

@@ -1,11 +1,13 @@
 //! Every metric that the learner exports: declared here and named nowhere else.
 
+mod impala;
+
 use std::time::Duration;
 
 use metrics::{Unit, counter, gauge, histogram};
 use rookery_common::metric::{Metric, STAGE_SECONDS};
 
-use crate::accounting::Outcome;
+use crate::accounting::{Outcome, Refused};
 use crate::algorithms::Statistics;
 use crate::algorithms::dqn::DqnStatistics;
 use crate::algorithms::ppo::PpoStatistics;
@@ -14,6 +16,7 @@ use crate::algorithms::sac::SacStatistics;
 use crate::experience::rollout::CompleteRound;
 use crate::fleet::FleetSize;
 use crate::progress::Stage;
+use crate::queue::QueueLoad;
 
 const ENV_STEPS: Metric = Metric::counter(
     "rookery_env_steps_total",
@@ -35,6 +38,12 @@ const UNROLLS: Metric = Metric::counter(
     Unit::Count,
     "Unrolls received, by result: queued, duplicate, stale or invalid.",
 );
+const UNROLLS_REFUSED: Metric = Metric::counter(
+    "rookery_unrolls_refused_total",
+    Unit::Count,
+    "Unrolls refused, by reason: stale (lease or learner is over), wrong_version, too_old, \
+     unpublished, gap, invalid or non_finite.",
+);
 const UNROLLS_TRAINED: Metric = Metric::counter(
     "rookery_unrolls_trained_total",
     Unit::Count,
@@ -44,6 +53,19 @@ const UNROLLS_QUEUED: Metric = Metric::gauge(
     "rookery_unrolls_queued",
     Unit::Count,
     "Admitted unrolls that wait for their round.",
+);
+const QUEUE_BYTES: Metric = Metric::gauge(
+    "rookery_queue_bytes",
+    Unit::Bytes,
+    "Unrolls that are admitted and not yet trained on; schedule.max_queue_bytes bounds an \
+     asynchronous run's.",
+);
+const BACK_PRESSURE: Metric = Metric::histogram(
+    "rookery_back_pressure_seconds",
+    Unit::Seconds,
+    STAGE_SECONDS,
+    "Time for which an unroll waited for room in the queue, and its stream and its environments with \
+     it; of those that found none at once.",
 );
 const DISCONTINUITIES: Metric = Metric::counter(
     "rookery_unrolls_discontinuous_total",
@@ -73,7 +95,7 @@ const POLICY_LAG: Metric = Metric::histogram(
     "rookery_policy_lag_updates",
     Unit::Count,
     &[0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0],
-    "Version at consumption minus the version that chose the actions, for each round.",
+    "Version at consumption minus the version that chose the actions, for each unroll.",
 );
 const POLICY_VERSION: Metric = Metric::gauge(
     "rookery_policy_version",
@@ -271,8 +293,11 @@ pub const ALL: &[Metric] = &[
     EPISODES,
     UPDATES,
     UNROLLS,
+    UNROLLS_REFUSED,
     UNROLLS_TRAINED,
     UNROLLS_QUEUED,
+    QUEUE_BYTES,
+    BACK_PRESSURE,
     DISCONTINUITIES,
     RECEIVED_BYTES,
     STAGE,
@@ -299,6 +324,15 @@ pub const ALL: &[Metric] = &[
     GRADIENT_NORM,
     LEARNING_RATE,
     INITIAL_LOG_RATIO,
+    impala::POLICY_LOSS,
+    impala::VALUE_LOSS,
+    impala::ENTROPY,
+    impala::EXPLAINED_VARIANCE,
+    impala::GRADIENT_NORM,
+    impala::LEARNING_RATE,
+    impala::LOG_RATIO,
+    impala::RHO_CLIP_FRACTION,
+    impala::C_CLIP_FRACTION,
     DQN_LOSS,
     EPSILON,
     CRITIC_LOSS,
@@ -330,6 +364,18 @@ pub(crate) fn count_unroll(outcome: Outcome) {
     }
 }
 
+pub(crate) fn count_refusal(reason: Refused) {
+    counter!(UNROLLS_REFUSED.name, "reason" => reason.name()).increment(1);
+}
+
+pub(crate) fn set_queue(load: QueueLoad) {
+    gauge!(QUEUE_BYTES.name).set(load.bytes as f64);
+}
+
+pub(crate) fn record_back_pressure(time: Duration) {
+    histogram!(BACK_PRESSURE.name).record(time.as_secs_f64());
+}
+
 pub(crate) fn count_trained(count: u64) {
     counter!(UNROLLS_TRAINED.name).increment(count);
     gauge!(UNROLLS_QUEUED.name).decrement(count as f64);
@@ -343,12 +389,15 @@ pub(crate) fn record_stage(stage: Stage, time: Duration) {
     histogram!(STAGE.name, "stage" => stage.name()).record(time.as_secs_f64());
 }
 
-pub(crate) fn record_round(round: &CompleteRound, policy_lag: u64) {
+pub(crate) fn record_round(round: &CompleteRound, version: u64) {
     let queue_wait = histogram!(QUEUE_WAIT.name);
     for admitted_at in &round.admitted_at {
         queue_wait.record(admitted_at.elapsed().as_secs_f64());
     }
-    histogram!(POLICY_LAG.name).record(policy_lag as f64);
+    let policy_lag = histogram!(POLICY_LAG.name);
+    for lag in round.policy_lags(version) {
+        policy_lag.record(lag as f64);
+    }
     counter!(DISCONTINUITIES.name).increment(round.num_discontinuous());
 }
 
@@ -390,6 +439,7 @@ pub(crate) fn record_update(env_steps: u64, statistics: &Statistics) {
     counter!(SKIPPED_STEPS.name).increment(statistics.skipped_steps());
     match statistics {
         Statistics::Ppo(statistics) => record_ppo(statistics),
+        Statistics::Impala(statistics) => impala::record(statistics),
         Statistics::Dqn(statistics) => record_dqn(statistics),
         Statistics::Sac(statistics) => record_sac(statistics),
     }
@@ -452,9 +502,11 @@ fn record_ppo(statistics: &PpoStatistics) {
     ] {
         gauge!(metric.name).set(value);
     }
-    if let Some(value) = statistics.explained_variance {
-        gauge!(EXPLAINED_VARIANCE.name).set(value);
-    }
+    set_known(&[
+        (EXPLAINED_VARIANCE, statistics.explained_variance),
+        (impala::RHO_CLIP_FRACTION, statistics.rho_clip_fraction),
+        (impala::C_CLIP_FRACTION, statistics.c_clip_fraction),
+    ]);
 }
 
 /// Makes every series exist from the start, so that a rate over it is zero and not absent.
@@ -464,6 +516,9 @@ pub fn describe() {
     }
     for result in ["queued", "duplicate", "stale", "invalid"] {
         counter!(UNROLLS.name, "result" => result).increment(0);
+    }
+    for reason in Refused::ALL {
+        counter!(UNROLLS_REFUSED.name, "reason" => reason.name()).increment(0);
     }
     for result in ["written", "failed"] {
         counter!(CHECKPOINTS.name, "result" => result).increment(0);
@@ -481,6 +536,7 @@ pub fn describe() {
         counter!(metric.name).increment(0);
     }
     set_fleet(FleetSize::default());
+    set_queue(QueueLoad::default());
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::algorithms::Statistics;
+use crate::progress::PolicyLag;
 use crate::run::EvaluationReport;
 
 /// What one update is worth noting.
@@ -25,6 +26,9 @@ pub struct Record<'a> {
     pub mean_return: Option<f64>,
     /// Over the last 100 training episodes.
     pub mean_length: Option<f64>,
+    /// How old the unrolls were.
+    #[serde(flatten)]
+    pub policy_lag: PolicyLag,
     /// The algorithm's.
     #[serde(flatten)]
     pub statistics: &'a Statistics,

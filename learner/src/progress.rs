@@ -49,6 +49,8 @@ pub struct Progress {
     pub mean_length: Option<f64>,
     /// The newest evaluation's mean return.
     pub evaluation_return: Option<f64>,
+    /// How old the unrolls of the last update were.
+    pub policy_lag: PolicyLag,
     /// When the mean return of the last 100 training episodes first reached the threshold.
     pub solved_at: Option<SolvedAt>,
     /// The newest checkpoint.
@@ -57,6 +59,32 @@ pub struct Progress {
     pub stage_seconds: BTreeMap<&'static str, f64>,
     /// What ended the run, where it failed.
     pub error: Option<String>,
+}
+
+/// How old the unrolls of one update were: its version minus those that chose the actions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct PolicyLag {
+    /// Mean over the unrolls.
+    #[serde(rename = "policy_lag_mean")]
+    pub mean: f64,
+    /// Of the oldest.
+    #[serde(rename = "policy_lag_max")]
+    pub max: u64,
+}
+
+impl PolicyLag {
+    /// Sums up the lags of an update's unrolls.
+    #[must_use]
+    pub fn of(lags: impl Iterator<Item = u64>) -> Self {
+        let (mut count, mut sum, mut max) = (0_u64, 0, 0);
+        for lag in lags {
+            (count, sum, max) = (count + 1, sum + lag, max.max(lag));
+        }
+        Self {
+            mean: sum as f64 / count.max(1) as f64,
+            max,
+        }
+    }
 }
 
 /// The first time that training reached the preset's threshold.

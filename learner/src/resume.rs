@@ -32,6 +32,7 @@ const FREE: &[&str] = &[
     "run.directory",
     "run.solved_return",
     "run.stop_when_solved",
+    "schedule.max_queue_bytes",
     "evaluation",
     "checkpoint",
     "learner",

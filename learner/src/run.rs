@@ -5,16 +5,19 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use rookery_common::configuration::Schedule;
 use rookery_common::policy::{Exploration, PolicySpec};
 use rookery_common::spaces::EnvironmentSpec;
-use rookery_common::unroll::{PolicyVersion, Unroll};
+use rookery_common::unroll::PolicyVersion;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::accounting::Accounting;
+use crate::experience::rollout::QueuedUnroll;
 use crate::fleet::Fleet;
 use crate::intake::UnrollContract;
 use crate::progress::ProgressBoard;
 use crate::publish::Publisher;
+use crate::queue::Queue;
 
 /// What every actor is told at Join and what every round depends on.
 #[derive(Clone, Debug)]
@@ -25,14 +28,16 @@ pub struct RunSettings {
     pub learner_epoch: u64,
     /// The seed of everything random.
     pub seed: u64,
-    /// `N`.
+    /// `N`; in an asynchronous run the most that there can be.
     pub num_envs: usize,
     /// `B`.
     pub envs_per_shard: usize,
     /// `T`.
     pub unroll_length: usize,
-    /// Rounds by which collection runs ahead of learning.
-    pub lag: u64,
+    /// How collecting and learning interleave.
+    pub schedule: Schedule,
+    /// Unrolls that one update consumes.
+    pub unrolls_per_update: usize,
     /// A session that sends nothing for this long is ended.
     pub lease_timeout: Duration,
     /// Environment steps between two evaluations; 0: evaluators are not used.
@@ -44,10 +49,10 @@ pub struct RunSettings {
 }
 
 impl RunSettings {
-    /// Environment steps in a round.
+    /// Environment steps in a round: what one update consumes.
     #[must_use]
     pub fn steps_per_round(&self) -> u64 {
-        (self.num_envs * self.unroll_length) as u64
+        (self.unrolls_per_update * self.envs_per_shard * self.unroll_length) as u64
     }
 
     /// Number of shards.
@@ -100,7 +105,7 @@ pub enum Event {
     /// The first actor has said what the environment is.
     Specified(Box<RunSpecification>),
     /// An admitted unroll.
-    Unroll(Box<Unroll>),
+    Unroll(Box<QueuedUnroll>),
     /// An evaluator's result.
     Evaluated(EvaluationReport),
     /// An operator's wish, or SIGTERM.
@@ -118,6 +123,8 @@ pub struct Run {
     pub fleet: Arc<Mutex<Fleet>>,
     /// Where the unrolls went.
     pub accounting: Arc<Accounting>,
+    /// How much is admitted and not yet trained on.
+    pub queue: Queue,
     /// Where the parameters go.
     pub publisher: Publisher,
     /// Where training stands, for whoever asks.

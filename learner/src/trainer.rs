@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rookery_common::configuration::Configuration;
 use rookery_common::hash::sha256_hex;
-use rookery_common::unroll::{PolicyVersion, UnrollIndex};
+use rookery_common::unroll::PolicyVersion;
 use rookery_common::wire::Publication;
 use serde::Serialize;
 use tch::Device;
@@ -20,7 +20,7 @@ use crate::checkpoint_writer::{CheckpointWriter, Job};
 use crate::experience::rollout::{CompleteRound, RoundAssembler};
 use crate::metrics;
 use crate::metrics_log::{MetricsLog, Record};
-use crate::progress::{RunState, SolvedAt, Stage, StageClock};
+use crate::progress::{PolicyLag, RunState, SolvedAt, Stage, StageClock};
 use crate::run::{ControlCommand, EvaluationReport, Event, Run, RunSpecification};
 use crate::training::Training;
 
@@ -118,6 +118,7 @@ pub struct Trainer {
     stopping: bool,
     wanted_checkpoints: Vec<oneshot::Sender<Result<PathBuf, String>>>,
     evaluation_return: Option<f64>,
+    policy_lag: PolicyLag,
     last_checkpoint: (u64, Instant),
     last_shown: Option<Instant>,
     non_finite_updates: u32,
@@ -133,7 +134,7 @@ impl Trainer {
         writer: CheckpointWriter,
         log: MetricsLog,
     ) -> Self {
-        let assembler = RoundAssembler::new(run.settings.num_shards());
+        let assembler = RoundAssembler::new(run.settings.unrolls_per_update);
         let configuration_text = configuration.to_toml();
         Self {
             run,
@@ -150,6 +151,7 @@ impl Trainer {
             stopping: false,
             wanted_checkpoints: Vec::new(),
             evaluation_return: None,
+            policy_lag: PolicyLag::default(),
             last_checkpoint: (0, Instant::now()),
             last_shown: None,
             non_finite_updates: 0,
@@ -261,7 +263,7 @@ impl Trainer {
             }
             self.answer_checkpoints(training);
             if !self.paused
-                && let Some(round) = self.assembler.take(UnrollIndex(training.round))
+                && let Some(round) = self.assembler.take(training.round)
             {
                 let waited = self.clock.lap(Stage::Wait);
                 metrics::record_stage(Stage::Wait, waited);
@@ -303,6 +305,7 @@ impl Trainer {
         round: &CompleteRound,
     ) -> Result<(), TrainingError> {
         let index = training.round;
+        self.policy_lag = PolicyLag::of(round.policy_lags(index));
         let progress = index as f64 / self.total_rounds() as f64;
         let statistics = training
             .consume(round, progress, &mut self.clock)
@@ -383,6 +386,7 @@ impl Trainer {
             episodes: training.episodes.total,
             mean_return,
             mean_length: training.episodes.mean_length(),
+            policy_lag: self.policy_lag,
             statistics,
         });
     }
@@ -521,6 +525,7 @@ impl Trainer {
         let stage_seconds = self.clock.seconds();
         let checkpoint = self.writer.newest();
         let evaluation_return = self.evaluation_return;
+        let policy_lag = self.policy_lag;
         let total_env_steps = self.total_rounds() * self.run.settings.steps_per_round();
         self.run.progress.update(|progress| {
             progress.state = state;
@@ -534,6 +539,7 @@ impl Trainer {
             progress.mean_return = training.episodes.mean_return();
             progress.mean_length = training.episodes.mean_length();
             progress.evaluation_return = evaluation_return;
+            progress.policy_lag = policy_lag;
             progress.solved_at = training.solved_at;
             progress.checkpoint = checkpoint;
             progress.stage_seconds = stage_seconds;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use rookery_common::configuration::Configuration;
+use rookery_common::configuration::{Configuration, Schedule};
 use rookery_common::normaliser::{ObservationNormaliser, RewardScaler, RunningMoments};
 use rookery_common::policy::PolicyArtifact;
 use rookery_common::unroll::{UnrollIndex, scheduled_version};
@@ -38,7 +38,7 @@ pub(crate) struct Training {
     observation_moments: Option<RunningMoments>,
     observation_clip: f64,
     reward_scaler: Option<RewardScaler>,
-    lag: u64,
+    schedule: Schedule,
     /// Kept versions, oldest first.
     pub(crate) publications: VecDeque<KeptPublication>,
     /// Seconds before this process.
@@ -77,11 +77,11 @@ impl Training {
             reward_scaler: normalisation.rewards.then(|| {
                 RewardScaler::new(
                     settings.num_envs,
-                    configuration.ppo.discount,
+                    configuration.discount(),
                     normalisation.reward_clip,
                 )
             }),
-            lag: settings.lag,
+            schedule: settings.schedule,
             publications: VecDeque::new(),
             earlier_seconds: 0.0,
             since: Instant::now(),
@@ -116,7 +116,7 @@ impl Training {
             observation_moments: state.observation_moments,
             observation_clip: configuration.normalisation.observation_clip,
             reward_scaler: state.reward_scaler,
-            lag: settings.lag,
+            schedule: settings.schedule,
             publications: state.publications.into(),
             earlier_seconds: state.wall_seconds,
             since: Instant::now(),
@@ -135,10 +135,10 @@ impl Training {
         clock: &mut StageClock,
     ) -> Result<Statistics, AlgorithmError> {
         let shape = self.specification.contract.shape;
-        let version = scheduled_version(UnrollIndex(self.round), self.lag);
-        metrics::record_round(round, self.round - version);
+        metrics::record_round(round, self.round);
         self.note_discontinuities(round);
-        let collected_with = self
+        let version = self.version_of_the_normaliser();
+        let normalised_by = self
             .publications
             .iter()
             .find(|kept| kept.version == version);
@@ -147,7 +147,7 @@ impl Training {
             index: self.round,
             env_steps: self.env_steps,
             progress,
-            normaliser: collected_with.and_then(|kept| kept.normaliser.as_ref()),
+            normaliser: normalised_by.and_then(|kept| kept.normaliser.as_ref()),
             reward_scaler: self.reward_scaler.as_mut(),
             clock,
         };
@@ -155,10 +155,10 @@ impl Training {
 
         self.round += 1;
         self.env_steps += (round.unrolls.len() * shape.num_steps()) as u64;
-        for (position, state) in self.positions.iter_mut().zip(round.states()) {
-            *position = ShardPosition {
-                next_index: UnrollIndex(self.round),
-                state,
+        for unroll in &round.unrolls {
+            self.positions[unroll.key.shard.0 as usize] = ShardPosition {
+                next_index: UnrollIndex(unroll.key.index.0 + 1),
+                state: unroll.state_after.clone(),
             };
         }
         if let Some(moments) = &mut self.observation_moments {
@@ -166,6 +166,19 @@ impl Training {
         }
         self.keep_publication();
         Ok(statistics)
+    }
+
+    /// The version by whose statistics the round's observations are normalised.
+    ///
+    /// A synchronous round was collected with one version, and the policy that is updated sees what
+    /// the one that acted saw. The unrolls of an asynchronous one are of several, and it is the
+    /// present policy under the present statistics whose actions V-trace weighs: what the policies
+    /// that acted saw is in the probabilities that came with the unrolls.
+    fn version_of_the_normaliser(&self) -> u64 {
+        match self.schedule {
+            Schedule::Synchronous { lag } => scheduled_version(UnrollIndex(self.round), lag),
+            Schedule::Asynchronous { .. } => self.round,
+        }
     }
 
     /// Keeps the present version, and as many before it as the next round may need.
@@ -180,7 +193,7 @@ impl Training {
                 .map(|moments| ObservationNormaliser::from_moments(moments, self.observation_clip)),
             acting: self.algorithm.acting(self.env_steps),
         });
-        while self.publications.len() > self.lag as usize + 1 {
+        while self.publications.len() > self.schedule.lag() as usize + 1 {
             self.publications.pop_front();
         }
     }

@@ -32,6 +32,18 @@ impl Setup {
         Self::small("Pendulum-v1")
     }
 
+    /// `CartPole-v1` with V-trace actor-critic; what training depends on beside parameters is there too.
+    pub fn impala() -> Self {
+        Self::cart_pole()
+            .set("run.algorithm", "impala")
+            .set("impala.learning_rate", 3e-3)
+    }
+
+    /// PPO on advantages of V-trace.
+    pub fn ppo_vtrace() -> Self {
+        Self::cart_pole().set("ppo.advantage", "vtrace")
+    }
+
     /// `CartPole-v1` with double Q-learning out of a prioritised store that overwrites itself.
     pub fn dqn() -> Self {
         Self::small("CartPole-v1")
@@ -59,6 +71,14 @@ impl Setup {
             .set("sac.minibatch_size", 64)
             .set("sac.gradient_steps", 4)
             .replay()
+    }
+
+    /// With an asynchronous schedule: updates of the same size, and room for up to 8 shards.
+    #[must_use]
+    pub fn asynchronous(self) -> Self {
+        self.set("schedule.kind", "asynchronous")
+            .set("schedule.unrolls_per_update", Self::SHARDS as i64)
+            .set("environment.num_envs", 16)
     }
 
     fn replay(self) -> Self {

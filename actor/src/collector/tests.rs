@@ -68,7 +68,7 @@ fn collector(environment: &EnvironmentSpec, lag: u64) -> Collector {
             observation_width: environment.observation.width(),
             action_width: environment.action.width(),
         },
-        lag,
+        pacing: Pacing::Synchronous { lag },
         environment: environment.id.clone(),
         arguments: BTreeMap::new(),
     };
@@ -247,4 +247,38 @@ fn bounded_actions_reach_the_learner_as_they_were_taken() {
             assert_eq!(unroll.validate(&shape, action), Ok(()));
         }
     }
+}
+
+#[test]
+fn an_asynchronous_shard_takes_the_newest_version_and_waits_for_answers() {
+    let environment = spec_of("CartPole-v1");
+    let spec = values(&environment, false).unwrap();
+    let version = |number| version(&spec, APE_X, number, &[]);
+    let mut collector = collector(&environment, 0);
+    Arc::make_mut(&mut collector.plan).pacing = Pacing::Asynchronous {
+        max_unacknowledged: 2,
+    };
+    let shard = ShardId(3);
+    let answered = |epoch| Instruction::Answered(shard, LeaseEpoch(epoch));
+    collector.follow(lease(3, None)).unwrap();
+    assert_eq!(collector.next(), None, "there is no version yet");
+    collector.follow(version(7)).unwrap();
+    collector.follow(version(9)).unwrap();
+    assert_eq!(collector.next(), Some((shard, 9)));
+    let first = collector.collect(shard, 9);
+    assert_eq!(first.version.version, 9);
+    collector.follow(version(12)).unwrap();
+    assert_eq!(collector.next(), Some((shard, 12)), "one may be on its way");
+    collector.collect(shard, 12);
+    assert_eq!(collector.next(), None, "and no more");
+    collector.follow(version(13)).unwrap();
+    collector.follow(answered(0)).unwrap();
+    assert_eq!(collector.next(), None, "that was of another lease");
+    collector.follow(answered(1)).unwrap();
+    assert_eq!(collector.next(), Some((shard, 13)));
+    collector.collect(shard, 13);
+    assert_eq!(collector.next(), None);
+    // A new lease has nothing on its way.
+    collector.follow(lease(3, Some(&first))).unwrap();
+    assert_eq!(collector.next(), Some((shard, 13)));
 }

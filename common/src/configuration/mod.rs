@@ -10,7 +10,9 @@
 //! machine to machine.
 
 mod training;
+mod schedule;
 mod ppo;
+mod impala;
 mod dqn;
 mod sac;
 mod replay;
@@ -27,8 +29,9 @@ use toml::{Table, Value};
 
 pub use crate::policy::Activation;
 pub use dqn::{DqnConfiguration, ReturnDistribution};
+pub use impala::ImpalaConfiguration;
 pub use layers::Layers;
-pub use ppo::{AdvantageNormalisation, Annealing, PpoConfiguration};
+pub use ppo::{AdvantageEstimator, AdvantageNormalisation, Annealing, PpoConfiguration};
 pub use presets::Preset;
 pub use processes::{
     ActorConfiguration, Device, LearnerConfiguration, LogFormat, SecurityConfiguration,
@@ -36,10 +39,10 @@ pub use processes::{
 };
 pub use replay::{HindsightStrategy, ReplayConfiguration};
 pub use sac::SacConfiguration;
+pub use schedule::{Schedule, ScheduleConfiguration, ScheduleKind};
 pub use training::{
     Algorithm, CheckpointConfiguration, EnvironmentConfiguration, EvaluationConfiguration,
     NormalisationConfiguration, PolicyConfiguration, RolloutConfiguration, RunConfiguration,
-    ScheduleConfiguration, ScheduleKind,
 };
 pub use units::{ByteSize, HumanDuration, UnitError};
 pub use violation::{ConfigurationError, Key, Problem, Source, Violation};
@@ -60,6 +63,8 @@ pub struct Configuration {
     pub policy: PolicyConfiguration,
     /// Proximal policy optimisation.
     pub ppo: PpoConfiguration,
+    /// V-trace actor-critic.
+    pub impala: ImpalaConfiguration,
     /// Deep Q-learning.
     pub dqn: DqnConfiguration,
     /// Soft actor-critic.
@@ -114,12 +119,15 @@ impl Configuration {
         presets::PRESETS
     }
 
-    /// Environment steps of one round: those of one unroll of every environment.
+    /// Discount factor of a step, gamma, of the algorithm that learns.
     #[must_use]
-    pub const fn rows_per_round(&self) -> usize {
-        self.environment
-            .num_envs
-            .saturating_mul(self.rollout.unroll_length)
+    pub const fn discount(&self) -> f64 {
+        match self.run.algorithm {
+            Algorithm::Ppo => self.ppo.discount,
+            Algorithm::Impala => self.impala.discount,
+            Algorithm::Dqn => self.dqn.discount,
+            Algorithm::Sac => self.sac.discount,
+        }
     }
 }
 

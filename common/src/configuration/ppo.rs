@@ -25,6 +25,16 @@ impl Annealing {
     }
 }
 
+/// How advantages are estimated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdvantageEstimator {
+    /// Generalised advantage estimation: every step counts as the present policy's.
+    Gae,
+    /// V-trace: what follows a step counts as far as the present policy would have done it.
+    Vtrace,
+}
+
 /// Over which rows advantages are brought to mean zero and standard deviation one (T18).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -58,8 +68,15 @@ pub struct PpoConfiguration {
     pub adam_beta2: f64,
     /// Discount factor of a step, gamma. \[`0.99`\]
     pub discount: f64,
-    /// Lambda of generalised advantage estimation. \[`0.95`\]
+    /// How advantages are estimated; an asynchronous run needs `"vtrace"`. \[`"gae"`\]
+    pub advantage: AdvantageEstimator,
+    /// Lambda of generalised advantage estimation, and of the trace of V-trace. \[`0.95`\]
     pub gae_lambda: f64,
+    /// Most that a step's importance weight may be in its own temporal difference of V-trace,
+    /// rho-bar. \[`1.0`\]
+    pub vtrace_rho_clip: f64,
+    /// Most that it may be in the trace that carries later differences back, c-bar. \[`1.0`\]
+    pub vtrace_c_clip: f64,
     /// Passes over a round. \[`10`\]
     pub epochs: u32,
     /// Rows of one gradient step. Where it does not divide the rows of a round, the last minibatch
@@ -99,7 +116,10 @@ impl Default for PpoConfiguration {
             adam_beta1: 0.9,
             adam_beta2: 0.999,
             discount: 0.99,
+            advantage: AdvantageEstimator::Gae,
             gae_lambda: 0.95,
+            vtrace_rho_clip: 1.0,
+            vtrace_c_clip: 1.0,
             epochs: 10,
             minibatch_size: 64,
             clip_range: 0.2,

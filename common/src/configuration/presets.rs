@@ -36,6 +36,7 @@ pub(super) const PRESETS: &[Preset] = embed![
     "acrobot-ppo",
     "bitflip-dqn-her",
     "cartpole-dqn",
+    "cartpole-impala",
     "cartpole-ppo",
     "frozenlake-ppo",
     "gridworld-ppo",

@@ -16,6 +16,8 @@ use crate::policy::Activation;
 pub enum Algorithm {
     /// Proximal policy optimisation, with the options of `[ppo]`.
     Ppo,
+    /// V-trace actor-critic, with the options of `[impala]`.
+    Impala,
     /// Deep Q-learning, with the options of `[dqn]` and `[replay]`.
     Dqn,
     /// Soft actor-critic, with the options of `[sac]` and `[replay]`.
@@ -28,6 +30,7 @@ impl Algorithm {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ppo => "ppo",
+            Self::Impala => "impala",
             Self::Dqn => "dqn",
             Self::Sac => "sac",
         }
@@ -37,7 +40,7 @@ impl Algorithm {
     #[must_use]
     pub const fn is_off_policy(self) -> bool {
         match self {
-            Self::Ppo => false,
+            Self::Ppo | Self::Impala => false,
             Self::Dqn | Self::Sac => true,
         }
     }
@@ -50,7 +53,7 @@ pub struct RunConfiguration {
     /// Name of the run's folder: letters, digits, `.`, `_` and `-`. Empty: made from the
     /// environment, the algorithm and the seed. \[`""`\]
     pub name: String,
-    /// What learns: `"ppo"`, `"dqn"` or `"sac"`. \[`"ppo"`\]
+    /// What learns: `"ppo"`, `"impala"`, `"dqn"` or `"sac"`. \[`"ppo"`\]
     pub algorithm: Algorithm,
     /// Seed of every random stream of the run, below 2^63. \[`1`\]
     pub seed: u64,
@@ -93,7 +96,8 @@ pub struct EnvironmentConfiguration {
     #[serde(deserialize_with = "arguments_as_text")]
     pub arguments: BTreeMap<String, String>,
     /// Number of instances over all actors together; a part of the result, unlike the number of
-    /// actors. \[`8`\]
+    /// actors. In an asynchronous run, where instances come and go with the actors, the most that
+    /// there can be. \[`8`\]
     pub num_envs: usize,
 }
 
@@ -124,37 +128,6 @@ impl Default for RolloutConfiguration {
         Self {
             envs_per_shard: 4,
             unroll_length: 128,
-        }
-    }
-}
-
-/// Who waits for whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ScheduleKind {
-    /// Unroll `k` of every shard is collected with version `max(0, k - lag)`, exactly; the result
-    /// is a function of the configuration alone.
-    Synchronous,
-    /// Actors collect with the newest version and the learner takes unrolls as they arrive.
-    Asynchronous,
-}
-
-/// `[schedule]`: how collecting and learning interleave.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ScheduleConfiguration {
-    /// Who waits for whom. \[`"synchronous"`\]
-    pub kind: ScheduleKind,
-    /// Versions by which collecting trails learning: 0 is strictly on-policy; with 1 the actors
-    /// collect while the learner works. \[`0`\]
-    pub lag: u64,
-}
-
-impl Default for ScheduleConfiguration {
-    fn default() -> Self {
-        Self {
-            kind: ScheduleKind::Synchronous,
-            lag: 0,
         }
     }
 }

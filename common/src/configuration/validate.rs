@@ -1,5 +1,7 @@
 //! What a configuration must hold beyond its types.
 
+mod schedule;
+mod impala;
 mod off_policy;
 
 use std::fmt::Display;
@@ -32,8 +34,10 @@ pub(super) fn validate(configuration: &Configuration) -> Vec<Violation> {
     let mut check = Check::default();
     check.run(configuration);
     check.rollout(configuration);
+    check.schedule(configuration);
     check.policy(configuration);
     check.ppo(configuration);
+    check.impala(configuration);
     check.dqn(configuration);
     check.sac(configuration);
     check.replay(configuration);
@@ -141,7 +145,6 @@ impl Check {
             run,
             environment,
             rollout,
-            schedule,
             ..
         } = configuration;
         if environment.id.is_empty() {
@@ -178,10 +181,8 @@ impl Check {
             );
         }
         let rows = configuration.rows_per_round();
-        let extents: [(&str, &dyn Display); 2] = [
-            ("environment.num_envs", &num_envs),
-            ("rollout.unroll_length", &rollout.unroll_length),
-        ];
+        let unrolls = configuration.unrolls_per_update();
+        let extents = update_extents(configuration, &unrolls);
         if rows > MAX_ROUND_ROWS {
             self.impossible(
                 &extents,
@@ -199,17 +200,6 @@ impl Check {
                 format!("set total_env_steps to at least {rows}"),
             );
         }
-        if schedule.kind == ScheduleKind::Asynchronous {
-            self.impossible(
-                &[("schedule.kind", &"\"asynchronous\"")],
-                format!(
-                    "{} is synchronous: it corrects nothing that an older policy has collected",
-                    run.algorithm.name()
-                ),
-                "use kind = \"synchronous\", with lag = 1 to collect while the learner works",
-            );
-        }
-        self.range("schedule.lag", schedule.lag, 0..=1);
     }
 
     fn policy(&mut self, configuration: &Configuration) {
@@ -243,6 +233,10 @@ impl Check {
         self.range("ppo.adam_beta2", ppo.adam_beta2, 0.0..1.0);
         self.range("ppo.discount", ppo.discount, 0.0..=1.0);
         self.range("ppo.gae_lambda", ppo.gae_lambda, 0.0..=1.0);
+        self.vtrace_clips(
+            ("ppo.vtrace_rho_clip", ppo.vtrace_rho_clip),
+            ("ppo.vtrace_c_clip", ppo.vtrace_c_clip),
+        );
         self.range("ppo.epochs", ppo.epochs, 1..=10_000);
         self.range("ppo.minibatch_size", ppo.minibatch_size, 1..=MAX_ROUND_ROWS);
         self.range("ppo.clip_range", ppo.clip_range, above(0.0, 1.0));
@@ -268,14 +262,9 @@ impl Check {
         }
         let rows = configuration.rows_per_round();
         let size = ppo.minibatch_size;
-        let keys: [(&str, &dyn Display); 3] = [
-            ("ppo.minibatch_size", &size),
-            ("environment.num_envs", &configuration.environment.num_envs),
-            (
-                "rollout.unroll_length",
-                &configuration.rollout.unroll_length,
-            ),
-        ];
+        let unrolls = configuration.unrolls_per_update();
+        let [first, second] = update_extents(configuration, &unrolls);
+        let keys = [("ppo.minibatch_size", &size as &dyn Display), first, second];
         if size > rows {
             self.impossible(
                 &keys,
@@ -462,6 +451,24 @@ impl Check {
             );
         }
     }
+}
+
+/// The keys that decide how many steps an update consumes.
+fn update_extents<'a>(
+    configuration: &'a Configuration,
+    unrolls: &'a usize,
+) -> [(&'static str, &'a dyn Display); 2] {
+    let first: (&str, &dyn Display) = match configuration.schedule.kind {
+        ScheduleKind::Synchronous => ("environment.num_envs", &configuration.environment.num_envs),
+        ScheduleKind::Asynchronous => ("schedule.unrolls_per_update", unrolls),
+    };
+    [
+        first,
+        (
+            "rollout.unroll_length",
+            &configuration.rollout.unroll_length,
+        ),
+    ]
 }
 
 /// A key whose source the layers fill in.

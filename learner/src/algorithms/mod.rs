@@ -4,9 +4,11 @@
 
 pub mod round;
 pub mod returns;
+pub mod vtrace;
 pub mod likelihood;
 pub mod replayed;
 pub mod ppo;
+pub mod impala;
 pub mod dqn;
 pub mod sac;
 #[doc(hidden)]
@@ -70,7 +72,7 @@ pub struct RoundContext<'a> {
     pub env_steps: u64,
     /// Share of the run that is done before it.
     pub progress: f64,
-    /// How observations were normalised when the actions were chosen.
+    /// How observations are normalised: in a synchronous run as they were when the actions were chosen.
     pub normaliser: Option<&'a ObservationNormaliser>,
     /// By what rewards are scaled.
     pub reward_scaler: Option<&'a mut RewardScaler>,
@@ -91,6 +93,8 @@ impl RoundContext<'_> {
 pub enum Statistics {
     /// Of PPO.
     Ppo(ppo::PpoStatistics),
+    /// Of V-trace actor-critic.
+    Impala(impala::ImpalaStatistics),
     /// Of deep Q-learning.
     Dqn(dqn::DqnStatistics),
     /// Of soft actor-critic.
@@ -103,6 +107,7 @@ impl Statistics {
     pub fn gradient_steps(&self) -> u64 {
         match self {
             Self::Ppo(statistics) => statistics.gradient_steps,
+            Self::Impala(statistics) => statistics.gradient_steps,
             Self::Dqn(statistics) => statistics.gradient_steps,
             Self::Sac(statistics) => statistics.gradient_steps,
         }
@@ -113,6 +118,7 @@ impl Statistics {
     pub fn skipped_steps(&self) -> u64 {
         match self {
             Self::Ppo(statistics) => statistics.skipped_steps,
+            Self::Impala(statistics) => statistics.skipped_steps,
             Self::Dqn(statistics) => statistics.skipped_steps,
             Self::Sac(statistics) => statistics.skipped_steps,
         }
@@ -188,6 +194,12 @@ pub enum AlgorithmError {
     /// PPO's reason.
     #[error(transparent)]
     Ppo(#[from] ppo::PpoError),
+    /// The columns of a round do not belong together.
+    #[error(transparent)]
+    Round(#[from] round::RoundError),
+    /// A shard's columns do not make a timeline.
+    #[error(transparent)]
+    Returns(#[from] returns::ReturnsError),
     /// No policy of the algorithm can act in the environment.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -229,6 +241,7 @@ pub fn build(
     let policy = &specification.policy;
     Ok(match configuration.run.algorithm {
         Name::Ppo => Box::new(ppo::Ppo::configured(configuration, policy, device)?),
+        Name::Impala => Box::new(impala::Impala::configured(configuration, policy, device)?),
         Name::Dqn => Box::new(dqn::Dqn::configured(configuration, specification, device)?),
         Name::Sac => Box::new(sac::Sac::configured(configuration, specification, device)?),
     })
@@ -246,7 +259,7 @@ pub fn policy_spec(
     let activation = configuration.policy.activation;
     let (observation, action) = (&environment.observation, &environment.action);
     let spec = match configuration.run.algorithm {
-        Name::Ppo => PolicySpec::new(observation, action, hidden, activation)?,
+        Name::Ppo | Name::Impala => PolicySpec::new(observation, action, hidden, activation)?,
         Name::Dqn => {
             let dqn = &configuration.dqn;
             PolicySpec::action_values(
@@ -278,7 +291,7 @@ pub fn policy_spec(
 pub fn exploration(configuration: &Configuration) -> Exploration {
     match configuration.run.algorithm {
         Name::Dqn => dqn::config::exploration(configuration),
-        Name::Ppo | Name::Sac => Exploration::None,
+        Name::Ppo | Name::Impala | Name::Sac => Exploration::None,
     }
 }
 
@@ -310,6 +323,8 @@ mod tests {
         for (algorithm, action, head) in [
             (Name::Ppo, &torque, "diagonal_gaussian"),
             (Name::Ppo, &buttons, "categorical"),
+            (Name::Impala, &torque, "diagonal_gaussian"),
+            (Name::Impala, &buttons, "categorical"),
             (Name::Dqn, &buttons, "action_values"),
             (Name::Sac, &torque, "squashed_gaussian"),
             (Name::Sac, &buttons, "categorical"),

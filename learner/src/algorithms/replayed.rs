@@ -128,7 +128,7 @@ impl Replayed {
         if let Some(available) = machine_memory() {
             options.check_memory(available)?;
         }
-        let items_per_round = (num_envs * shape.unroll_length) as u64;
+        let items_per_round = configuration.rows_per_round() as u64;
         let limiter = RateLimiter::new(
             config.minimum_size,
             SampleRatio::configured(&config),

@@ -10,7 +10,7 @@
 
 use thiserror::Error;
 
-/// Why [`generalised_advantages`] refuses its columns.
+/// Why advantages cannot be made of columns.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ReturnsError {
     /// A column's length does not follow from the number of environments and of rewards.
@@ -63,7 +63,11 @@ pub struct RewardColumns<'a> {
 }
 
 impl RewardColumns<'_> {
-    fn check(&self, advantages: usize, returns: usize) -> Result<(), ReturnsError> {
+    /// Checks that the columns belong together, and others of one element a step with them.
+    ///
+    /// # Errors
+    /// [`ReturnsError`], naming the first that does not.
+    pub(super) fn check(&self, others: &[(&'static str, usize)]) -> Result<(), ReturnsError> {
         let (steps, num_envs) = (self.rewards.len(), self.num_envs);
         if num_envs == 0 || !steps.is_multiple_of(num_envs) {
             return Err(ReturnsError::Ragged {
@@ -71,13 +75,15 @@ impl RewardColumns<'_> {
                 num_envs,
             });
         }
+        let others = others.iter().map(|(column, got)| (*column, steps, *got));
         for (column, expected, got) in [
             ("terminated", steps, self.terminated.len()),
             ("truncated", steps, self.truncated.len()),
             ("values", steps + num_envs, self.values.len()),
-            ("advantages", steps, advantages),
-            ("returns", steps, returns),
-        ] {
+        ]
+        .into_iter()
+        .chain(others)
+        {
             if expected != got {
                 return Err(ReturnsError::Length {
                     column,
@@ -122,7 +128,7 @@ pub fn generalised_advantages(
     advantages: &mut [f32],
     returns: &mut [f32],
 ) -> Result<(), ReturnsError> {
-    columns.check(advantages.len(), returns.len())?;
+    columns.check(&[("advantages", advantages.len()), ("returns", returns.len())])?;
     let width = columns.num_envs;
     let decay = discount * lambda;
     let mut trace = vec![0.0; width];

@@ -1,6 +1,10 @@
 //! One round of on-policy experience, in the order in which everything is computed from it.
 
+use std::ops::Range;
+
 use thiserror::Error;
+
+use super::returns::{ReturnsError, RewardColumns};
 
 /// One shard's unroll, `T` steps of `B` environments; its columns are `[T, B]`, time-major.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -114,6 +118,42 @@ impl Round {
             first += shard.num_steps() + shard.num_envs;
         }
         rows
+    }
+
+    /// Hands each shard's columns of rewards and values to `estimate`, with the range of its steps among
+    /// the round's, shard after shard.
+    ///
+    /// # Shapes
+    /// `values` is `[O]`: those of all observations, in their order.
+    ///
+    /// # Errors
+    /// The first of `estimate`.
+    pub fn for_each_shard(
+        &self,
+        values: &[f32],
+        mut estimate: impl FnMut(&RewardColumns<'_>, Range<usize>) -> Result<(), ReturnsError>,
+    ) -> Result<(), ReturnsError> {
+        let (mut first_step, mut first_row) = (0, 0);
+        let mut finals = values[self.num_timeline_rows()..].iter();
+        for shard in &self.shards {
+            let steps = first_step..first_step + shard.num_steps();
+            let rows = first_row..first_row + shard.num_steps() + shard.num_envs;
+            (first_step, first_row) = (steps.end, rows.end);
+            let final_values: Vec<(usize, f32)> = shard
+                .truncated_steps()
+                .zip(finals.by_ref().copied())
+                .collect();
+            let columns = RewardColumns {
+                num_envs: shard.num_envs,
+                rewards: &shard.rewards,
+                terminated: &shard.terminated,
+                truncated: &shard.truncated,
+                values: &values[rows],
+                final_values: &final_values,
+            };
+            estimate(&columns, steps)?;
+        }
+        Ok(())
     }
 
     /// Checks that all columns belong together, for rows of these widths.

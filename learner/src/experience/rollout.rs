@@ -1,88 +1,104 @@
-//! On-policy experience: unrolls wait for the others of their round, and a complete round becomes
+//! Experience of one update: unrolls wait for the others of their round, and a complete round becomes
 //! columns in the one order from which everything is computed.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use bytes::Bytes;
 use rookery_common::normaliser::{ObservationNormaliser, RewardScaler, RunningMoments};
-use rookery_common::unroll::{Unroll, UnrollIndex, UnrollShape};
+use rookery_common::unroll::{Unroll, UnrollShape};
 
 use crate::algorithms::round::{Round, ShardColumns};
+use crate::queue::Place;
 
-/// Unrolls of rounds that are not complete. Admission bounds it: of each shard it holds one unroll
-/// for each round that collection may run ahead.
+/// An admitted unroll on its way to its update.
+#[derive(Debug)]
+pub struct QueuedUnroll {
+    /// The update that consumes it.
+    pub update: u64,
+    /// The unroll.
+    pub unroll: Unroll,
+    /// When it was admitted.
+    pub admitted_at: Instant,
+    /// Its room in the queue, until it has been trained on.
+    pub place: Place,
+}
+
+/// Unrolls of rounds that are not complete: what an update consumes is a round of its own. Admission
+/// bounds it, and says for each unroll which round it belongs to: in a synchronous run the one of its
+/// index, in an asynchronous one that of its turn.
 #[derive(Debug)]
 pub struct RoundAssembler {
-    num_shards: usize,
-    rounds: BTreeMap<UnrollIndex, PartialRound>,
+    unrolls_per_round: usize,
+    rounds: BTreeMap<u64, Vec<QueuedUnroll>>,
 }
 
-#[derive(Debug)]
-struct PartialRound {
-    unrolls: Vec<Option<(Unroll, Instant)>>,
-    missing: usize,
-}
-
-/// One unroll of every shard, ordered by shard.
+/// The unrolls of one update, ordered by shard and, where there are several of one, by index. In a
+/// synchronous run there is exactly one of every shard.
 #[derive(Debug)]
 pub struct CompleteRound {
     /// The unrolls.
     pub unrolls: Vec<Unroll>,
     /// When each was admitted.
     pub admitted_at: Vec<Instant>,
+    /// Their room in the queue.
+    places: Vec<Place>,
 }
 
 impl RoundAssembler {
-    /// Waits for rounds of `num_shards` unrolls.
+    /// Waits for rounds of this many unrolls.
     #[must_use]
-    pub fn new(num_shards: usize) -> Self {
+    pub fn new(unrolls_per_round: usize) -> Self {
         Self {
-            num_shards,
+            unrolls_per_round,
             rounds: BTreeMap::new(),
         }
     }
 
     /// Keeps an admitted unroll. Admission has made sure that it comes once.
-    pub fn insert(&mut self, unroll: Unroll) {
-        let num_shards = self.num_shards;
-        let round = self
-            .rounds
-            .entry(unroll.key.index)
-            .or_insert_with(|| PartialRound {
-                unrolls: (0..num_shards).map(|_| None).collect(),
-                missing: num_shards,
-            });
-        let slot = &mut round.unrolls[unroll.key.shard.0 as usize];
-        debug_assert!(slot.is_none(), "admission lets each unroll in once");
-        round.missing -= 1;
-        *slot = Some((unroll, Instant::now()));
+    pub fn insert(&mut self, queued: QueuedUnroll) {
+        let round = self.rounds.entry(queued.update).or_default();
+        debug_assert!(
+            round.len() < self.unrolls_per_round,
+            "admission gives an update no more unrolls than it takes"
+        );
+        round.push(queued);
     }
 
-    /// Hands out round `index` once it is complete.
-    pub fn take(&mut self, index: UnrollIndex) -> Option<CompleteRound> {
-        if self.rounds.get(&index)?.missing > 0 {
+    /// Hands out the round of an update once it is complete.
+    pub fn take(&mut self, update: u64) -> Option<CompleteRound> {
+        if self.rounds.get(&update)?.len() < self.unrolls_per_round {
             return None;
         }
-        let round = self.rounds.remove(&index)?;
-        let (unrolls, admitted_at) = round.unrolls.into_iter().flatten().unzip();
-        Some(CompleteRound {
-            unrolls,
-            admitted_at,
-        })
+        self.rounds.remove(&update).map(CompleteRound::new)
     }
 }
 
 impl CompleteRound {
-    /// The environments of every shard after the round.
-    #[must_use]
-    pub fn states(&self) -> Vec<Bytes> {
-        self.unrolls
-            .iter()
-            .map(|unroll| unroll.state_after.clone())
-            .collect()
+    /// Orders the unrolls of an update.
+    fn new(mut queued: Vec<QueuedUnroll>) -> Self {
+        queued.sort_by_key(|queued| (queued.unroll.key.shard, queued.unroll.key.index));
+        let mut round = Self {
+            unrolls: Vec::with_capacity(queued.len()),
+            admitted_at: Vec::with_capacity(queued.len()),
+            places: Vec::with_capacity(queued.len()),
+        };
+        for queued in queued {
+            round.unrolls.push(queued.unroll);
+            round.admitted_at.push(queued.admitted_at);
+            round.places.push(queued.place);
+        }
+        round
     }
 
+    /// By how many versions each unroll trails `version`, which is to be updated (T10).
+    pub fn policy_lags(&self, version: u64) -> impl Iterator<Item = u64> {
+        self.unrolls
+            .iter()
+            .map(move |unroll| version.saturating_sub(unroll.version.version))
+    }
+}
+
+impl CompleteRound {
     /// Number of unrolls whose environments had been reset before them, because their state could
     /// not be restored: what such a round holds depends on who collected it.
     #[must_use]
@@ -106,9 +122,8 @@ impl CompleteRound {
 
     /// Makes the columns that an update consumes.
     ///
-    /// Observations are normalised as they were when the actions were chosen, so that the policy
-    /// that is updated sees what the one that acted saw; rewards by the returns up to and with
-    /// this round (T15).
+    /// Observations are normalised as `normaliser` says; rewards by the returns up to and with this
+    /// round (T15).
     #[must_use]
     pub fn columns(
         &self,
@@ -179,23 +194,18 @@ fn scale_rewards(
     unrolls: &[Unroll],
     shape: &UnrollShape,
 ) {
-    for (shard, unroll) in unrolls.iter().enumerate() {
+    for (columns, unroll) in columns.iter().zip(unrolls) {
         let ended: Vec<bool> = unroll
             .terminated
             .iter()
             .zip(unroll.truncated.iter())
             .map(|(terminated, truncated)| terminated | truncated == 1)
             .collect();
-        let first_env = shard * shape.envs_per_shard;
+        let first_env = unroll.key.shard.0 as usize * shape.envs_per_shard;
         if unroll.discontinuous {
             scaler.reset(first_env, shape.envs_per_shard);
         }
-        scaler.update(
-            first_env,
-            shape.envs_per_shard,
-            &columns[shard].rewards,
-            &ended,
-        );
+        scaler.update(first_env, shape.envs_per_shard, &columns.rewards, &ended);
     }
     for shard in columns {
         scaler.scale(&mut shard.rewards);

@@ -6,7 +6,8 @@ fn leases(num_shards: usize, lag: u64) -> Leases {
     let mut leases = Leases::new(
         "run".to_owned(),
         1,
-        lag,
+        Schedule::Synchronous { lag },
+        0,
         vec![ShardPosition::default(); num_shards],
     );
     leases.published(u64::MAX);
@@ -53,7 +54,7 @@ fn t22_an_unroll_is_admitted_once_and_acknowledged_again() {
     let state = Bytes::from_static(b"after 0");
     assert_eq!(
         leases.admit(id, &key(lease, 0), version(0), &state),
-        Verdict::Admitted
+        Verdict::Admitted { update: 0 }
     );
     assert_eq!(
         leases.admit(id, &key(lease, 0), version(0), &state),
@@ -71,7 +72,7 @@ fn t22_an_unroll_is_admitted_once_and_acknowledged_again() {
     );
     assert_eq!(
         leases.admit(id, &key(lease, 1), version(1), &state),
-        Verdict::Admitted
+        Verdict::Admitted { update: 1 }
     );
 }
 
@@ -87,7 +88,7 @@ fn the_schedule_says_which_version_collects_which_unroll() {
         );
         assert_eq!(
             leases.admit(id, &key(lease, index), version(expected), &Bytes::new()),
-            Verdict::Admitted
+            Verdict::Admitted { update: index }
         );
     }
 }
@@ -100,7 +101,7 @@ fn t21_a_dead_holder_is_fenced_and_the_next_one_starts_from_its_last_admitted_st
     let state = Bytes::from_static(b"after 0");
     assert_eq!(
         leases.admit(first, &key(&old, 0), version(0), &state),
-        Verdict::Admitted
+        Verdict::Admitted { update: 0 }
     );
     assert!(leases.close(first).is_empty());
     assert_eq!(
@@ -118,7 +119,7 @@ fn t21_a_dead_holder_is_fenced_and_the_next_one_starts_from_its_last_admitted_st
     );
     assert_eq!(
         leases.admit(second, &key(&new, 1), version(1), &state),
-        Verdict::Admitted
+        Verdict::Admitted { update: 1 }
     );
 }
 
@@ -170,7 +171,7 @@ fn what_is_admitted_is_bounded_by_what_is_published() {
     for index in [0, 1] {
         assert_eq!(
             leases.admit(id, &key(lease, index), version(0), &Bytes::new()),
-            Verdict::Admitted
+            Verdict::Admitted { update: index }
         );
     }
     assert_eq!(
@@ -180,7 +181,7 @@ fn what_is_admitted_is_bounded_by_what_is_published() {
     leases.published(1);
     assert_eq!(
         leases.admit(id, &key(lease, 2), version(1), &Bytes::new()),
-        Verdict::Admitted
+        Verdict::Admitted { update: 2 }
     );
 }
 
@@ -231,7 +232,7 @@ fn a_restarted_shard_is_fenced_and_granted_again() {
     );
     assert_eq!(
         leases.admit(id, &key(&new, 0), version(0), &Bytes::new()),
-        Verdict::Admitted
+        Verdict::Admitted { update: 0 }
     );
 }
 
@@ -244,7 +245,7 @@ fn nobody_restarts_a_shard_of_another_session() {
     assert_eq!(leases.restart(other, lease.shard), []);
     assert_eq!(
         leases.admit(holder, &key(&lease, 0), version(0), &Bytes::new()),
-        Verdict::Admitted
+        Verdict::Admitted { update: 0 }
     );
 }
 
@@ -274,6 +275,151 @@ fn a_session_attaches_once_and_expires_only_before_that() {
     let id = leases.open(1, 1).unwrap();
     assert!(leases.expire_unattached(id));
     assert!(leases.attach(id).is_none());
+}
+
+fn asynchronous(num_shards: usize, max_policy_lag: u64, unrolls_per_update: usize) -> Leases {
+    Leases::new(
+        "run".to_owned(),
+        1,
+        Schedule::Asynchronous {
+            max_policy_lag,
+            unrolls_per_update,
+            max_queue_bytes: 1 << 20,
+        },
+        100,
+        vec![ShardPosition::default(); num_shards],
+    )
+}
+
+#[test]
+fn an_asynchronous_fleet_has_a_shard_for_each_thread_and_reuses_those_that_are_left() {
+    let mut leases = asynchronous(5, 0, 1);
+    leases.published(100);
+    let shards = |commands: &[Command], id| {
+        let leases = granted(commands, id);
+        leases.iter().map(|lease| lease.shard.0).collect::<Vec<_>>()
+    };
+    let (first, commands) = join(&mut leases, 1);
+    assert_eq!(shards(&commands, first), [0]);
+    let lease = granted(&commands, first)[0].clone();
+    let state = Bytes::from_static(b"after 0");
+    assert_eq!(
+        leases.admit(first, &key(&lease, 0), version(100), &state),
+        Verdict::Admitted { update: 100 }
+    );
+    let (second, commands) = join(&mut leases, 3);
+    assert_eq!(shards(&commands, second), [1, 2, 3]);
+    assert_eq!(commands.len(), 3, "nothing is taken from the first");
+    assert_eq!(leases.num_leased(), 4);
+    // Those of one that leaves are free, and the next one begins where it ended.
+    assert!(leases.close(first).is_empty());
+    assert_eq!(leases.num_leased(), 3);
+    let (third, commands) = join(&mut leases, 4);
+    assert_eq!(shards(&commands, third), [0, 4], "there are five in all");
+    let lease = &granted(&commands, third)[0];
+    assert_eq!((lease.next_index, &lease.state), (UnrollIndex(1), &state));
+    // Whoever stands by with a thread to spare takes over.
+    assert_eq!(shards(&leases.close(second), third), [1, 2]);
+}
+
+#[test]
+fn t10_t11_the_lag_at_consumption_is_known_at_admission_and_bounded() {
+    let mut leases = asynchronous(1, 1, 2);
+    leases.published(100);
+    let (id, commands) = join(&mut leases, 1);
+    let lease = granted(&commands, id)[0].clone();
+    let admit = |leases: &mut Leases, index, number| {
+        leases.admit(id, &key(&lease, index), version(number), &Bytes::new())
+    };
+    for (index, update) in [(0, 100), (1, 100), (2, 101), (3, 101)] {
+        assert_eq!(admit(&mut leases, index, 100), Verdict::Admitted { update });
+    }
+    let too_old = Verdict::TooOld {
+        lag: 2,
+        max_policy_lag: 1,
+    };
+    assert_eq!(admit(&mut leases, 4, 100), too_old);
+    assert_eq!(
+        admit(&mut leases, 4, 101),
+        Verdict::Unpublished { newest: 100 }
+    );
+    leases.published(101);
+    assert_eq!(
+        admit(&mut leases, 4, 101),
+        Verdict::Admitted { update: 102 }
+    );
+}
+
+#[test]
+fn an_unroll_that_is_too_old_costs_its_shard_nothing_but_itself() {
+    let mut leases = asynchronous(1, 0, 1);
+    leases.published(100);
+    let (id, commands) = join(&mut leases, 1);
+    let old = granted(&commands, id)[0].clone();
+    let state = Bytes::from_static(b"after 0");
+    assert_eq!(
+        leases.admit(id, &key(&old, 0), version(100), &state),
+        Verdict::Admitted { update: 100 }
+    );
+    assert_eq!(
+        leases.admit(id, &key(&old, 1), version(100), &Bytes::new()),
+        Verdict::TooOld {
+            lag: 1,
+            max_policy_lag: 0
+        }
+    );
+    let commands = leases.restart(id, old.shard);
+    let new = &granted(&commands, id)[0];
+    assert_eq!((new.next_index, &new.state), (UnrollIndex(1), &state));
+    leases.published(101);
+    assert_eq!(
+        leases.admit(id, &key(new, 1), version(101), &Bytes::new()),
+        Verdict::Admitted { update: 101 }
+    );
+}
+
+proptest! {
+    /// Whatever is sent: what is admitted is consumed within the lag, in the order of admission, and
+    /// the indices of a shard have no gap.
+    #[test]
+    fn asynchronous_admission_keeps_its_promises(
+        max_policy_lag in 0_u64..4,
+        unrolls_per_update in 1_usize..5,
+        events in prop::collection::vec((0_usize..6, 0_u64..6), 1..200),
+    ) {
+        let mut leases = asynchronous(4, max_policy_lag, unrolls_per_update);
+        leases.published(100);
+        let (id, commands) = join(&mut leases, 4);
+        let mut held = granted(&commands, id);
+        let (mut newest, mut admitted) = (100, 0);
+        for (event, age) in events {
+            let Some(lease) = held.get(event).cloned() else {
+                // The learner trains, where it has an update's worth.
+                if newest < 100 + admitted / unrolls_per_update as u64 {
+                    newest += 1;
+                    leases.published(newest);
+                }
+                continue;
+            };
+            let collected_with = newest.saturating_sub(age);
+            let key = key(&lease, lease.next_index.0);
+            match leases.admit(id, &key, version(collected_with), &Bytes::new()) {
+                Verdict::Admitted { update } => {
+                    prop_assert_eq!(update, 100 + admitted / unrolls_per_update as u64);
+                    prop_assert!(update - collected_with <= max_policy_lag);
+                    admitted += 1;
+                    held[event].next_index.0 += 1;
+                }
+                Verdict::TooOld { lag, .. } => {
+                    prop_assert!(lag > max_policy_lag);
+                    let again = granted(&leases.restart(id, lease.shard), id);
+                    prop_assert_eq!(again[0].next_index, lease.next_index);
+                    held[event] = again[0].clone();
+                }
+                other => prop_assert!(false, "{:?}", other),
+            }
+        }
+    }
 }
 
 proptest! {

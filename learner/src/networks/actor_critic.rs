@@ -1,5 +1,6 @@
 //! A policy and a state-value function over one flat tensor of parameters.
 
+use rookery_common::configuration::Configuration;
 use rookery_common::policy::PolicySpec;
 use rookery_common::policy::layout::{Layout, TensorSlot};
 use rookery_common::policy::spec::{Encoder, Head, SpecError};
@@ -32,6 +33,22 @@ pub struct ActorCriticSpec {
     pub initial_log_std: f32,
     /// The critic.
     pub critic: CriticSpec,
+}
+
+impl ActorCriticSpec {
+    /// The networks of a run whose policy is `policy`.
+    #[must_use]
+    pub fn configured(configuration: &Configuration, policy: &PolicySpec) -> Self {
+        Self {
+            policy: policy.clone(),
+            initial_log_std: configuration.policy.initial_log_std as f32,
+            critic: if configuration.policy.shared_trunk {
+                CriticSpec::Shared
+            } else {
+                CriticSpec::Separate(configuration.policy.hidden.clone())
+            },
+        }
+    }
 }
 
 /// Why an [`ActorCritic`] refuses what it is given.
@@ -72,6 +89,16 @@ pub enum NetworkError {
         expected: &'static str,
         /// The head.
         got: &'static str,
+    },
+    /// An action that the policy does not have.
+    #[error("action {action} of step {step} is no whole number below {num_actions}")]
+    Action {
+        /// Row of the column of actions.
+        step: usize,
+        /// What the row holds.
+        action: String,
+        /// Number of the policy's actions.
+        num_actions: usize,
     },
     /// An index outside of a one-hot encoder.
     #[error("observation {index} of row {row} is no whole number below {num_categories}")]
@@ -247,6 +274,34 @@ impl ActorCritic {
     /// [`NetworkError::Observations`] and [`NetworkError::Category`].
     pub fn encode(&self, observations: &[f32]) -> Result<Tensor, NetworkError> {
         encode(&self.spec.policy.encoder, observations, self.device())
+    }
+
+    /// Turns actions as the policy drew them into what losses take, on the network's device: indices
+    /// `[N]`, i64, or vectors `[N, dimension]`, f32.
+    ///
+    /// # Errors
+    /// [`NetworkError::Action`].
+    pub fn encode_actions(&self, actions: &[f32]) -> Result<Tensor, NetworkError> {
+        let device = self.device();
+        match self.spec.policy.head {
+            Head::Categorical { num_actions } | Head::ActionValues { num_actions, .. } => {
+                let is_action = |x: f32| x >= 0.0 && x.fract() == 0.0 && (x as usize) < num_actions;
+                if let Some(step) = actions.iter().position(|&x| !is_action(x)) {
+                    return Err(NetworkError::Action {
+                        step,
+                        action: actions[step].to_string(),
+                        num_actions,
+                    });
+                }
+                let indices: Vec<i64> = actions.iter().map(|&action| action as i64).collect();
+                Ok(Tensor::from_slice(&indices).to_device(device))
+            }
+            Head::DiagonalGaussian { .. }
+            | Head::SquashedGaussian { .. }
+            | Head::Deterministic { .. } => Ok(Tensor::from_slice(actions)
+                .view([-1, self.spec.policy.action_width() as i64])
+                .to_device(device)),
+        }
     }
 
     /// Policy outputs and values of encoded rows, and what [`ActorCritic::gradient`] needs.

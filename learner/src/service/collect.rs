@@ -1,9 +1,9 @@
 //! The `Collect` stream: one for each session, unrolls up, leases and answers down.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rookery_common::unroll::SessionId;
+use rookery_common::unroll::{SessionId, ShardId};
 use rookery_proto::v1;
 use rookery_proto::v1::collect_request::Kind;
 use tokio::sync::{mpsc, watch};
@@ -11,8 +11,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
 use super::{Admission, BoxStream};
+use crate::accounting::{Outcome, Refused};
+use crate::experience::rollout::QueuedUnroll;
 use crate::intake::{Answer, Intake, Strikes};
 use crate::metrics;
+use crate::queue::Place;
 use crate::run::{Event, Run};
 
 /// How long a fresh stream may take to say whose it is.
@@ -64,8 +67,9 @@ pub(super) async fn open(
             intake,
             session,
             strikes: Strikes::new(session),
+            admission,
         };
-        connection.serve(inbound, admission).await;
+        connection.serve(inbound).await;
     });
     Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
 }
@@ -75,22 +79,19 @@ struct Connection {
     intake: Intake,
     session: SessionId,
     strikes: Strikes,
+    admission: watch::Receiver<Admission>,
 }
 
 impl Connection {
     /// Reads the stream to its end, whatever ends it, and closes the session.
-    async fn serve(
-        mut self,
-        mut inbound: Streaming<v1::CollectRequest>,
-        mut admission: watch::Receiver<Admission>,
-    ) {
+    async fn serve(mut self, mut inbound: Streaming<v1::CollectRequest>) {
         let timeout = self.run.settings.lease_timeout;
         let session = self.session.0;
         loop {
             let message = tokio::select! {
                 message = tokio::time::timeout(timeout, inbound.message()) => message,
                 // The drain message went to every outbox; what still comes is not admitted.
-                _ = admission.wait_for(|admission| *admission != Admission::Open) => break,
+                _ = self.admission.wait_for(|admission| *admission != Admission::Open) => break,
             };
             match message {
                 Ok(Ok(Some(v1::CollectRequest {
@@ -152,40 +153,71 @@ impl Connection {
     async fn receive(&mut self, message: v1::Unroll) -> bool {
         let num_bytes = prost::Message::encoded_len(&message);
         metrics::count_received_bytes(num_bytes as u64);
+        let Some(place) = self.place(num_bytes as u64).await else {
+            return false;
+        };
         let answer = if num_bytes > LARGE_UNROLL_BYTES {
             tokio::task::block_in_place(|| self.intake.receive(self.session, message))
         } else {
             self.intake.receive(self.session, message)
         };
         let reply = match answer {
-            Answer::Acknowledged(ack, unroll) => {
-                if let Some(unroll) = unroll
-                    && self.run.events.send(Event::Unroll(unroll)).await.is_err()
-                {
-                    // The compute thread is done. The actor is about to be told so, and must not
-                    // lose its stream before.
-                    return true;
+            Answer::Acknowledged(ack, admitted) => {
+                if let Some(admitted) = admitted {
+                    let queued = QueuedUnroll {
+                        update: admitted.update,
+                        unroll: *admitted.unroll,
+                        admitted_at: Instant::now(),
+                        place,
+                    };
+                    let event = Event::Unroll(Box::new(queued));
+                    if self.run.events.send(event).await.is_err() {
+                        // The compute thread is done. The actor is about to be told so, and must
+                        // not lose its stream before.
+                        return true;
+                    }
                 }
                 v1::collect_reply::Kind::Ack(ack)
             }
-            Answer::Refused { refusal, malformed } => {
-                log_refusal(self.session, &refusal);
-                if malformed {
-                    if let Some(reason) = self.strikes.strike(&refusal) {
-                        self.expel(Status::invalid_argument(reason));
-                        return false;
-                    }
-                    let mut fleet = self.run.fleet();
-                    let shard = rookery_common::unroll::ShardId(refusal.shard);
-                    fleet.reply(self.session, v1::collect_reply::Kind::Refusal(refusal));
-                    fleet.restart(self.session, shard);
-                    return true;
+            Answer::Refused { refusal, reason } => {
+                log_refusal(self.session, &refusal, reason);
+                let is_malformed = reason.outcome() == Outcome::Invalid;
+                if is_malformed && let Some(reason) = self.strikes.strike(&refusal) {
+                    self.expel(Status::invalid_argument(reason));
+                    return false;
                 }
-                v1::collect_reply::Kind::Refusal(refusal)
+                let mut fleet = self.run.fleet();
+                let shard = ShardId(refusal.shard);
+                fleet.reply(self.session, v1::collect_reply::Kind::Refusal(refusal));
+                if is_malformed || reason == Refused::TooOld {
+                    fleet.restart(self.session, shard);
+                }
+                return true;
             }
         };
         self.run.fleet().reply(self.session, reply);
         true
+    }
+
+    /// Waits for room in the queue. Meanwhile nothing is read from the stream, so that flow control
+    /// holds up the sender and with it its environments; nor is its silence counted, since what it
+    /// says is not heard. `None` where the actor has gone or the learner is going.
+    async fn place(&mut self, num_bytes: u64) -> Option<Place> {
+        if let Some(place) = self.run.queue.try_place(num_bytes) {
+            return Some(place);
+        }
+        let outbox = self.run.fleet().outbox(self.session)?;
+        let waiting_since = Instant::now();
+        let place = tokio::select! {
+            place = self.run.queue.place(num_bytes) => Some(place),
+            () = outbox.closed() => {
+                tracing::info!(session = self.session.0, "actor went while its unroll waited");
+                None
+            }
+            _ = self.admission.wait_for(|admission| *admission != Admission::Open) => None,
+        };
+        metrics::record_back_pressure(waiting_since.elapsed());
+        place
     }
 
     fn expel(&self, status: Status) {
@@ -195,7 +227,7 @@ impl Connection {
 
 /// Says what was refused: quietly where it is the ordinary end of a lease whose shard somebody else
 /// has taken over.
-fn log_refusal(session: SessionId, refusal: &v1::Refusal) {
+fn log_refusal(session: SessionId, refusal: &v1::Refusal, why: Refused) {
     let v1::Refusal {
         shard,
         index,
@@ -203,7 +235,7 @@ fn log_refusal(session: SessionId, refusal: &v1::Refusal) {
         ..
     } = refusal;
     let reason = refusal.reason().as_str_name();
-    if refusal.reason() == v1::RefusalReason::Stale {
+    if matches!(why, Refused::Stale | Refused::TooOld) {
         tracing::debug!(
             session = session.0,
             shard,

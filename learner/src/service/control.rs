@@ -95,6 +95,19 @@ impl Control for ControlService {
                 .map(|path| path.display().to_string())
                 .unwrap_or_default(),
             error: progress.error.unwrap_or_default(),
+            refused: self
+                .run
+                .accounting
+                .refusals()
+                .into_iter()
+                .map(|(reason, count)| (reason.name().to_owned(), count))
+                .collect(),
+            queue: self.run.queue.bound().map(|bound| v1::QueueStatus {
+                bytes: self.run.queue.load().bytes,
+                max_bytes: bound.max_bytes,
+                mean_policy_lag: progress.policy_lag.mean,
+                max_policy_lag: progress.policy_lag.max,
+            }),
         }))
     }
 

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rookery_common::configuration::Configuration;
+use rookery_common::configuration::{Configuration, Schedule};
 use rookery_common::policy::PolicyError;
 use rookery_common::spaces::EnvironmentSpec;
 use rookery_common::unroll::{SessionId, UnrollShape};
@@ -24,6 +24,10 @@ mod control;
 mod parameters;
 
 pub use control::ControlService;
+
+/// Unrolls of a shard that may be on their way in an asynchronous run: one, and one that is collected
+/// meanwhile. What waits at the actors grows old there, so it is no more than keeps them busy.
+const MAX_UNACKNOWLEDGED: u32 = 2;
 
 /// Whether the service still takes work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +94,14 @@ impl LearnerService {
     }
 
     fn specify(&self, environment: EnvironmentSpec) -> Result<RunSpecification, Status> {
-        specify(environment, &self.configuration)
-            .map_err(|error| Status::failed_precondition(error.to_string()))
+        let specification = specify(environment, &self.configuration)
+            .map_err(|error| Status::failed_precondition(error.to_string()))?;
+        if let Some(bound) = self.run.queue.bound() {
+            bound
+                .check(&specification.contract.shape)
+                .map_err(|error| Status::failed_precondition(error.to_string()))?;
+        }
+        Ok(specification)
     }
 }
 
@@ -183,11 +193,15 @@ impl Learner for LearnerService {
             seed: settings.seed,
             envs_per_shard: settings.envs_per_shard as u32,
             unroll_length: settings.unroll_length as u32,
-            lag: settings.lag as u32,
+            lag: settings.schedule.lag() as u32,
             lease_timeout_milliseconds: settings.lease_timeout.as_millis() as u64,
             evaluation_every_env_steps: settings.evaluation_every_env_steps,
             evaluation_episodes: settings.evaluation_episodes,
             exploration: Some(specification.exploration.into()),
+            max_unacknowledged: match settings.schedule {
+                Schedule::Synchronous { .. } => None,
+                Schedule::Asynchronous { .. } => Some(MAX_UNACKNOWLEDGED),
+            },
         }))
     }
 

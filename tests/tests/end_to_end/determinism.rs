@@ -157,6 +157,9 @@ every_scenario! {
     discrete_at_lag_1: Setup::cart_pole().set("schedule.lag", 1);
     continuous_at_lag_0: Setup::pendulum();
     continuous_at_lag_1: Setup::pendulum().set("schedule.lag", 1);
+    impala_at_lag_0: Setup::impala();
+    impala_at_lag_1: Setup::impala().set("schedule.lag", 1);
+    ppo_with_vtrace_at_lag_1: Setup::ppo_vtrace().set("schedule.lag", 1);
     prioritised_dqn: Setup::dqn();
     rainbow_at_lag_1: Setup::rainbow().set("schedule.lag", 1);
     sac: Setup::sac();

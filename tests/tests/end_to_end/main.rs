@@ -7,6 +7,7 @@
 )]
 
 mod determinism;
+mod asynchronous;
 mod faults;
 mod crafted;
 mod sessions;

@@ -77,6 +77,13 @@ fn learner_of(setup: Setup) -> Scrape {
     scrape(&learner.wait_address("serving metrics"))
 }
 
+/// An asynchronous run whose queue holds no more than one update, so that unrolls wait for room.
+fn stalled_for_a_moment() -> Setup {
+    Setup::impala()
+        .asynchronous()
+        .set("schedule.max_policy_lag", 0)
+}
+
 #[test]
 fn a_live_run_exports_every_metric_and_agrees_with_its_status() {
     let cluster = Cluster::new(
@@ -112,8 +119,8 @@ fn a_live_run_exports_every_metric_and_agrees_with_its_status() {
 
     let [ours, collector, evaluations] = [&mut *learner, &mut *actor, &mut evaluator]
         .map(|program| scrape(&program.wait_address("serving metrics")));
-    let [dqn, sac] = [Setup::dqn(), Setup::sac()].map(learner_of);
-    all_are_exported(&declared("learner"), &[&ours, &dqn, &sac]);
+    let [impala, dqn, sac] = [stalled_for_a_moment(), Setup::dqn(), Setup::sac()].map(learner_of);
+    all_are_exported(&declared("learner"), &[&ours, &impala, &dqn, &sac]);
     all_are_exported(&declared("actor"), &[&collector, &evaluations]);
 
     let unrolls = status.unrolls.unwrap();

@@ -1,9 +1,12 @@
 //! The options of proximal policy optimisation: those of the configuration, as the update uses
 //! them.
 
-pub use rookery_common::configuration::{AdvantageNormalisation, PpoConfiguration};
+pub use rookery_common::configuration::{
+    AdvantageEstimator, AdvantageNormalisation, PpoConfiguration,
+};
 
 use super::loss::LossOptions;
+use crate::algorithms::vtrace::VtraceOptions;
 use crate::optimiser::AdamOptions;
 
 /// The part that the optimiser needs.
@@ -13,6 +16,18 @@ pub(super) fn adam_options(config: &PpoConfiguration) -> AdamOptions {
         beta2: config.adam_beta2,
         epsilon: config.adam_epsilon,
         max_gradient_norm: config.max_gradient_norm,
+    }
+}
+
+/// The part that advantages need. The surrogate has the ratio in itself, so V-trace's advantage comes
+/// without it.
+pub(super) fn vtrace_options(config: &PpoConfiguration) -> VtraceOptions {
+    VtraceOptions {
+        discount: config.discount as f32,
+        lambda: config.gae_lambda as f32,
+        rho_clip: config.vtrace_rho_clip as f32,
+        c_clip: config.vtrace_c_clip as f32,
+        policy_rho_clip: None,
     }
 }
 

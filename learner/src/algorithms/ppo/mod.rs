@@ -7,7 +7,7 @@ pub mod update;
 #[doc(hidden)]
 pub mod bench;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::BTreeMap;
 
@@ -16,14 +16,14 @@ use rookery_common::policy::PolicySpec;
 use tch::Device;
 use thiserror::Error;
 
-pub use config::{AdvantageNormalisation, PpoConfiguration};
+pub use config::{AdvantageEstimator, AdvantageNormalisation, PpoConfiguration};
 pub use update::PpoStatistics;
 
 use super::returns::ReturnsError;
 use super::round::RoundError;
 use super::{Algorithm, AlgorithmError, AlgorithmState, RoundContext, Statistics};
 use crate::experience::rollout::CompleteRound;
-use crate::networks::{ActorCritic, ActorCriticSpec, CriticSpec, NetworkError};
+use crate::networks::{ActorCritic, ActorCriticSpec, NetworkError};
 use crate::optimiser::Adam;
 use crate::progress::Stage;
 
@@ -43,17 +43,7 @@ pub enum PpoError {
     /// The columns of the round do not belong together.
     #[error(transparent)]
     Round(#[from] RoundError),
-    /// An action that the policy does not have.
-    #[error("action {action} of step {step} is no whole number below {num_actions}")]
-    Action {
-        /// Row of the column of actions.
-        step: usize,
-        /// What the row holds.
-        action: f32,
-        /// Number of the policy's actions.
-        num_actions: usize,
-    },
-    /// The network refuses observations or parameters.
+    /// The network refuses observations, actions or parameters.
     #[error(transparent)]
     Network(#[from] NetworkError),
     /// A shard's columns do not make a timeline.
@@ -116,17 +106,8 @@ impl Ppo {
         policy: &PolicySpec,
         device: Device,
     ) -> Result<Self, PpoError> {
-        let spec = ActorCriticSpec {
-            policy: policy.clone(),
-            initial_log_std: configuration.policy.initial_log_std as f32,
-            critic: if configuration.policy.shared_trunk {
-                CriticSpec::Shared
-            } else {
-                CriticSpec::Separate(configuration.policy.hidden.clone())
-            },
-        };
         Self::new(
-            spec,
+            ActorCriticSpec::configured(configuration, policy),
             configuration.ppo.clone(),
             configuration.run.seed,
             device,

@@ -18,9 +18,10 @@ use crate::tensors::to_host;
 
 const TOLERANCE: f64 = 1e-5;
 
+/// What a case of any actor-critic says of its networks, its optimiser and its rows.
 #[derive(Deserialize)]
-struct Options {
-    name: String,
+pub(in crate::algorithms) struct Options {
+    pub(in crate::algorithms) name: String,
     width: usize,
     num_categories: usize,
     encoder: String,
@@ -32,21 +33,21 @@ struct Options {
     normalise: bool,
     clip_range: f64,
     value_clip_range: Option<f64>,
-    value_coefficient: f64,
-    entropy_coefficient: f64,
-    max_gradient_norm: f64,
-    learning_rate: f64,
-    adam_beta1: f64,
-    adam_beta2: f64,
-    adam_epsilon: f64,
-    initial: Vec<f32>,
+    pub(in crate::algorithms) value_coefficient: f64,
+    pub(in crate::algorithms) entropy_coefficient: f64,
+    pub(in crate::algorithms) max_gradient_norm: f64,
+    pub(in crate::algorithms) learning_rate: f64,
+    pub(in crate::algorithms) adam_beta1: f64,
+    pub(in crate::algorithms) adam_beta2: f64,
+    pub(in crate::algorithms) adam_epsilon: f64,
+    pub(in crate::algorithms) initial: Vec<f32>,
     observations: Vec<f32>,
     actions: Vec<f32>,
     log_probs: Vec<f32>,
 }
 
 impl Options {
-    fn spec(&self) -> ActorCriticSpec {
+    pub(in crate::algorithms) fn spec(&self) -> ActorCriticSpec {
         ActorCriticSpec {
             policy: PolicySpec {
                 encoder: match self.encoder.as_str() {
@@ -103,6 +104,21 @@ impl Options {
         }
     }
 
+    pub(in crate::algorithms) fn round(&self, shards: &[ShardCase]) -> Round {
+        let columns = |shard: &ShardCase| ShardColumns {
+            num_envs: shard.num_envs,
+            rewards: shard.rewards.clone(),
+            terminated: shard.terminated.clone(),
+            truncated: shard.truncated.clone(),
+        };
+        Round {
+            shards: shards.iter().map(columns).collect(),
+            observations: self.observations.clone(),
+            actions: self.actions.clone(),
+            log_probs: self.log_probs.clone(),
+        }
+    }
+
     fn ppo(&self, config: PpoConfiguration) -> Ppo {
         let mut ppo = Ppo::new(self.spec(), config, 1, Device::Cpu).unwrap();
         ppo.network.import(&self.initial).unwrap();
@@ -110,14 +126,14 @@ impl Options {
     }
 }
 
-fn close(name: &str, got: f64, expected: f64) {
+pub(in crate::algorithms) fn close(name: &str, got: f64, expected: f64) {
     assert!(
         (got - expected).abs() < TOLERANCE,
         "{name}: {got}, expected {expected}"
     );
 }
 
-fn all_close(name: &str, got: &[f32], expected: &[f32]) {
+pub(in crate::algorithms) fn all_close(name: &str, got: &[f32], expected: &[f32]) {
     assert_eq!(got.len(), expected.len(), "{name}");
     for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
         close(
@@ -134,13 +150,16 @@ struct UpdateCase {
     options: Options,
     discount: f64,
     gae_lambda: f64,
+    /// Where advantages are V-trace's.
+    vtrace_rho_clip: Option<f64>,
+    vtrace_c_clip: Option<f64>,
     epochs: u32,
     shards: Vec<ShardCase>,
     expected: ExpectedUpdate,
 }
 
 #[derive(Deserialize)]
-struct ShardCase {
+pub(in crate::algorithms) struct ShardCase {
     num_envs: usize,
     rewards: Vec<f32>,
     terminated: Vec<bool>,
@@ -156,6 +175,8 @@ struct ExpectedUpdate {
     clip_fraction: f64,
     gradient_norm: f64,
     explained_variance: f64,
+    rho_clip_fraction: Option<f64>,
+    c_clip_fraction: Option<f64>,
     parameters: Vec<f32>,
 }
 
@@ -168,33 +189,37 @@ impl UpdateCase {
         PpoConfiguration {
             discount: self.discount,
             gae_lambda: self.gae_lambda,
+            advantage: match self.vtrace_rho_clip {
+                None => AdvantageEstimator::Gae,
+                Some(_) => AdvantageEstimator::Vtrace,
+            },
+            vtrace_rho_clip: self.vtrace_rho_clip.unwrap_or(1.0),
+            vtrace_c_clip: self.vtrace_c_clip.unwrap_or(1.0),
             epochs: self.epochs,
             ..self.options.config()
         }
     }
 
     fn round(&self) -> Round {
-        Round {
-            shards: self
-                .shards
-                .iter()
-                .map(|shard| ShardColumns {
-                    num_envs: shard.num_envs,
-                    rewards: shard.rewards.clone(),
-                    terminated: shard.terminated.clone(),
-                    truncated: shard.truncated.clone(),
-                })
-                .collect(),
-            observations: self.options.observations.clone(),
-            actions: self.options.actions.clone(),
-            log_probs: self.options.log_probs.clone(),
-        }
+        self.options.round(&self.shards)
     }
 }
 
 #[test]
 fn t1_t2_t12_a_whole_update_agrees_with_pytorch() {
-    for case in update_cases() {
+    agree_with_pytorch(update_cases());
+}
+
+#[test]
+fn t7_t8_t9_a_whole_update_on_advantages_of_vtrace_agrees_with_pytorch() {
+    let cases = include_str!("../../../tests/golden/ppo_vtrace_updates.json");
+    let cases: Vec<UpdateCase> = serde_json::from_str(cases).unwrap();
+    assert!(cases.iter().all(|case| case.vtrace_rho_clip.is_some()));
+    agree_with_pytorch(cases);
+}
+
+fn agree_with_pytorch(cases: Vec<UpdateCase>) {
+    for case in cases {
         let mut ppo = case.options.ppo(case.config());
         let got = ppo.update(&case.round(), 0.0, 0).unwrap();
         let (name, expected) = (&case.options.name, &case.expected);
@@ -217,6 +242,21 @@ fn t1_t2_t12_a_whole_update_agrees_with_pytorch() {
         ] {
             close(&format!("{name}, {what}"), got, expected);
         }
+        for (what, got, expected) in [
+            ("rho", got.rho_clip_fraction, expected.rho_clip_fraction),
+            ("c", got.c_clip_fraction, expected.c_clip_fraction),
+        ] {
+            assert_eq!(
+                got.is_some(),
+                case.vtrace_rho_clip.is_some(),
+                "{name}, {what}"
+            );
+            close(
+                &format!("{name}, {what}"),
+                got.unwrap_or(0.0),
+                expected.unwrap_or(0.0),
+            );
+        }
         all_close(name, &ppo.network.export(), &expected.parameters);
         assert_eq!(got.gradient_steps, u64::from(case.epochs));
     }
@@ -229,7 +269,7 @@ fn on_policy(ppo: &Ppo, case: &UpdateCase) -> Round {
     let (outputs, _) = ppo.network.forward(&inputs);
     let rows = Tensor::from_slice(&round.rows_of_steps());
     let policy = outputs.policy.index_select(0, &rows);
-    let actions = ppo.actions(&round.actions).unwrap();
+    let actions = ppo.network.encode_actions(&round.actions).unwrap();
     let negative = Likelihood::new(&policy, outputs.log_std.as_ref(), &actions).negative_log_probs;
     round.log_probs = to_host(&negative.neg());
     round
@@ -378,12 +418,12 @@ fn what_does_not_fit_is_refused_before_anything_changes() {
 
     let mut round = case.round();
     round.actions[3] = 3.0;
-    let error = PpoError::Action {
+    let error = NetworkError::Action {
         step: 3,
-        action: 3.0,
+        action: "3".to_owned(),
         num_actions: 3,
     };
-    assert_eq!(ppo.update(&round, 0.0, 0), Err(error));
+    assert_eq!(ppo.update(&round, 0.0, 0), Err(error.into()));
 
     let mut round = case.round();
     round.observations.pop();

@@ -1,18 +1,19 @@
 //! What one round does to the parameters.
 
-use rookery_common::policy::spec::Head;
 use rookery_common::seeds::{Purpose, Random};
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
-use super::config::{AdvantageNormalisation, loss_options};
+use super::config::{AdvantageEstimator, AdvantageNormalisation, loss_options, vtrace_options};
 use super::loss::{
     LossOptions, Losses, Minibatch, approximate_kl, clip_fraction, losses, normalise_advantages,
     surrogate_columns,
 };
 use super::{Ppo, PpoError};
-use crate::algorithms::returns::{RewardColumns, explained_variance, generalised_advantages};
+use crate::algorithms::likelihood::Likelihood;
+use crate::algorithms::returns::{ReturnsError, explained_variance, generalised_advantages};
 use crate::algorithms::round::Round;
+use crate::algorithms::vtrace::{VtraceClips, vtrace};
 use crate::optimiser::Step;
 use crate::tensors::to_host;
 
@@ -42,6 +43,13 @@ pub struct PpoStatistics {
     /// Mean `|log ratio|` of the first minibatch: how far the learner's probabilities are from
     /// those that the actors sent before any step was taken (T24, T32).
     pub initial_log_ratio: f64,
+    /// Share of the steps whose importance weight was over the clip of the temporal differences; with
+    /// V-trace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rho_clip_fraction: Option<f64>,
+    /// Share of the steps whose importance weight was over the clip of the trace; with V-trace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub c_clip_fraction: Option<f64>,
     /// Step size of the optimiser.
     pub learning_rate: f64,
     /// Clip range of the ratio.
@@ -65,6 +73,15 @@ pub(super) struct Columns {
     advantages: Tensor,
     returns: Tensor,
     old_values: Option<Tensor>,
+}
+
+/// What is known of a round's returns before the update.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Estimates {
+    /// Share of the returns' variance that the values explain.
+    explained_variance: Option<f64>,
+    /// With V-trace.
+    clips: Option<VtraceClips>,
 }
 
 /// What is kept of each minibatch until the end of the update, so that statistics cost one copy
@@ -104,7 +121,7 @@ impl Ppo {
             .at(config.learning_rate, progress);
         let clip_range = config.clip_range_schedule.at(config.clip_range, progress);
         let loss_options = loss_options(config, progress);
-        let (columns, explained_variance) = self.columns(round)?;
+        let (columns, estimates) = self.columns(round)?;
         let mut record = Record::default();
         for epoch in 0..self.config.epochs {
             let mut order: Vec<i64> = (0..columns.rows.len() as i64).collect();
@@ -113,11 +130,11 @@ impl Ppo {
             for minibatch in self.minibatches(&columns, &order, clip_range) {
                 self.minibatch_step(&minibatch, &loss_options, learning_rate, &mut record);
                 if record.stopped_early {
-                    return Ok(record.finish(explained_variance, learning_rate, clip_range));
+                    return Ok(record.finish(estimates, learning_rate, clip_range));
                 }
             }
         }
-        Ok(record.finish(explained_variance, learning_rate, clip_range))
+        Ok(record.finish(estimates, learning_rate, clip_range))
     }
 
     /// One gradient step, unless the divergence is over its target.
@@ -148,54 +165,42 @@ impl Ppo {
         }
     }
 
-    /// Brings a round to the device, with its advantages and returns, and says how much of the
-    /// returns' variance the critic explains.
-    pub(super) fn columns(&self, round: &Round) -> Result<(Columns, Option<f64>), PpoError> {
+    /// Brings a round to the device, with its advantages and returns, and says what is known of them.
+    pub(super) fn columns(&self, round: &Round) -> Result<(Columns, Estimates), PpoError> {
         let policy = &self.network.spec().policy;
         round.check(policy.observation_width(), policy.action_width())?;
-        let actions = self.actions(&round.actions)?;
+        let actions = self.network.encode_actions(&round.actions)?;
         let inputs = self.network.encode(&round.observations)?;
         let values = self.network.values(&inputs);
-
+        let rows = round.rows_of_steps();
+        let log_ratios = match self.config.advantage {
+            AdvantageEstimator::Gae => None,
+            AdvantageEstimator::Vtrace => {
+                Some(self.log_ratios(&inputs, &rows, &actions, &round.log_probs))
+            }
+        };
         let num_steps = round.num_steps();
         let mut advantages = vec![0.0; num_steps];
         let mut returns = vec![0.0; num_steps];
-        let mut old_values = Vec::with_capacity(num_steps);
-        let (mut first_step, mut first_row) = (0, 0);
-        let mut finals = values[round.num_timeline_rows()..].iter();
-        for shard in &round.shards {
-            let steps = first_step..first_step + shard.num_steps();
-            let rows = first_row..first_row + shard.num_steps() + shard.num_envs;
-            let final_values: Vec<(usize, f32)> = shard
-                .truncated_steps()
-                .zip(finals.by_ref().copied())
-                .collect();
-            let columns = RewardColumns {
-                num_envs: shard.num_envs,
-                rewards: &shard.rewards,
-                terminated: &shard.terminated,
-                truncated: &shard.truncated,
-                values: &values[rows.clone()],
-                final_values: &final_values,
-            };
-            generalised_advantages(
-                &columns,
-                self.config.discount as f32,
-                self.config.gae_lambda as f32,
-                &mut advantages[steps.clone()],
-                &mut returns[steps.clone()],
-            )?;
-            old_values.extend_from_slice(&values[rows.start..rows.end - shard.num_envs]);
-            (first_step, first_row) = (steps.end, rows.end);
-        }
-        let explained_variance = explained_variance(&old_values, &returns);
+        let clips = self.estimate(
+            round,
+            &values,
+            log_ratios.as_deref(),
+            &mut advantages,
+            &mut returns,
+        )?;
+        let old_values: Vec<f32> = rows.iter().map(|row| values[*row as usize]).collect();
+        let estimates = Estimates {
+            explained_variance: explained_variance(&old_values, &returns),
+            clips,
+        };
 
         let device = self.network.device();
         let column = |host: &[f32]| Tensor::from_slice(host).to_device(device);
         let advantages = column(&advantages);
         let columns = Columns {
             inputs,
-            rows: round.rows_of_steps(),
+            rows,
             actions,
             negative_log_probs: column(&round.log_probs).neg(),
             advantages: match self.config.advantage_normalisation {
@@ -208,34 +213,60 @@ impl Ppo {
                 .value_clip_range
                 .map(|_| column(&old_values).unsqueeze(-1)),
         };
-        Ok((columns, explained_variance))
+        Ok((columns, estimates))
     }
 
-    /// Indices `[R]`, i64, or vectors `[R, dimension]`, f32.
-    pub(super) fn actions(&self, actions: &[f32]) -> Result<Tensor, PpoError> {
-        let device = self.network.device();
-        match self.network.spec().policy.head {
-            Head::Categorical { num_actions } | Head::ActionValues { num_actions, .. } => {
-                let mut indices = Vec::with_capacity(actions.len());
-                for (step, &action) in actions.iter().enumerate() {
-                    if !(action >= 0.0 && action.fract() == 0.0 && (action as usize) < num_actions)
-                    {
-                        return Err(PpoError::Action {
-                            step,
-                            action,
-                            num_actions,
-                        });
-                    }
-                    indices.push(action as i64);
-                }
-                Ok(Tensor::from_slice(&indices).to_device(device))
-            }
-            Head::DiagonalGaussian { .. }
-            | Head::SquashedGaussian { .. }
-            | Head::Deterministic { .. } => Ok(Tensor::from_slice(actions)
-                .view([-1, self.network.spec().policy.action_width() as i64])
-                .to_device(device)),
-        }
+    /// Writes the advantages and returns of every step, by V-trace where there are ratios.
+    fn estimate(
+        &self,
+        round: &Round,
+        values: &[f32],
+        log_ratios: Option<&[f32]>,
+        advantages: &mut [f32],
+        returns: &mut [f32],
+    ) -> Result<Option<VtraceClips>, ReturnsError> {
+        let mut clips = log_ratios.map(|_| VtraceClips::default());
+        let options = vtrace_options(&self.config);
+        round.for_each_shard(values, |shard, steps| {
+            let (advantages, returns) =
+                (&mut advantages[steps.clone()], &mut returns[steps.clone()]);
+            let Some((log_ratios, clips)) = log_ratios.zip(clips.as_mut()) else {
+                return generalised_advantages(
+                    shard,
+                    options.discount,
+                    options.lambda,
+                    advantages,
+                    returns,
+                );
+            };
+            clips.add(vtrace(
+                shard,
+                &log_ratios[steps],
+                &options,
+                returns,
+                advantages,
+            )?);
+            Ok(())
+        })?;
+        Ok(clips)
+    }
+
+    /// `log` of the ratio of each step's action, the present policy to the one that acted, `[R]`.
+    fn log_ratios(
+        &self,
+        inputs: &Tensor,
+        rows: &[i64],
+        actions: &Tensor,
+        log_probs: &[f32],
+    ) -> Vec<f32> {
+        let rows = Tensor::from_slice(rows).to_device(self.network.device());
+        let (outputs, _) = self.network.forward(&inputs.index_select(0, &rows));
+        let likelihood = Likelihood::new(&outputs.policy, outputs.log_std.as_ref(), actions);
+        to_host(&likelihood.negative_log_probs)
+            .iter()
+            .zip(log_probs)
+            .map(|(negative, theirs)| -negative - theirs)
+            .collect()
     }
 
     /// Cuts the steps into minibatches: every column is put into `order` once, and the minibatches
@@ -292,12 +323,7 @@ impl Record {
         self.log_ratios.push(losses.log_ratios.shallow_clone());
     }
 
-    fn finish(
-        self,
-        explained_variance: Option<f64>,
-        learning_rate: f64,
-        clip_range: f64,
-    ) -> PpoStatistics {
+    fn finish(self, estimates: Estimates, learning_rate: f64, clip_range: f64) -> PpoStatistics {
         let log_ratios = Tensor::cat(&self.log_ratios, 0);
         let mut scalars = self.terms;
         scalars.push(approximate_kl(&log_ratios));
@@ -320,9 +346,11 @@ impl Record {
             entropy: means[2],
             approximate_kl: f64::from(last[0]),
             clip_fraction: f64::from(last[1]),
-            explained_variance,
+            explained_variance: estimates.explained_variance,
             gradient_norm: self.gradient_norms.iter().sum::<f64>() / gradient_steps.max(1) as f64,
             initial_log_ratio: f64::from(last[2]),
+            rho_clip_fraction: estimates.clips.map(|clips| clips.rho_fraction()),
+            c_clip_fraction: estimates.clips.map(|clips| clips.c_fraction()),
             learning_rate,
             clip_range,
             gradient_steps: gradient_steps as u64,

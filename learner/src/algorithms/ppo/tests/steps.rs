@@ -42,7 +42,7 @@ impl StepCase {
         let rows = advantages.numel() as i64;
         Minibatch {
             inputs: ppo.network.encode(&options.observations).unwrap(),
-            actions: ppo.actions(&options.actions).unwrap(),
+            actions: ppo.network.encode_actions(&options.actions).unwrap(),
             negative_log_probs: Tensor::from_slice(&options.log_probs).neg(),
             surrogate: surrogate_columns(&advantages, rows, options.clip_range, options.normalise)
                 .remove(0),

@@ -1,0 +1,121 @@
+//! V-trace actor-critic, the learner's half of IMPALA (Espeholt and others 2018): one gradient step on each
+//! round, whose steps are weighed by how probable the present policy finds their actions.
+
+pub mod config;
+pub mod loss;
+pub mod update;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use rookery_common::configuration::Configuration;
+use rookery_common::policy::PolicySpec;
+use tch::Device;
+
+pub use config::ImpalaConfiguration;
+pub use update::ImpalaStatistics;
+
+use super::{Algorithm, AlgorithmError, AlgorithmState, RoundContext, Statistics};
+use crate::experience::rollout::CompleteRound;
+use crate::networks::{ActorCritic, ActorCriticSpec, NetworkError};
+use crate::optimiser::Adam;
+use crate::progress::Stage;
+
+/// The networks, their optimiser, and one gradient step a round.
+#[derive(Debug)]
+pub struct Impala {
+    config: ImpalaConfiguration,
+    network: ActorCritic,
+    adam: Adam,
+}
+
+impl Impala {
+    /// A start from `seed`.
+    ///
+    /// # Errors
+    /// Where the spec makes no network.
+    pub fn new(
+        spec: ActorCriticSpec,
+        config: ImpalaConfiguration,
+        seed: u64,
+        device: Device,
+    ) -> Result<Self, NetworkError> {
+        let network = ActorCritic::new(spec, seed, device)?;
+        let adam = Adam::new(
+            network.num_parameters(),
+            config::adam_options(&config),
+            device,
+        );
+        Ok(Self {
+            config,
+            network,
+            adam,
+        })
+    }
+
+    /// A start as the run's configuration asks for it.
+    ///
+    /// # Errors
+    /// Where the layers make no network.
+    pub fn configured(
+        configuration: &Configuration,
+        policy: &PolicySpec,
+        device: Device,
+    ) -> Result<Self, NetworkError> {
+        Self::new(
+            ActorCriticSpec::configured(configuration, policy),
+            configuration.impala.clone(),
+            configuration.run.seed,
+            device,
+        )
+    }
+}
+
+const ADAM: &str = "adam";
+
+impl Algorithm for Impala {
+    fn policy_parameters(&self) -> Vec<f32> {
+        self.network.export_policy()
+    }
+
+    fn acting(&self, _env_steps: u64) -> BTreeMap<String, f64> {
+        BTreeMap::new()
+    }
+
+    fn learn(
+        &mut self,
+        round: &CompleteRound,
+        mut context: RoundContext<'_>,
+    ) -> Result<Statistics, AlgorithmError> {
+        let scaler = context.reward_scaler.take();
+        let columns = round.columns(&context.shape, context.normaliser, scaler);
+        context.lap(Stage::Batch);
+        let statistics = self.update(&columns, context.progress)?;
+        context.lap(Stage::Update);
+        Ok(Statistics::Impala(statistics))
+    }
+
+    /// The parameters are the policy's, then the critic's.
+    fn state(&self) -> AlgorithmState {
+        AlgorithmState {
+            arrays: BTreeMap::from([(
+                AlgorithmState::PARAMETERS.to_owned(),
+                self.network.export(),
+            )]),
+            ..AlgorithmState::default()
+        }
+        .with_adam(ADAM, self.adam.state())
+    }
+
+    fn restore(&mut self, state: &AlgorithmState) -> Result<(), AlgorithmError> {
+        let parameters = state.array(AlgorithmState::PARAMETERS)?;
+        let (expected, got) = (self.network.num_parameters(), parameters.len());
+        if expected != got {
+            return Err(NetworkError::Parameters { expected, got }.into());
+        }
+        self.adam.restore(&state.adam(ADAM)?)?;
+        self.network.import(parameters)?;
+        Ok(())
+    }
+}
