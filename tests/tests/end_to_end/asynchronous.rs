@@ -213,13 +213,14 @@ fn an_unroll_that_is_too_old_is_refused_and_its_shard_goes_on_from_the_last_one_
     let anew = stream.expect_lease();
     assert_eq!((anew.shard, anew.next_index), (lease.shard, 2));
     assert_eq!(anew.state, 1_u64.to_le_bytes().to_vec());
-    learner.wait_status("two updates", |status| status.updates == 2);
+    let trained = |status: &v1::StatusReply| status.unrolls.unwrap().trained;
+    learner.wait_status("two updates", |status| trained(status) == 2);
     stream.send_unroll(of_version(&anew, 2));
     assert!(matches!(
         stream.expect_next(),
         v1::collect_reply::Kind::Ack(_)
     ));
-    let status = learner.wait_status("a third", |status| status.updates == 3);
+    let status = learner.wait_status("a third", |status| trained(status) == 3);
     assert_eq!(status.refused["too_old"], 1);
     let unrolls = learner.unrolls();
     assert_eq!((unrolls.trained, unrolls.stale, unrolls.invalid), (3, 1, 0));
