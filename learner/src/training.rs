@@ -77,7 +77,7 @@ impl Training {
             reward_scaler: normalisation.rewards.then(|| {
                 RewardScaler::new(
                     settings.num_envs,
-                    configuration.ppo.discount,
+                    configuration.discount(),
                     normalisation.reward_clip,
                 )
             }),

@@ -61,6 +61,33 @@ impl Setup {
             .replay()
     }
 
+    /// `CartPole-v1` with advantage actor-critic.
+    pub fn a2c() -> Self {
+        Self::small("CartPole-v1").set("run.algorithm", "a2c")
+    }
+
+    /// `CartPole-v1` with REINFORCE, whose episodes stretch over rounds.
+    pub fn reinforce() -> Self {
+        Self::small("CartPole-v1")
+            .set("run.algorithm", "reinforce")
+            .set("normalisation.observations", true)
+            .set("normalisation.rewards", true)
+    }
+
+    /// `FrozenLake-v1` with SARSA over a table, whose steps wait for the next round's actions.
+    pub fn sarsa() -> Self {
+        Self::small("FrozenLake-v1")
+            .set("run.algorithm", "sarsa")
+            .set("policy.hidden", Vec::<Value>::new())
+            .set("tabular.learning_rate_schedule", "linear")
+            .set("tabular.epsilon_decay", 5_000)
+    }
+
+    /// The same with Q-learning.
+    pub fn q_learning() -> Self {
+        Self::sarsa().set("run.algorithm", "q_learning")
+    }
+
     fn replay(self) -> Self {
         self.set("replay.capacity", 4_000)
             .set("replay.minimum_size", 500)

@@ -17,10 +17,12 @@ use rookery_common::snapshot::SnapshotError;
 use rookery_common::spaces::EnvironmentSpec;
 use thiserror::Error;
 
+pub use grid::{Cell, CellKind, Direction, Grid};
 pub use registry::{EnvironmentError, ids, make};
 
 mod registry;
 mod batch;
+mod grid;
 mod cart_pole;
 mod pendulum;
 mod mountain_car;
@@ -86,6 +88,11 @@ pub trait BatchedEnvironment: Send {
     /// # Errors
     /// Where `state` is anything else; the batch is then unchanged.
     fn restore(&mut self, state: &[u8]) -> Result<(), RestoreError>;
+
+    /// The map, where observations are the cells of one.
+    fn grid(&self) -> Option<Grid> {
+        None
+    }
 }
 
 /// Where [`BatchedEnvironment::step`] writes, one row per instance.

@@ -262,6 +262,9 @@ fn did_you_mean(suggestion: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rookery_common::seeds::{Purpose, Random};
+
+    use super::super::{CellKind, Direction, StepOutput};
     use super::*;
 
     fn arguments(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -352,7 +355,71 @@ mod tests {
         );
         assert_eq!(
             error("GridWorld-v0", &[("size", "7")]),
-            "`GridWorld-v0` takes no argument `size`; it takes none"
+            "`GridWorld-v0` takes no argument `size`; it takes observation"
+        );
+    }
+
+    #[test]
+    fn a_grid_is_what_steps_and_observations_say() {
+        for (id, pairs, goal, goal_reward) in [
+            ("FrozenLake-v1", &[("is_slippery", "false")][..], 15, 1.0),
+            (
+                "FrozenLake-v1",
+                &[("is_slippery", "false"), ("map_name", "8x8")],
+                63,
+                1.0,
+            ),
+            ("GridWorld-v0", &[], 24, 10.0),
+            ("GridWorld-v0", &[("observation", "cell")], 24, 10.0),
+        ] {
+            let mut batch = make(id, &arguments(pairs), 1).unwrap();
+            let grid = batch.grid().unwrap();
+            let num_rows = grid.cells.len() / grid.num_columns;
+            assert_eq!(grid.cells.len(), num_rows * grid.num_columns);
+            let width = batch.spec().observation.width();
+            let mut seen = vec![0.0; width];
+            batch.reset(0, Random::derive(1, Purpose::Episode, 0, 0), &mut seen);
+            assert_eq!(grid.cells[0].observation, seen);
+            assert_eq!(grid.cells[0].kind, CellKind::Start);
+            // A walk over the whole grid by actions that mean what their directions say.
+            let (mut cell, mut random, mut goals) =
+                (0, Random::derive(2, Purpose::Episode, 0, 0), 0);
+            for _ in 0..300_000 {
+                let action = random.below(4) as usize;
+                let (mut rewards, mut terminated) = ([0.0], [0]);
+                batch.step(
+                    &[action as f32],
+                    StepOutput {
+                        observations: &mut seen,
+                        rewards: &mut rewards,
+                        terminated: &mut terminated,
+                    },
+                );
+                let (row, column) = (cell / grid.num_columns, cell % grid.num_columns);
+                let (row, column) = match grid.directions[action] {
+                    Direction::Up => (row.saturating_sub(1), column),
+                    Direction::Right => (row, (column + 1).min(grid.num_columns - 1)),
+                    Direction::Down => ((row + 1).min(num_rows - 1), column),
+                    Direction::Left => (row, column.saturating_sub(1)),
+                };
+                cell = row * grid.num_columns + column;
+                let there = &grid.cells[cell];
+                assert_eq!(there.observation, seen);
+                assert_eq!(there.kind.is_terminal(), terminated == [1]);
+                assert_eq!(there.kind == CellKind::Goal, cell == goal);
+                if terminated == [1] {
+                    goals += usize::from(rewards == [goal_reward]);
+                    batch.reset(0, Random::derive(1, Purpose::Episode, 0, 0), &mut seen);
+                    cell = 0;
+                }
+            }
+            assert!(goals > 0, "{id} {pairs:?}");
+        }
+        assert!(
+            make("CartPole-v1", &BTreeMap::new(), 1)
+                .unwrap()
+                .grid()
+                .is_none()
         );
     }
 

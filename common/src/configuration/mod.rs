@@ -13,6 +13,9 @@ mod training;
 mod ppo;
 mod dqn;
 mod sac;
+mod a2c;
+mod reinforce;
+mod tabular;
 mod replay;
 mod processes;
 mod units;
@@ -26,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use crate::policy::Activation;
+pub use a2c::A2cConfiguration;
 pub use dqn::{DqnConfiguration, ReturnDistribution};
 pub use layers::Layers;
 pub use ppo::{AdvantageNormalisation, Annealing, PpoConfiguration};
@@ -34,8 +38,10 @@ pub use processes::{
     ActorConfiguration, Device, LearnerConfiguration, LogFormat, SecurityConfiguration,
     TelemetryConfiguration,
 };
+pub use reinforce::ReinforceConfiguration;
 pub use replay::{HindsightStrategy, ReplayConfiguration};
 pub use sac::SacConfiguration;
+pub use tabular::TabularConfiguration;
 pub use training::{
     Algorithm, CheckpointConfiguration, EnvironmentConfiguration, EvaluationConfiguration,
     NormalisationConfiguration, PolicyConfiguration, RolloutConfiguration, RunConfiguration,
@@ -64,6 +70,12 @@ pub struct Configuration {
     pub dqn: DqnConfiguration,
     /// Soft actor-critic.
     pub sac: SacConfiguration,
+    /// Advantage actor-critic.
+    pub a2c: A2cConfiguration,
+    /// REINFORCE.
+    pub reinforce: ReinforceConfiguration,
+    /// Q-learning and SARSA over a table.
+    pub tabular: TabularConfiguration,
     /// What off-policy algorithms keep and how they sample it.
     pub replay: ReplayConfiguration,
     /// Running statistics by which inputs are scaled.
@@ -112,6 +124,19 @@ impl Configuration {
     #[must_use]
     pub const fn presets() -> &'static [Preset] {
         presets::PRESETS
+    }
+
+    /// Discount factor of a step for the algorithm that learns.
+    #[must_use]
+    pub const fn discount(&self) -> f64 {
+        match self.run.algorithm {
+            Algorithm::Ppo => self.ppo.discount,
+            Algorithm::Dqn => self.dqn.discount,
+            Algorithm::Sac => self.sac.discount,
+            Algorithm::A2c => self.a2c.discount,
+            Algorithm::Reinforce => self.reinforce.discount,
+            Algorithm::QLearning | Algorithm::Sarsa => self.tabular.discount,
+        }
     }
 
     /// Environment steps of one round: those of one unroll of every environment.

@@ -20,16 +20,28 @@ pub enum Algorithm {
     Dqn,
     /// Soft actor-critic, with the options of `[sac]` and `[replay]`.
     Sac,
+    /// Advantage actor-critic, with the options of `[a2c]`.
+    A2c,
+    /// REINFORCE, with the options of `[reinforce]`.
+    Reinforce,
+    /// Q-learning over a table, with the options of `[tabular]`.
+    QLearning,
+    /// SARSA over a table, with the options of `[tabular]`.
+    Sarsa,
 }
 
 impl Algorithm {
-    /// Its name in a configuration, which is that of its section.
+    /// Its name in a configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ppo => "ppo",
             Self::Dqn => "dqn",
             Self::Sac => "sac",
+            Self::A2c => "a2c",
+            Self::Reinforce => "reinforce",
+            Self::QLearning => "q_learning",
+            Self::Sarsa => "sarsa",
         }
     }
 
@@ -37,9 +49,15 @@ impl Algorithm {
     #[must_use]
     pub const fn is_off_policy(self) -> bool {
         match self {
-            Self::Ppo => false,
+            Self::Ppo | Self::A2c | Self::Reinforce | Self::QLearning | Self::Sarsa => false,
             Self::Dqn | Self::Sac => true,
         }
+    }
+
+    /// Whether it learns a table, and so needs discrete observations and actions.
+    #[must_use]
+    pub const fn is_tabular(self) -> bool {
+        matches!(self, Self::QLearning | Self::Sarsa)
     }
 }
 
@@ -50,7 +68,8 @@ pub struct RunConfiguration {
     /// Name of the run's folder: letters, digits, `.`, `_` and `-`. Empty: made from the
     /// environment, the algorithm and the seed. \[`""`\]
     pub name: String,
-    /// What learns: `"ppo"`, `"dqn"` or `"sac"`. \[`"ppo"`\]
+    /// What learns: `"ppo"`, `"dqn"`, `"sac"`, `"a2c"`, `"reinforce"`, `"q_learning"` or `"sarsa"`.
+    /// \[`"ppo"`\]
     pub algorithm: Algorithm,
     /// Seed of every random stream of the run, below 2^63. \[`1`\]
     pub seed: u64,

@@ -1,6 +1,7 @@
 //! What a configuration must hold beyond its types.
 
 mod off_policy;
+mod simple;
 
 use std::fmt::Display;
 use std::ops::{Bound, RangeBounds};
@@ -36,6 +37,9 @@ pub(super) fn validate(configuration: &Configuration) -> Vec<Violation> {
     check.ppo(configuration);
     check.dqn(configuration);
     check.sac(configuration);
+    check.a2c(configuration);
+    check.reinforce(configuration);
+    check.tabular(configuration);
     check.replay(configuration);
     check.statistics(configuration);
     check.learner(configuration);

@@ -101,6 +101,15 @@ pub enum SpecError {
         /// What to do about it.
         remedy: &'static str,
     },
+    /// What is looked up in a table must be an index.
+    #[error(
+        "a table needs discrete observations, the environment's are {got}: choose an environment, \
+         or arguments of it, that gives them, or train with dqn or ppo"
+    )]
+    ObservationSpace {
+        /// The observation space.
+        got: String,
+    },
     /// A dimension of an action cannot be rescaled to its bounds.
     #[error(
         "head.{head}: dimension {dimension} is bounded by {low} and {high}, expected finite bounds \
@@ -204,6 +213,30 @@ impl PolicySpec {
             noisy,
         };
         Self::with_head(observation, hidden, activation, head)
+    }
+
+    /// The table of Q-learning and SARSA: what each action is worth after each observation, without
+    /// hidden layers. Its weights `[actions, observations]` are the table; its biases stay zero.
+    ///
+    /// # Errors
+    /// Where observations or actions are not discrete, and as [`PolicySpec::validate`].
+    pub fn table(observation: &Space, action: &Space) -> Result<Self, SpecError> {
+        if matches!(observation, Space::Box { .. }) {
+            return Err(SpecError::ObservationSpace {
+                got: observation.to_string(),
+            });
+        }
+        let (hidden, activation) = (Vec::new(), Activation::Tanh);
+        let distribution = ValueDistribution::Expectation;
+        Self::action_values(
+            observation,
+            action,
+            hidden,
+            activation,
+            false,
+            distribution,
+            false,
+        )
     }
 
     /// The stochastic network of soft actor-critic: [`Head::SquashedGaussian`].

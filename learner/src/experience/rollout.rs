@@ -93,6 +93,18 @@ impl CompleteRound {
             .count() as u64
     }
 
+    /// The first environment of each shard that was reset before the round, by global index.
+    pub fn discontinuous_envs<'a>(
+        &'a self,
+        shape: &'a UnrollShape,
+    ) -> impl Iterator<Item = usize> + 'a {
+        self.unrolls
+            .iter()
+            .enumerate()
+            .filter(|(_, unroll)| unroll.discontinuous)
+            .map(|(shard, _)| shard * shape.envs_per_shard)
+    }
+
     /// Adds the round's raw observations to `moments`: each shard's rows `0..T`, those that were
     /// acted on, shard after shard (T14).
     pub fn observe(&self, shape: &UnrollShape, moments: &mut RunningMoments) {

@@ -1,5 +1,6 @@
 //! A policy and a state-value function over one flat tensor of parameters.
 
+use rookery_common::configuration::Configuration;
 use rookery_common::policy::PolicySpec;
 use rookery_common::policy::layout::{Layout, TensorSlot};
 use rookery_common::policy::spec::{Encoder, Head, SpecError};
@@ -32,6 +33,22 @@ pub struct ActorCriticSpec {
     pub initial_log_std: f32,
     /// The critic.
     pub critic: CriticSpec,
+}
+
+impl ActorCriticSpec {
+    /// What the run's configuration makes of a policy.
+    #[must_use]
+    pub fn configured(configuration: &Configuration, policy: &PolicySpec) -> Self {
+        Self {
+            policy: policy.clone(),
+            initial_log_std: configuration.policy.initial_log_std as f32,
+            critic: if configuration.policy.shared_trunk {
+                CriticSpec::Shared
+            } else {
+                CriticSpec::Separate(configuration.policy.hidden.clone())
+            },
+        }
+    }
 }
 
 /// Why an [`ActorCritic`] refuses what it is given.

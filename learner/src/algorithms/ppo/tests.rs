@@ -4,31 +4,23 @@ mod steps;
 
 use super::config::loss_options;
 use rookery_common::configuration::Annealing;
-use rookery_common::policy::PolicySpec;
-use rookery_common::policy::spec::{Activation, Encoder, Head};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
-use super::loss::{normalise_advantages, surrogate_columns};
+use super::loss::surrogate_columns;
 use super::*;
 use crate::algorithms::likelihood::Likelihood;
-use crate::algorithms::round::{Round, ShardColumns};
-use crate::networks::{CriticSpec, OutputGradient};
+use crate::algorithms::policy_gradient::normalised;
+use crate::algorithms::round::{Round, RoundError};
+use crate::algorithms::testing::{NetworkCase, ShardCase, all_close, close};
+use crate::networks::{NetworkError, OutputGradient};
 use crate::tensors::to_host;
-
-const TOLERANCE: f64 = 1e-5;
 
 #[derive(Deserialize)]
 struct Options {
     name: String,
-    width: usize,
-    num_categories: usize,
-    encoder: String,
-    hidden: Vec<usize>,
-    activation: String,
-    head: String,
-    outputs: usize,
-    critic: String,
+    #[serde(flatten)]
+    network: NetworkCase,
     normalise: bool,
     clip_range: f64,
     value_clip_range: Option<f64>,
@@ -46,41 +38,6 @@ struct Options {
 }
 
 impl Options {
-    fn spec(&self) -> ActorCriticSpec {
-        ActorCriticSpec {
-            policy: PolicySpec {
-                encoder: match self.encoder.as_str() {
-                    "identity" => Encoder::Identity { width: self.width },
-                    "one_hot" => Encoder::OneHot {
-                        n: self.num_categories,
-                    },
-                    other => panic!("encoder {other}"),
-                },
-                hidden: self.hidden.clone(),
-                activation: match self.activation.as_str() {
-                    "tanh" => Activation::Tanh,
-                    "relu" => Activation::Relu,
-                    other => panic!("activation {other}"),
-                },
-                head: match self.head.as_str() {
-                    "categorical" => Head::Categorical {
-                        num_actions: self.outputs,
-                    },
-                    "diagonal_gaussian" => Head::DiagonalGaussian {
-                        dimension: self.outputs,
-                    },
-                    other => panic!("head {other}"),
-                },
-            },
-            initial_log_std: 0.0,
-            critic: match self.critic.as_str() {
-                "shared" => CriticSpec::Shared,
-                "separate" => CriticSpec::Separate(self.hidden.clone()),
-                other => panic!("critic {other}"),
-            },
-        }
-    }
-
     fn config(&self) -> PpoConfiguration {
         PpoConfiguration {
             learning_rate: self.learning_rate,
@@ -104,27 +61,9 @@ impl Options {
     }
 
     fn ppo(&self, config: PpoConfiguration) -> Ppo {
-        let mut ppo = Ppo::new(self.spec(), config, 1, Device::Cpu).unwrap();
+        let mut ppo = Ppo::new(self.network.spec(), config, 1, Device::Cpu).unwrap();
         ppo.network.import(&self.initial).unwrap();
         ppo
-    }
-}
-
-fn close(name: &str, got: f64, expected: f64) {
-    assert!(
-        (got - expected).abs() < TOLERANCE,
-        "{name}: {got}, expected {expected}"
-    );
-}
-
-fn all_close(name: &str, got: &[f32], expected: &[f32]) {
-    assert_eq!(got.len(), expected.len(), "{name}");
-    for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
-        close(
-            &format!("{name}[{index}]"),
-            f64::from(*got),
-            f64::from(*expected),
-        );
     }
 }
 
@@ -137,14 +76,6 @@ struct UpdateCase {
     epochs: u32,
     shards: Vec<ShardCase>,
     expected: ExpectedUpdate,
-}
-
-#[derive(Deserialize)]
-struct ShardCase {
-    num_envs: usize,
-    rewards: Vec<f32>,
-    terminated: Vec<bool>,
-    truncated: Vec<bool>,
 }
 
 #[derive(Deserialize)]
@@ -175,16 +106,7 @@ impl UpdateCase {
 
     fn round(&self) -> Round {
         Round {
-            shards: self
-                .shards
-                .iter()
-                .map(|shard| ShardColumns {
-                    num_envs: shard.num_envs,
-                    rewards: shard.rewards.clone(),
-                    terminated: shard.terminated.clone(),
-                    truncated: shard.truncated.clone(),
-                })
-                .collect(),
+            shards: self.shards.iter().map(ShardCase::columns).collect(),
             observations: self.options.observations.clone(),
             actions: self.options.actions.clone(),
             log_probs: self.options.log_probs.clone(),
@@ -222,6 +144,11 @@ fn t1_t2_t12_a_whole_update_agrees_with_pytorch() {
     }
 }
 
+fn actions(ppo: &Ppo, actions: &[f32]) -> Tensor {
+    let head = &ppo.network.spec().policy.head;
+    on_policy::action_rows(head, actions, Device::Cpu).unwrap()
+}
+
 /// A round whose log-probabilities are those of the network's own forward pass.
 fn on_policy(ppo: &Ppo, case: &UpdateCase) -> Round {
     let mut round = case.round();
@@ -229,7 +156,7 @@ fn on_policy(ppo: &Ppo, case: &UpdateCase) -> Round {
     let (outputs, _) = ppo.network.forward(&inputs);
     let rows = Tensor::from_slice(&round.rows_of_steps());
     let policy = outputs.policy.index_select(0, &rows);
-    let actions = ppo.actions(&round.actions).unwrap();
+    let actions = actions(ppo, &round.actions);
     let negative = Likelihood::new(&policy, outputs.log_std.as_ref(), &actions).negative_log_probs;
     round.log_probs = to_host(&negative.neg());
     round
@@ -297,7 +224,8 @@ fn t34_an_update_is_a_function_of_state_round_progress_and_version() {
     reference.update(&round, 0.5, 1).unwrap();
 
     // Another start, whose parameters the state overwrites.
-    let mut resumed = Ppo::new(case.options.spec(), config.clone(), 1, Device::Cpu).unwrap();
+    let mut resumed =
+        Ppo::new(case.options.network.spec(), config.clone(), 1, Device::Cpu).unwrap();
     resumed.restore(&state).unwrap();
     resumed.update(&round, 0.5, 1).unwrap();
     assert_eq!(resumed.state(), reference.state());
@@ -378,7 +306,7 @@ fn what_does_not_fit_is_refused_before_anything_changes() {
 
     let mut round = case.round();
     round.actions[3] = 3.0;
-    let error = PpoError::Action {
+    let error = OnPolicyError::Action {
         step: 3,
         action: 3.0,
         num_actions: 3,
@@ -389,10 +317,13 @@ fn what_does_not_fit_is_refused_before_anything_changes() {
     round.observations.pop();
     assert!(matches!(
         ppo.update(&round, 0.0, 0),
-        Err(PpoError::Round(RoundError::Column { .. }))
+        Err(OnPolicyError::Round(RoundError::Column { .. }))
     ));
 
-    assert!(matches!(ppo.values(&[0.0; 4]), Err(PpoError::Network(_))));
+    assert!(matches!(
+        ppo.values(&[0.0; 4]),
+        Err(OnPolicyError::Network(_))
+    ));
     let damaged = |array: &str, values: Option<Vec<f32>>| {
         let mut state = before.clone();
         match values {
@@ -421,7 +352,7 @@ fn what_does_not_fit_is_refused_before_anything_changes() {
     round.observations[2] = 5.0;
     assert!(matches!(
         ppo.update(&round, 0.0, 0),
-        Err(PpoError::Network(NetworkError::Category {
+        Err(OnPolicyError::Network(NetworkError::Category {
             row: 2,
             num_categories: 5,
             ..
@@ -433,8 +364,8 @@ fn what_does_not_fit_is_refused_before_anything_changes() {
         ..PpoConfiguration::default()
     };
     assert!(matches!(
-        Ppo::new(case.options.spec(), config, 1, Device::Cpu),
-        Err(PpoError::Option {
+        Ppo::new(case.options.network.spec(), config, 1, Device::Cpu),
+        Err(OnPolicyError::Option {
             option: "minibatch_size",
             ..
         })
@@ -464,7 +395,13 @@ fn t23_a_new_policy_is_nearly_uniform_and_does_not_depend_on_libtorchs_generator
     let options = &update_cases()[0].options;
     let new = |seed| {
         tch::manual_seed(seed);
-        Ppo::new(options.spec(), PpoConfiguration::default(), 7, Device::Cpu).unwrap()
+        Ppo::new(
+            options.network.spec(),
+            PpoConfiguration::default(),
+            7,
+            Device::Cpu,
+        )
+        .unwrap()
     };
     let ppo = new(1);
     assert_eq!(ppo.state(), new(2).state());
@@ -486,7 +423,7 @@ fn t18_normalised_advantages_have_mean_zero_and_deviation_one_in_each_minibatch(
     assert_eq!(to_host(&last.weights), [0.0], "one row has no deviation");
     let untouched = surrogate_columns(&advantages, 3, 0.2, false).pop().unwrap();
     assert_eq!(to_host(&untouched.weights), [-5.0]);
-    let all = normalise_advantages(&advantages);
+    let all = normalised(&advantages);
     assert!((all.std(true).double_value(&[]) - 1.0).abs() < 1e-6);
 }
 

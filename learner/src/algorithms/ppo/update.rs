@@ -1,17 +1,16 @@
 //! What one round does to the parameters.
 
-use rookery_common::policy::spec::Head;
 use rookery_common::seeds::{Purpose, Random};
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
+use super::Ppo;
 use super::config::{AdvantageNormalisation, loss_options};
 use super::loss::{
-    LossOptions, Losses, Minibatch, approximate_kl, clip_fraction, losses, normalise_advantages,
-    surrogate_columns,
+    LossOptions, Losses, Minibatch, approximate_kl, clip_fraction, losses, surrogate_columns,
 };
-use super::{Ppo, PpoError};
-use crate::algorithms::returns::{RewardColumns, explained_variance, generalised_advantages};
+use crate::algorithms::on_policy::{OnPolicyError, RoundBatch};
+use crate::algorithms::policy_gradient::normalised;
 use crate::algorithms::round::Round;
 use crate::optimiser::Step;
 use crate::tensors::to_host;
@@ -91,13 +90,13 @@ impl Ppo {
     /// publications so far.
     ///
     /// # Errors
-    /// [`PpoError`] where the round does not fit the networks; nothing changes.
+    /// [`OnPolicyError`] where the round does not fit the networks; nothing changes.
     pub fn update(
         &mut self,
         round: &Round,
         progress: f64,
         version: u64,
-    ) -> Result<PpoStatistics, PpoError> {
+    ) -> Result<PpoStatistics, OnPolicyError> {
         let config = &self.config;
         let learning_rate = config
             .learning_rate_schedule
@@ -150,92 +149,27 @@ impl Ppo {
 
     /// Brings a round to the device, with its advantages and returns, and says how much of the
     /// returns' variance the critic explains.
-    pub(super) fn columns(&self, round: &Round) -> Result<(Columns, Option<f64>), PpoError> {
-        let policy = &self.network.spec().policy;
-        round.check(policy.observation_width(), policy.action_width())?;
-        let actions = self.actions(&round.actions)?;
-        let inputs = self.network.encode(&round.observations)?;
-        let values = self.network.values(&inputs);
-
-        let num_steps = round.num_steps();
-        let mut advantages = vec![0.0; num_steps];
-        let mut returns = vec![0.0; num_steps];
-        let mut old_values = Vec::with_capacity(num_steps);
-        let (mut first_step, mut first_row) = (0, 0);
-        let mut finals = values[round.num_timeline_rows()..].iter();
-        for shard in &round.shards {
-            let steps = first_step..first_step + shard.num_steps();
-            let rows = first_row..first_row + shard.num_steps() + shard.num_envs;
-            let final_values: Vec<(usize, f32)> = shard
-                .truncated_steps()
-                .zip(finals.by_ref().copied())
-                .collect();
-            let columns = RewardColumns {
-                num_envs: shard.num_envs,
-                rewards: &shard.rewards,
-                terminated: &shard.terminated,
-                truncated: &shard.truncated,
-                values: &values[rows.clone()],
-                final_values: &final_values,
-            };
-            generalised_advantages(
-                &columns,
-                self.config.discount as f32,
-                self.config.gae_lambda as f32,
-                &mut advantages[steps.clone()],
-                &mut returns[steps.clone()],
-            )?;
-            old_values.extend_from_slice(&values[rows.start..rows.end - shard.num_envs]);
-            (first_step, first_row) = (steps.end, rows.end);
-        }
-        let explained_variance = explained_variance(&old_values, &returns);
-
+    pub(super) fn columns(&self, round: &Round) -> Result<(Columns, Option<f64>), OnPolicyError> {
+        let config = &self.config;
+        let batch = RoundBatch::new(&self.network, round, config.discount, config.gae_lambda)?;
         let device = self.network.device();
         let column = |host: &[f32]| Tensor::from_slice(host).to_device(device);
-        let advantages = column(&advantages);
+        let advantages = column(&batch.advantages);
         let columns = Columns {
-            inputs,
-            rows: round.rows_of_steps(),
-            actions,
             negative_log_probs: column(&round.log_probs).neg(),
-            advantages: match self.config.advantage_normalisation {
-                AdvantageNormalisation::Batch => normalise_advantages(&advantages),
+            advantages: match config.advantage_normalisation {
+                AdvantageNormalisation::Batch => normalised(&advantages),
                 AdvantageNormalisation::Minibatch | AdvantageNormalisation::None => advantages,
             },
-            returns: column(&returns).unsqueeze(-1),
-            old_values: self
-                .config
+            returns: column(&batch.returns).unsqueeze(-1),
+            old_values: config
                 .value_clip_range
-                .map(|_| column(&old_values).unsqueeze(-1)),
+                .map(|_| column(&batch.values).unsqueeze(-1)),
+            inputs: batch.inputs,
+            rows: batch.rows,
+            actions: batch.actions,
         };
-        Ok((columns, explained_variance))
-    }
-
-    /// Indices `[R]`, i64, or vectors `[R, dimension]`, f32.
-    pub(super) fn actions(&self, actions: &[f32]) -> Result<Tensor, PpoError> {
-        let device = self.network.device();
-        match self.network.spec().policy.head {
-            Head::Categorical { num_actions } | Head::ActionValues { num_actions, .. } => {
-                let mut indices = Vec::with_capacity(actions.len());
-                for (step, &action) in actions.iter().enumerate() {
-                    if !(action >= 0.0 && action.fract() == 0.0 && (action as usize) < num_actions)
-                    {
-                        return Err(PpoError::Action {
-                            step,
-                            action,
-                            num_actions,
-                        });
-                    }
-                    indices.push(action as i64);
-                }
-                Ok(Tensor::from_slice(&indices).to_device(device))
-            }
-            Head::DiagonalGaussian { .. }
-            | Head::SquashedGaussian { .. }
-            | Head::Deterministic { .. } => Ok(Tensor::from_slice(actions)
-                .view([-1, self.network.spec().policy.action_width() as i64])
-                .to_device(device)),
-        }
+        Ok((columns, batch.explained_variance))
     }
 
     /// Cuts the steps into minibatches: every column is put into `order` once, and the minibatches
