@@ -4,7 +4,7 @@ mod steps;
 
 use super::config::loss_options;
 use rookery_common::configuration::Annealing;
-use rookery_common::policy::PolicySpec;
+use rookery_common::policy::{ImageEncoder, PolicySpec};
 use rookery_common::policy::spec::{Activation, Encoder, Head};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
@@ -24,6 +24,8 @@ struct Options {
     width: usize,
     num_categories: usize,
     encoder: String,
+    /// Of the encoder that is called `image`.
+    image: Option<ImageEncoder>,
     hidden: Vec<usize>,
     activation: String,
     head: String,
@@ -54,6 +56,7 @@ impl Options {
                     "one_hot" => Encoder::OneHot {
                         n: self.num_categories,
                     },
+                    "image" => Encoder::Image(self.image.clone().unwrap()),
                     other => panic!("encoder {other}"),
                 },
                 hidden: self.hidden.clone(),
