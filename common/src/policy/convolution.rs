@@ -216,33 +216,41 @@ fn convolve<S: Simd>(
 ) {
     let positions = window.output.positions();
     let output = &mut scratch.next[..positions * layer.width];
-    let mut first = 0;
+    let [mut row, mut column] = [0, 0];
     for output in output.chunks_mut(POSITIONS * layer.width) {
         let count = output.len() / layer.width;
         let patches = &mut scratch.gathered[..count * layer.inputs];
-        for (offset, patch) in patches.chunks_exact_mut(layer.inputs).enumerate() {
-            gather(window, stride, first + offset, &scratch.current, patch);
+        for patch in patches.chunks_exact_mut(layer.inputs) {
+            gather(window, stride, [row, column], &scratch.current, patch);
+            column += 1;
+            if column == window.output.columns {
+                [row, column] = [row + 1, 0];
+            }
         }
         let x = Rows {
             values: patches,
             stride: layer.inputs,
         };
         layer.apply(simd, x, output);
-        first += count;
     }
 }
 
-/// Copies what lies under the kernel at a position of the output: `[kernel, kernel, channels]`.
+/// Copies what lies under the kernel at a row and column of the output: `[kernel, kernel, channels]`.
 #[inline(always)]
-fn gather(window: &Window, stride: usize, position: usize, current: &[f32], patch: &mut [f32]) {
+fn gather(
+    window: &Window,
+    stride: usize,
+    [row, column]: [usize; 2],
+    current: &[f32],
+    patch: &mut [f32],
+) {
     let (input, channels) = (window.input, window.input.channels);
-    let column = position % window.output.columns * window.stride;
-    let rows = under(window, position / window.output.columns, input.rows);
-    let columns = under(window, position % window.output.columns, input.columns);
+    let rows = under(window, row, input.rows);
+    let columns = under(window, column, input.columns);
     // The part of a kernel's row that lies within the planes.
-    let before = (columns.start + window.padding - column) * channels;
+    let before = (columns.start + window.padding - column * window.stride) * channels;
     let inside = before..before + columns.len() * channels;
-    let first_row = position / window.output.columns * window.stride;
+    let first_row = row * window.stride;
     for (offset, part) in patch.chunks_exact_mut(window.kernel * channels).enumerate() {
         let row = (first_row + offset).wrapping_sub(window.padding);
         if !rows.contains(&row) {

@@ -54,6 +54,8 @@ impl Dense {
             self.apply_tiles::<S, 8, 1>(simd, x, output);
         } else if S::F32_LANES < 16 {
             self.apply_tiles::<S, 4, 2>(simd, x, output);
+        } else if self.width < 4 * S::F32_LANES {
+            self.apply_tiles::<S, 8, 2>(simd, x, output);
         } else {
             self.apply_tiles::<S, 4, 4>(simd, x, output);
         }
