@@ -4,8 +4,8 @@ mod steps;
 
 use super::config::loss_options;
 use rookery_common::configuration::Annealing;
-use rookery_common::policy::{ImageEncoder, PolicySpec};
 use rookery_common::policy::spec::{Activation, Encoder, Head};
+use rookery_common::policy::{ImageEncoder, PolicySpec};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
