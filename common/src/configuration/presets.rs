@@ -35,7 +35,6 @@ pub(super) const PRESETS: &[Preset] = embed![
     "acrobot-dqn",
     "acrobot-ppo",
     "bitflip-dqn-her",
-    "breakout-ppo",
     "cartpole-dqn",
     "cartpole-ppo",
     "catch-dqn",
