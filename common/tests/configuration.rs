@@ -425,6 +425,8 @@ fn the_defaults_can_run_and_are_what_is_printed() {
 
     [policy]
     activation = "tanh"
+    channel_multiplier = 1
+    encoder = "mlp"
     hidden = [64, 64]
     initial_log_std = 0.0
     shared_trunk = false

@@ -52,6 +52,17 @@ impl Setup {
             .set("dqn.num_atoms", 11)
     }
 
+    /// `Catch-v0` with double Q-learning behind convolutions, residual ones among them.
+    pub fn image() -> Self {
+        Self::small("Catch-v0")
+            .set("run.algorithm", "dqn")
+            .set("policy.encoder", "impala_cnn")
+            .set("dqn.gradient_steps", 2)
+            .set("dqn.minibatch_size", 16)
+            .set("dqn.epsilon_decay", 5_000)
+            .replay()
+    }
+
     /// `Pendulum-v1` with soft actor-critic.
     pub fn sac() -> Self {
         Self::small("Pendulum-v1")

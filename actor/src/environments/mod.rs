@@ -32,6 +32,8 @@ mod frozen_lake;
 mod grid_world;
 mod bit_flip;
 mod point_reach;
+mod catch;
+mod breakout;
 
 #[cfg(test)]
 pub(crate) use batch::{Batch, Dynamics};

@@ -8,8 +8,8 @@ use rookery_common::spaces::{EnvironmentSpec, Space};
 use thiserror::Error;
 
 use super::{
-    BatchedEnvironment, acrobot, bit_flip, cart_pole, frozen_lake, grid_world, mountain_car,
-    mountain_car_continuous, pendulum, point_reach,
+    BatchedEnvironment, acrobot, bit_flip, breakout, cart_pole, catch, frozen_lake, grid_world,
+    mountain_car, mountain_car_continuous, pendulum, point_reach,
 };
 
 /// What builds a batch of `num_envs` instances from parsed arguments.
@@ -17,7 +17,7 @@ type Constructor =
     fn(Arguments<'_>, usize) -> Result<Box<dyn BatchedEnvironment>, EnvironmentError>;
 
 /// Every environment, by its id.
-const REGISTRY: [(&str, Constructor); 9] = [
+const REGISTRY: [(&str, Constructor); 11] = [
     ("CartPole-v1", cart_pole::make),
     ("Pendulum-v1", pendulum::make),
     ("MountainCar-v0", mountain_car::make),
@@ -27,6 +27,8 @@ const REGISTRY: [(&str, Constructor); 9] = [
     ("GridWorld-v0", grid_world::make),
     ("BitFlip-v0", bit_flip::make),
     ("PointReach-v0", point_reach::make),
+    ("Catch-v0", catch::make),
+    ("Breakout-MinAtar-v0", breakout::make),
 ];
 
 /// Similarity (Jaro and Winkler) from which on a name is taken for a misspelling of another.
@@ -160,6 +162,20 @@ impl<'a> Arguments<'a> {
         })
     }
 
+    /// The number `name` from 0 to 1.
+    pub(super) fn probability(
+        &mut self,
+        name: &'static str,
+        default: f64,
+    ) -> Result<f64, EnvironmentError> {
+        self.read(name, default, "a number from 0 to 1", |text| {
+            let number = f64::from_str(text).ok()?;
+            (0.0..=1.0)
+                .contains(&number)
+                .then(|| (number, number.to_string()))
+        })
+    }
+
     /// The whole number `name`, which lies in `range`.
     pub(super) fn whole_number(
         &mut self,
@@ -221,7 +237,7 @@ impl<'a> Arguments<'a> {
         self,
         observation: Space,
         action: Space,
-        max_episode_steps: u32,
+        max_episode_steps: impl Into<Option<u32>>,
     ) -> Result<EnvironmentSpec, EnvironmentError> {
         let mut names = self.given.keys();
         if let Some(unknown) = names.find(|name| !self.known.contains(&name.as_str())) {
@@ -237,7 +253,7 @@ impl<'a> Arguments<'a> {
             arguments: self.canonical,
             observation,
             action,
-            max_episode_steps: Some(max_episode_steps),
+            max_episode_steps: max_episode_steps.into(),
             goal: None,
         })
     }
@@ -305,6 +321,9 @@ mod tests {
         assert_eq!(limit("FrozenLake-v1", &[]), 100);
         assert_eq!(limit("FrozenLake-v1", &[("map_name", "8x8")]), 200);
         assert_eq!(limit("GridWorld-v0", &[]), 100);
+        assert_eq!(limit("Breakout-MinAtar-v0", &[]), 1000);
+        let catch = make("Catch-v0", &BTreeMap::new(), 1).unwrap();
+        assert_eq!(catch.spec().max_episode_steps, None);
     }
 
     #[test]
@@ -328,10 +347,10 @@ mod tests {
             "{message}"
         );
         assert!(
-            message.ends_with("GridWorld-v0, BitFlip-v0, PointReach-v0"),
+            message.ends_with("PointReach-v0, Catch-v0, Breakout-MinAtar-v0"),
             "{message}"
         );
-        assert!(!error("Breakout", &[]).contains("did you mean"));
+        assert!(!error("Hopper", &[]).contains("did you mean"));
         assert_eq!(
             error("FrozenLake-v1", &[("map", "4x4")]),
             "`FrozenLake-v1` takes no argument `map` (did you mean `map_name`?); it takes \

@@ -39,6 +39,7 @@ pub(super) const PRESETS: &[Preset] = embed![
     "cartpole-dqn",
     "cartpole-ppo",
     "cartpole-reinforce",
+    "catch-dqn",
     "frozenlake-ppo",
     "frozenlake-q",
     "gridworld-ppo",

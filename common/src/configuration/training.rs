@@ -8,7 +8,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::units::{HumanDuration, or_none};
-use crate::policy::Activation;
+use crate::policy::{Activation, EncoderKind, Stage};
 
 /// What learns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,21 +182,37 @@ impl Default for ScheduleConfiguration {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PolicyConfiguration {
-    /// Width of each hidden layer, from the observation on; `[]` is a linear policy.
-    /// \[`[64, 64]`\]
+    /// What is in front of the hidden layers: nothing with `"mlp"`, to which an image is one flat row;
+    /// convolutions with `"nature_cnn"` (usual with `hidden = [512]`), `"impala_cnn"` (`[256]`) or
+    /// `"minatar_cnn"` (`[128]`), which need an observation of planes from 0 to 1. \[`"mlp"`\]
+    pub encoder: EncoderKind,
+    /// How many times the planes of its paper each convolution makes. \[`1`\]
+    pub channel_multiplier: usize,
+    /// Width of each hidden layer, from the observation (or what the encoder makes of it) on; `[]` is
+    /// a linear policy. \[`[64, 64]`\]
     pub hidden: Vec<usize>,
     /// What follows each hidden layer. \[`"tanh"`\]
     pub activation: Activation,
     /// Whether the value function is a second head on the policy's hidden layers, and not a
-    /// network of its own with the same widths. \[`false`\]
+    /// network of its own with the same encoder and widths. \[`false`\]
     pub shared_trunk: bool,
     /// Logarithm of the standard deviation with which continuous actions start. \[`0.0`\]
     pub initial_log_std: f64,
 }
 
+impl PolicyConfiguration {
+    /// The stages of the encoder; none of `"mlp"`.
+    #[must_use]
+    pub fn stages(&self) -> Vec<Stage> {
+        self.encoder.stages(self.channel_multiplier)
+    }
+}
+
 impl Default for PolicyConfiguration {
     fn default() -> Self {
         Self {
+            encoder: EncoderKind::Mlp,
+            channel_multiplier: 1,
             hidden: vec![64, 64],
             activation: Activation::Tanh,
             shared_trunk: false,

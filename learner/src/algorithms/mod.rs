@@ -312,6 +312,12 @@ pub fn policy_spec(
             }
         },
     };
+    let stages = configuration.policy.stages();
+    let spec = if stages.is_empty() {
+        spec
+    } else {
+        spec.with_image_encoder(observation, stages)?
+    };
     if configuration.normalisation.observations && matches!(spec.encoder, Encoder::OneHot { .. }) {
         return Err(PolicyError::NormalisedIndices);
     }

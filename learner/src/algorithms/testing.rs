@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use rookery_common::policy::PolicySpec;
+use rookery_common::policy::{ImageEncoder, PolicySpec};
 use rookery_common::policy::spec::{Activation, Encoder, Head};
 use rookery_common::unroll::{
     LeaseEpoch, PolicyVersion, ShardId, Unroll, UnrollIndex, UnrollKey, UnrollShape,
@@ -25,6 +25,8 @@ pub(crate) struct NetworkCase {
     width: usize,
     num_categories: usize,
     encoder: String,
+    /// Of the encoder that is called `image`.
+    image: Option<ImageEncoder>,
     hidden: Vec<usize>,
     activation: String,
     head: String,
@@ -41,6 +43,7 @@ impl NetworkCase {
                     "one_hot" => Encoder::OneHot {
                         n: self.num_categories,
                     },
+                    "image" => Encoder::Image(self.image.clone().unwrap()),
                     other => panic!("encoder {other}"),
                 },
                 hidden: self.hidden.clone(),

@@ -159,6 +159,7 @@ every_scenario! {
     continuous_at_lag_1: Setup::pendulum().set("schedule.lag", 1);
     prioritised_dqn: Setup::dqn();
     rainbow_at_lag_1: Setup::rainbow().set("schedule.lag", 1);
+    image_dqn_at_lag_1: Setup::image().set("schedule.lag", 1);
     sac: Setup::sac();
 }
 
