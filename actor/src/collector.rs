@@ -320,6 +320,7 @@ impl Collector {
         work.shard.observe(&mut observation[..row]);
         let first_step = work.next_index.0 * unroll_length as u64;
         for t in 0..unroll_length {
+            let draw = held.acting.draw_of(first_step + t as u64);
             let timed = t.is_multiple_of(TIMED_STEP_INTERVAL).then(Instant::now);
             let steps = t * envs_per_shard..(t + 1) * envs_per_shard;
             let (past, future) = observation.split_at_mut((t + 1) * row);
@@ -330,7 +331,7 @@ impl Collector {
                 &past[t * row..],
                 |env| {
                     let env = u64::from(work.first_env) + env as u64;
-                    Random::derive(plan.seed, Purpose::Action, env, first_step + t as u64)
+                    Random::derive(plan.seed, Purpose::Action, env, draw)
                 },
                 actions,
                 &mut log_prob[steps.clone()],

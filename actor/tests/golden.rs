@@ -1,5 +1,5 @@
 //! The native environments against traces of Gymnasium 1.4.0 that `scripts/golden/environments.py`
-//! wrote, those that Gymnasium lacks against traces of `scripts/golden/goals.py`: every recorded
+//! wrote, those that Gymnasium lacks against traces of `scripts/golden/goals.py` and `images.py`: every recorded
 //! transition is replayed from its recorded start state.
 //!
 //! Tolerances are in roundings: multiples of the precision's `EPSILON`, relative above one and
@@ -173,7 +173,7 @@ where
     assert_eq!(terminated, trace.column::<u8>("terminated"), "terminated");
 
     // The time limit is the shard's to apply, but the spec's to state.
-    let limit = batch.spec().max_episode_steps.unwrap();
+    let limit = batch.spec().max_episode_steps.unwrap_or(u32::MAX);
     let truncated = trace.column::<u8>("truncated");
     for (elapsed, truncated) in trace.column::<u32>("elapsed").iter().zip(truncated) {
         assert_eq!(truncated != 0, *elapsed >= limit, "at step {elapsed}");
@@ -286,4 +286,9 @@ fn bit_flip_is_the_independent_one() {
 #[test]
 fn point_reach_is_the_independent_one() {
     replay::<f32, 4>(golden!("point_reach"), F32_EPSILON, EXACT);
+}
+
+#[test]
+fn catch_is_the_independent_one() {
+    replay::<u8, 3>(golden!("catch"), 1.0, EXACT);
 }

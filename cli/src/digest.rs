@@ -40,6 +40,25 @@ pub(crate) fn digest(arguments: &DigestArguments) -> anyhow::Result<()> {
 /// # Errors
 /// Where the file cannot be read or does not hold them.
 pub(crate) fn parameters_sha256(path: &Path) -> anyhow::Result<String> {
+    with_parameters(path, sha256_hex)
+}
+
+/// The parameters in a checkpoint.
+///
+/// # Errors
+/// Where the file cannot be read or does not hold them.
+pub(crate) fn read_parameters(path: &Path) -> anyhow::Result<Vec<f32>> {
+    with_parameters(path, |bytes| {
+        let (values, _) = bytes.as_chunks();
+        values
+            .iter()
+            .map(|value| f32::from_le_bytes(*value))
+            .collect()
+    })
+}
+
+/// Hands over the bytes of the parameters in a checkpoint.
+fn with_parameters<T>(path: &Path, use_: impl FnOnce(&[u8]) -> T) -> anyhow::Result<T> {
     let unreadable = |error: std::io::Error| {
         Failure::usage(format!(
             "cannot read {}: {error}; has the run written a checkpoint yet?",
@@ -59,7 +78,7 @@ pub(crate) fn parameters_sha256(path: &Path) -> anyhow::Result<String> {
             parameters.dtype()
         );
     }
-    Ok(sha256_hex(parameters.data()))
+    Ok(use_(parameters.data()))
 }
 
 #[cfg(test)]
@@ -93,6 +112,7 @@ mod tests {
             parameters_sha256(&path).unwrap(),
             "738e86d615200bd3391d7ae379779a8e4644bade56d93d0634aa07004fa697f3"
         );
+        assert_eq!(read_parameters(&path).unwrap(), [1.0, -2.5, 0.0]);
     }
 
     #[test]

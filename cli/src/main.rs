@@ -20,6 +20,7 @@ mod summary;
 mod train;
 mod evaluate;
 mod digest;
+mod inspect;
 mod plot;
 mod presets;
 mod doctor;
@@ -43,6 +44,7 @@ enum Command {
     Evaluate(evaluate::EvaluateArguments),
     Plot(plot::PlotArguments),
     Digest(digest::DigestArguments),
+    Inspect(inspect::InspectArguments),
     Presets(presets::PresetsArguments),
     Doctor(doctor::DoctorArguments),
     Learner(launch::LearnerArguments),
@@ -79,6 +81,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Evaluate(arguments) => evaluate::evaluate(arguments),
         Command::Plot(arguments) => plot::plot(arguments),
         Command::Digest(arguments) => digest::digest(arguments),
+        Command::Inspect(arguments) => inspect::inspect(arguments),
         Command::Presets(arguments) => presets::presets(arguments),
         Command::Doctor(arguments) => doctor::doctor(arguments),
         Command::Learner(arguments) => launch::learner(arguments),

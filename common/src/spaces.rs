@@ -47,6 +47,17 @@ impl Space {
         }
     }
 
+    /// Planes `[channels, rows, columns]` of values from 0 to 1: an image.
+    #[must_use]
+    pub fn planes(channels: usize, rows: usize, columns: usize) -> Self {
+        let width = channels * rows * columns;
+        Self::Box {
+            shape: vec![channels, rows, columns],
+            low: vec![0.0; width],
+            high: vec![1.0; width],
+        }
+    }
+
     /// Number of `f32` values that a row of this space takes in a column.
     #[must_use]
     pub fn width(&self) -> usize {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use rookery_common::normaliser::ObservationNormaliser;
-use rookery_common::policy::exploration::{EPSILON, UNIFORM};
+use rookery_common::policy::exploration::{EPSILON, NOISE_HOLD, UNIFORM};
 use rookery_common::policy::values::ActionValues;
 use rookery_common::policy::{
     Acting, Activation, ApeX, ArtifactError, Behaviour, Exploration, Policy, PolicyArtifact,
@@ -429,6 +429,18 @@ fn versions_without_sound_scalars_are_refused_with_the_field() {
             Exploration::None,
             vec![(UNIFORM, 1.0)],
             "acting.uniform",
+        ),
+        (
+            &gaussian,
+            Exploration::None,
+            vec![(NOISE_HOLD, 0.0)],
+            "acting.noise_hold",
+        ),
+        (
+            &gaussian,
+            Exploration::None,
+            vec![(NOISE_HOLD, 2.5)],
+            "acting.noise_hold",
         ),
         (&gaussian, scheduled, vec![(EPSILON, 0.1)], "exploration"),
     ] {

@@ -346,6 +346,19 @@ fn the_defaults_can_run_and_are_what_is_printed() {
     let configuration = Configuration::default();
     assert_eq!(configuration.validate(), []);
     assert_snapshot!(configuration.to_toml(), @r#"
+    [a2c]
+    adam_beta1 = 0.0
+    adam_beta2 = 0.99
+    adam_epsilon = 0.00001
+    discount = 0.99
+    entropy_coefficient = 0.0
+    gae_lambda = 1.0
+    learning_rate = 0.0007
+    learning_rate_schedule = "constant"
+    max_gradient_norm = 0.5
+    normalise_advantages = false
+    value_coefficient = 0.5
+
     [actor]
     give_up_after = "10m"
     learner = "127.0.0.1:50051"
@@ -428,6 +441,8 @@ fn the_defaults_can_run_and_are_what_is_printed() {
 
     [policy]
     activation = "tanh"
+    channel_multiplier = 1
+    encoder = "mlp"
     hidden = [64, 64]
     initial_log_std = 0.0
     shared_trunk = false
@@ -454,6 +469,19 @@ fn the_defaults_can_run_and_are_what_is_printed() {
     value_coefficient = 0.5
     vtrace_c_clip = 1.0
     vtrace_rho_clip = 1.0
+
+    [reinforce]
+    adam_beta1 = 0.9
+    adam_beta2 = 0.999
+    adam_epsilon = 0.00001
+    baseline = true
+    discount = 0.99
+    entropy_coefficient = 0.0
+    learning_rate = 0.001
+    learning_rate_schedule = "constant"
+    max_gradient_norm = 0.5
+    normalise_returns = false
+    value_coefficient = 0.5
 
     [replay]
     capacity = 1000000
@@ -516,6 +544,15 @@ fn the_defaults_can_run_and_are_what_is_printed() {
     tls_domain = "none"
     tls_key = "none"
     token_file = "none"
+
+    [tabular]
+    discount = 0.99
+    epsilon_decay = 10000
+    epsilon_end = 0.05
+    epsilon_start = 1.0
+    initial_value = 0.0
+    learning_rate = 0.1
+    learning_rate_schedule = "constant"
 
     [telemetry]
     log = "info"

@@ -2,12 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure in a helper fails the test")]
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use rookery_common::normaliser::{ObservationNormaliser, RunningMoments};
 use rookery_common::policy::forward::ShapeMismatch;
-use rookery_common::policy::{Activation, Behaviour, Policy, PolicyError, PolicySpec, Workspace};
+use rookery_common::policy::{
+    Activation, Behaviour, Policy, PolicyArtifact, PolicyError, PolicySpec, Stage, Workspace,
+};
 use rookery_common::seeds::{Purpose, Random};
-use rookery_common::spaces::Space;
+use rookery_common::spaces::{EnvironmentSpec, Space};
 
 fn draws(count: usize, position: u64) -> Vec<f32> {
     let mut random = Random::derive(13, Purpose::Initialisation, 0, position);
@@ -274,4 +278,47 @@ fn indices_are_not_normalised() {
     let normaliser = ObservationNormaliser::from_moments(&RunningMoments::new(1), 10.0);
     let refused = Policy::new(spec, &parameters, Some(normaliser)).map(drop);
     assert_eq!(refused, Err(PolicyError::NormalisedIndices));
+}
+
+#[test]
+fn a_policy_file_holds_convolutions() {
+    let image = Space::planes(2, 7, 5);
+    let action = Space::Discrete { n: 3 };
+    let stages = [
+        Stage::Convolution {
+            channels: 5,
+            kernel: 2,
+            stride: 2,
+        },
+        Stage::Residual { channels: 3 },
+    ];
+    let spec = PolicySpec::new(&image, &action, vec![9], Activation::Relu).unwrap();
+    let spec = spec.with_image_encoder(&image, stages.to_vec()).unwrap();
+    assert!(spec.fits(&image, &action));
+    assert!(!spec.fits(&Space::planes(2, 5, 7), &action));
+    assert!(!spec.fits(&boxed(70), &action));
+    let artifact = PolicyArtifact {
+        parameters: draws(spec.layout().len(), 3),
+        spec,
+        environment: EnvironmentSpec {
+            id: "Some-v0".to_owned(),
+            arguments: BTreeMap::new(),
+            observation: image,
+            action,
+            max_episode_steps: None,
+            goal: None,
+        },
+        version: 1,
+        env_steps: 2,
+        normaliser: None,
+    };
+    let bytes = artifact.to_bytes().unwrap();
+    let read = PolicyArtifact::from_bytes(&bytes).unwrap();
+    assert_eq!(read, artifact);
+    let observations = draws(4 * 70, 5);
+    let [ours, theirs] = [&artifact, &read].map(|artifact| {
+        let policy = artifact.policy().unwrap();
+        act(&policy, &mut Workspace::default(), &observations, 0)
+    });
+    assert_eq!(ours, theirs);
 }

@@ -87,6 +87,11 @@ fn every_algorithm_can_be_asynchronous_where_it_corrects_or_does_not_care() {
         assert!(configuration.is_ok(), "{change}: {configuration:?}");
     }
     assert!(Configuration::parse("run.algorithm = \"impala\"").is_ok());
+    for algorithm in ["a2c", "reinforce"] {
+        let message = errors(&format!("run.algorithm = \"{algorithm}\"\n{ASYNCHRONOUS}"));
+        let reason = "it corrects nothing that an older policy has collected";
+        assert!(message.contains(reason), "{message}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Every metric that the learner exports: declared here and named nowhere else.
 
 mod impala;
+mod simple;
 
 use std::time::Duration;
 
@@ -244,12 +245,12 @@ const TD_ERROR: Metric = Metric::gauge(
 const Q_MEAN: Metric = Metric::gauge(
     "rookery_q_value_mean",
     Unit::Count,
-    "Mean action value in the last minibatch.",
+    "Mean action value in the last minibatch, or of a whole table.",
 );
 const Q_MAX: Metric = Metric::gauge(
     "rookery_q_value_max",
     Unit::Count,
-    "Largest action value in the last minibatch.",
+    "Largest action value in the last minibatch, or of a whole table.",
 );
 const OFF_POLICY_GRADIENT_NORM: Metric = Metric::gauge(
     "rookery_off_policy_gradient_norm",
@@ -347,6 +348,23 @@ pub const ALL: &[Metric] = &[
     REPLAY_AGE,
     SAMPLES_PER_INSERT,
     IMPORTANCE_WEIGHT,
+    simple::A2C_POLICY_LOSS,
+    simple::A2C_VALUE_LOSS,
+    simple::A2C_ENTROPY,
+    simple::A2C_EXPLAINED_VARIANCE,
+    simple::A2C_GRADIENT_NORM,
+    simple::A2C_LEARNING_RATE,
+    simple::A2C_LOG_RATIO,
+    simple::REINFORCE_POLICY_LOSS,
+    simple::REINFORCE_VALUE_LOSS,
+    simple::REINFORCE_ENTROPY,
+    simple::REINFORCE_EXPLAINED_VARIANCE,
+    simple::REINFORCE_GRADIENT_NORM,
+    simple::REINFORCE_LEARNING_RATE,
+    simple::REINFORCE_LOG_RATIO,
+    simple::REINFORCE_UNFINISHED,
+    simple::TABULAR_EPSILON,
+    simple::TABULAR_LEARNING_RATE,
     GRADIENT_STEPS,
     SKIPPED_STEPS,
 ];
@@ -442,6 +460,9 @@ pub(crate) fn record_update(env_steps: u64, statistics: &Statistics) {
         Statistics::Impala(statistics) => impala::record(statistics),
         Statistics::Dqn(statistics) => record_dqn(statistics),
         Statistics::Sac(statistics) => record_sac(statistics),
+        Statistics::A2c(statistics) => simple::record_a2c(statistics),
+        Statistics::Reinforce(statistics) => simple::record_reinforce(statistics),
+        Statistics::Tabular(statistics) => simple::record_tabular(statistics),
     }
 }
 

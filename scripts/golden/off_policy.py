@@ -16,6 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from convolutions import Convolutions
+
 DIRECTORY = pathlib.Path("learner/tests/golden")
 torch.set_default_dtype(torch.float64)
 
@@ -69,17 +71,35 @@ class Stack(nn.Module):
         return [p for pair in zip(self.weights, self.biases) for p in pair]
 
 
+SMALL_IMAGE = {
+    "planes": {"channels": 2, "rows": 6, "columns": 5},
+    "stages": [
+        {"convolution": {"channels": 3, "kernel": 3, "stride": 1}},
+        {"convolution": {"channels": 2, "kernel": 2, "stride": 2}},
+    ],
+}
+RESIDUAL_IMAGE = {
+    "planes": {"channels": 1, "rows": 7, "columns": 6},
+    "stages": [{"residual": {"channels": 2}}, {"residual": {"channels": 3}}],
+}
+
 # --- DQN ------------------------------------------------------------------------------------------
 
 
 class QNetwork(nn.Module):
-    """Hidden layers, a head, and for a dueling network a value stream; noisy where sigmas are given."""
+    """Hidden layers, a head, and for a dueling network a value stream; noisy where sigmas are given.
+    Convolutions come before them where the case has an image."""
 
     def __init__(self, generator, case):
         super().__init__()
         self.case = case
         self.activation = ACTIVATIONS[case["activation"]]
-        widths = [case["width"], *case["hidden"]]
+        self.encoder = None
+        if "image" in case:
+            self.encoder = Convolutions(
+                case["image"], lambda *s: rounded(generator, *s, scale=(math.prod(s[1:]) + 3) ** -0.5)
+            )
+        widths = [self.encoder.features if self.encoder else case["width"], *case["hidden"]]
         last = widths[-1]
         shapes = [(o, i) for i, o in itertools.pairwise(widths)]
         shapes.append((case["actions"] * case["outputs"], last))
@@ -93,7 +113,12 @@ class QNetwork(nn.Module):
                 self.layers.append(nn.Parameter(rounded(generator, *shape, scale=0.2).abs()))
                 self.layers.append(nn.Parameter(rounded(generator, shape[0], scale=0.2).abs()))
 
+    def in_order(self):
+        return [*(self.encoder.layers if self.encoder else []), *self.layers]
+
     def forward(self, x, noise):
+        if self.encoder:
+            x = self.encoder(x)
         step = 4 if self.case["noisy"] else 2
         layers = []
         for index in range(0, len(self.layers), step):
@@ -115,6 +140,11 @@ class QNetwork(nn.Module):
 
     def noise(self, generator):
         return [rounded(generator, *p.shape, scale=0.5) for p in self.layers]
+
+    def listed_noise(self, noise):
+        """With zeros for the convolutions, which have none."""
+        silent = [torch.zeros_like(p) for p in (self.encoder.layers if self.encoder else [])]
+        return listed(flat([*silent, *noise]))
 
 
 def support_of(case):
@@ -217,6 +247,15 @@ def dqn_cases():
             "distribution": "categorical",
             "outputs": 6,
         },
+        {"name": "image", "image": SMALL_IMAGE, "width": 60},
+        {
+            "name": "image, residual, dueling, noisy",
+            "image": RESIDUAL_IMAGE,
+            "width": 42,
+            "dueling": True,
+            "noisy": True,
+        },
+        {"name": "image, linear", "image": SMALL_IMAGE, "width": 60, "hidden": []},
     ]
     for variant in variants:
         case = base | variant
@@ -232,7 +271,7 @@ def dqn_cases():
         weights = torch.tensor([1.0, 0.5, 0.25, 1.0, 0.75, 0.125, 1.0])
         noises = [online.noise(generator) for _ in range(3)] if case["noisy"] else [None] * 3
         trained, chooses, of_target = noises
-        initial, of_target_network = flat(online.layers), flat(target.layers)
+        initial, of_target_network = flat(online.in_order()), flat(target.in_order())
 
         with torch.no_grad():
             next_outputs = target(following, of_target)
@@ -250,7 +289,7 @@ def dqn_cases():
         gradient = torch.cat(
             [
                 (p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1)
-                for p in online.layers
+                for p in online.in_order()
             ]
         )
         norm = nn.utils.clip_grad_norm_(online.parameters(), case["max_gradient_norm"])
@@ -264,14 +303,14 @@ def dqn_cases():
             "returns": listed(returns),
             "discounts": listed(discounts),
             "weights": listed(weights),
-            "noises": [listed(flat(n)) for n in noises] if case["noisy"] else [],
+            "noises": [online.listed_noise(n) for n in noises] if case["noisy"] else [],
             "expected": {
                 "loss": float(total),
                 "rows": listed(losses),
                 "surprise": listed(surprise),
                 "gradient": listed(gradient),
                 "gradient_norm": float(norm),
-                "parameters": listed(flat(online.layers)),
+                "parameters": listed(flat(online.in_order())),
             },
         }
 

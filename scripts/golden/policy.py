@@ -20,17 +20,75 @@ def log_softmax(logits):
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
+def convolution(x, weight, bias, stride=1, padding=0):
+    """x [N, inputs, rows, columns], weight [outputs, inputs, kernel, kernel]: one position at a time."""
+    x = np.pad(x, [(0, 0), (0, 0), (padding, padding), (padding, padding)])
+    kernel = weight.shape[2]
+    positions = [(extent - kernel) // stride + 1 for extent in x.shape[2:]]
+    y = np.empty((len(x), len(weight), *positions))
+    for row, column in np.ndindex(*positions):
+        top, left = row * stride, column * stride
+        patch = x[:, :, top : top + kernel, left : left + kernel]
+        y[:, :, row, column] = np.tensordot(patch, weight, axes=([1, 2, 3], [1, 2, 3])) + bias
+    return y
+
+
+def max_pool(x):
+    """The maximum of 3x3 at a stride of 2, padded by one."""
+    x = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)], constant_values=-np.inf)
+    positions = [(extent - 3) // 2 + 1 for extent in x.shape[2:]]
+    y = np.empty((*x.shape[:2], *positions))
+    for row, column in np.ndindex(*positions):
+        y[:, :, row, column] = x[:, :, 2 * row : 2 * row + 3, 2 * column : 2 * column + 3].max((2, 3))
+    return y
+
+
+def encode_image(random, image, x):
+    """Features of x [N, channels * rows * columns], and the weights and biases drawn for them."""
+    tensors = []
+
+    def draw(outputs, inputs, kernel):
+        weight = given(random, outputs, inputs, kernel, kernel, scale=1 / np.sqrt(inputs) / kernel)
+        tensors.extend([weight, given(random, outputs, scale=0.3)])
+        return tensors[-2:]
+
+    x = x.reshape(len(x), *image["planes"].values())
+    for stage in image["stages"]:
+        [(kind, options)] = stage.items()
+        outputs = options["channels"]
+        if kind == "convolution":
+            x = convolution(x, *draw(outputs, x.shape[1], options["kernel"]), options["stride"])
+            x = np.maximum(x, 0)
+            continue
+        x = max_pool(convolution(x, *draw(outputs, x.shape[1], 3), padding=1))
+        for _ in range(2):
+            inner = convolution(np.maximum(x, 0), *draw(outputs, outputs, 3), padding=1)
+            x = x + convolution(np.maximum(inner, 0), *draw(outputs, outputs, 3), padding=1)
+    return np.maximum(x, 0).reshape(len(x), -1), tensors
+
+
 def case(random, encoder, hidden, activation, head, normalised=False, rows=5):
     (encoder_kind, inputs), (head_kind, outputs) = encoder, head
+    golden = {}
+    convolutions = []
+    if encoder_kind == "image":
+        image = inputs
+        planes = list(image["planes"].values())
+        observations = given(random, rows, int(np.prod(planes)), scale=0.5).clip(0, 1)
+        features, convolutions = encode_image(random, image, observations)
+        inputs = features.shape[1]
     widths = [inputs, *hidden, outputs]
     layers = [
         (given(random, out, into, scale=1 / np.sqrt(into)), given(random, out, scale=0.3))
         for into, out in zip(widths, widths[1:])
     ]
-    parameters = [x for layer in layers for tensor in layer for x in tensor.ravel()]
-    golden = {}
+    tensors = convolutions + [tensor for layer in layers for tensor in layer]
+    parameters = [x for tensor in tensors for x in tensor.ravel()]
 
-    if encoder_kind == "one_hot":
+    if encoder_kind == "image":
+        x = features
+        encoder_spec = {"image": image}
+    elif encoder_kind == "one_hot":
         observations = random.integers(inputs, size=(rows, 1)).astype(float)
         x = np.eye(inputs)[observations[:, 0].astype(int)]
         encoder_spec = {"one_hot": {"n": inputs}}
@@ -84,6 +142,26 @@ def main():
         case(random, ("one_hot", 6), [18], "tanh", ("categorical", 4)),
         case(random, ("one_hot", 3), [], "tanh", ("diagonal_gaussian", 2)),
         case(random, ("identity", 2), [], "relu", ("categorical", 3)),
+    ]
+
+    def image(planes, *stages):
+        planes = dict(zip(["channels", "rows", "columns"], planes))
+        return "image", {"planes": planes, "stages": list(stages)}
+
+    def convolve(channels, kernel, stride):
+        return {"convolution": {"channels": channels, "kernel": kernel, "stride": stride}}
+
+    def residual(channels):
+        return {"residual": {"channels": channels}}
+
+    strided = image((2, 15, 13), convolve(5, 4, 2), convolve(17, 3, 1), convolve(3, 2, 2))
+    impala = image((3, 9, 6), residual(4), residual(5), residual(2))
+    mixed = image((1, 8, 10), residual(3), convolve(6, 3, 1))
+    cases += [
+        case(random, image((4, 10, 10), convolve(6, 3, 1)), [], "relu", ("categorical", 3)),
+        case(random, strided, [12], "tanh", ("categorical", 6)),
+        case(random, impala, [9], "relu", ("diagonal_gaussian", 2)),
+        case(random, mixed, [], "relu", ("categorical", 3)),
     ]
     print("[\n" + ",\n".join(json.dumps(case) for case in cases) + "\n]")
 

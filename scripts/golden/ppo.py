@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from convolutions import Convolutions
+
 DIRECTORY = pathlib.Path("learner/tests/golden")
 
 
@@ -101,8 +103,13 @@ def returns_cases():
 
 
 class ActorCritic(nn.Module):
-    def __init__(self, inputs, hidden, activation, head, outputs, shared):
+    def __init__(self, inputs, hidden, activation, head, outputs, shared, image=None):
         super().__init__()
+        self.policy_encoder = self.critic_encoder = None
+        if image is not None:
+            self.policy_encoder = Convolutions(image, torch.zeros)
+            self.critic_encoder = self.policy_encoder if shared else Convolutions(image, torch.zeros)
+            inputs = self.policy_encoder.features
         activation = {"tanh": nn.Tanh, "relu": nn.ReLU}[activation]
 
         def trunk():
@@ -124,13 +131,20 @@ class ActorCritic(nn.Module):
     def in_order(self):
         """The parameters in the order of the flat tensor."""
         tensors = [*self.policy_trunk.parameters(), *self.policy_head.parameters()]
+        if self.policy_encoder is not None:
+            tensors = [*self.policy_encoder.layers, *tensors]
         if self.head == "diagonal_gaussian":
             tensors.append(self.log_std)
+        if self.policy_encoder is not None and not self.shared:
+            tensors += self.critic_encoder.layers
         return tensors + [*self.critic_trunk.parameters(), *self.critic_head.parameters()]
 
     def forward(self, inputs):
-        features = self.policy_trunk(inputs)
-        values = self.critic_head(features if self.shared else self.critic_trunk(inputs))
+        seen, judged = inputs, inputs
+        if self.policy_encoder is not None:
+            seen, judged = self.policy_encoder(inputs), self.critic_encoder(inputs)
+        features = self.policy_trunk(seen)
+        values = self.critic_head(features if self.shared else self.critic_trunk(judged))
         outputs = self.policy_head(features)
         if self.head == "categorical":
             policy = torch.distributions.Categorical(logits=outputs)
@@ -142,7 +156,7 @@ class ActorCritic(nn.Module):
 
 def make_network(generator, case):
     torch.manual_seed(int(generator.integers(1 << 30)))
-    encoded = case["width"] if case["encoder"] == "identity" else case["num_categories"]
+    encoded = case["num_categories"] if case["encoder"] == "one_hot" else case["width"]
     network = ActorCritic(
         encoded,
         case["hidden"],
@@ -150,10 +164,12 @@ def make_network(generator, case):
         case["head"],
         case["outputs"],
         case["critic"] == "shared",
+        case.get("image"),
     ).double()
     with torch.no_grad():
         for tensor in network.in_order():
-            tensor.copy_((0.6 * torch.randn_like(tensor)).float())
+            scale = 0.6 if tensor.dim() < 4 else (tensor[0].numel() + 3) ** -0.5
+            tensor.copy_((scale * torch.randn_like(tensor)).float())
     return network
 
 
@@ -216,6 +232,9 @@ def draw_observations(generator, case, count):
     if case["encoder"] == "identity":
         raw = generator.normal(size=(count, case["width"])).astype(np.float32)
         return raw, torch.tensor(raw).double()
+    if case["encoder"] == "image":
+        raw = generator.random(size=(count, case["width"])).astype(np.float32)
+        return raw, torch.tensor(raw).double()
     raw = generator.integers(case["num_categories"], size=(count, 1))
     return raw, nn.functional.one_hot(torch.tensor(raw[:, 0]), case["num_categories"]).double()
 
@@ -242,6 +261,19 @@ OPTIONS = {
 }
 
 
+SMALL_IMAGE = {
+    "planes": {"channels": 2, "rows": 6, "columns": 5},
+    "stages": [
+        {"convolution": {"channels": 3, "kernel": 3, "stride": 1}},
+        {"convolution": {"channels": 2, "kernel": 2, "stride": 2}},
+    ],
+}
+RESIDUAL_IMAGE = {
+    "planes": {"channels": 1, "rows": 7, "columns": 6},
+    "stages": [{"residual": {"channels": 2}}, {"residual": {"channels": 3}}],
+}
+
+
 def step_cases():
     generator = np.random.default_rng(2)
     cases = []
@@ -257,6 +289,10 @@ def step_cases():
         OPTIONS | {"name": "advantages as they are", "normalise": False},
         OPTIONS | {"name": "no entropy bonus", "entropy_coefficient": 0.0},
     ]
+    for critic, image in [("shared", SMALL_IMAGE), ("separate", RESIDUAL_IMAGE)]:
+        change = {"encoder": "image", "image": image, "critic": critic, "activation": "relu"}
+        width = int(np.prod(list(image["planes"].values())))
+        cases.append(OPTIONS | {"name": f"image, {critic}", "width": width} | change)
     count = 12
     for case in cases:
         network = make_network(generator, case)

@@ -64,6 +64,17 @@ impl Setup {
             .set("dqn.num_atoms", 11)
     }
 
+    /// `Catch-v0` with double Q-learning behind convolutions, residual ones among them.
+    pub fn image() -> Self {
+        Self::small("Catch-v0")
+            .set("run.algorithm", "dqn")
+            .set("policy.encoder", "impala_cnn")
+            .set("dqn.gradient_steps", 2)
+            .set("dqn.minibatch_size", 16)
+            .set("dqn.epsilon_decay", 5_000)
+            .replay()
+    }
+
     /// `Pendulum-v1` with soft actor-critic.
     pub fn sac() -> Self {
         Self::small("Pendulum-v1")
@@ -79,6 +90,33 @@ impl Setup {
         self.set("schedule.kind", "asynchronous")
             .set("schedule.unrolls_per_update", Self::SHARDS as i64)
             .set("environment.num_envs", 16)
+    }
+
+    /// `CartPole-v1` with advantage actor-critic.
+    pub fn a2c() -> Self {
+        Self::small("CartPole-v1").set("run.algorithm", "a2c")
+    }
+
+    /// `CartPole-v1` with REINFORCE, whose episodes stretch over rounds.
+    pub fn reinforce() -> Self {
+        Self::small("CartPole-v1")
+            .set("run.algorithm", "reinforce")
+            .set("normalisation.observations", true)
+            .set("normalisation.rewards", true)
+    }
+
+    /// `FrozenLake-v1` with SARSA over a table, whose steps wait for the next round's actions.
+    pub fn sarsa() -> Self {
+        Self::small("FrozenLake-v1")
+            .set("run.algorithm", "sarsa")
+            .set("policy.hidden", Vec::<Value>::new())
+            .set("tabular.learning_rate_schedule", "linear")
+            .set("tabular.epsilon_decay", 5_000)
+    }
+
+    /// The same with Q-learning.
+    pub fn q_learning() -> Self {
+        Self::sarsa().set("run.algorithm", "q_learning")
     }
 
     fn replay(self) -> Self {

@@ -1,4 +1,4 @@
-use rookery_common::policy::exploration::{EPSILON, UNIFORM};
+use rookery_common::policy::exploration::{EPSILON, NOISE_HOLD, UNIFORM};
 use rookery_common::policy::{
     Activation, ApeX, Exploration, PolicySpec, SpecError, ValueDistribution,
 };
@@ -217,6 +217,30 @@ fn each_version_acts_by_its_own_scalars() {
     }
     for unroll in &rounds[1] {
         assert!(unroll.log_prob.iter().all(|log_prob| log_prob == 0.0));
+    }
+}
+
+#[test]
+fn a_held_draw_decides_the_actions_of_several_steps() {
+    let environment = spec_of("Pendulum-v1");
+    let (observation, action) = (&environment.observation, &environment.action);
+    let spec = PolicySpec::deterministic(observation, action, vec![4], Activation::Relu).unwrap();
+    let scalars = [(UNIFORM, 1.0), (NOISE_HOLD, 3.0)];
+    let versions = [version(&spec, Exploration::None, 0, &scalars)];
+    let shape = collector(&environment, 0).plan.shape;
+    for unroll in rounds(&environment, &versions).remove(0) {
+        let actions = unroll.action.to_vec();
+        let rows: Vec<&[f32]> = actions.chunks(shape.envs_per_shard).collect();
+        assert!(rows.len() > 3);
+        for (t, pair) in rows.windows(2).enumerate() {
+            let shares_the_draw = (t + 1) % 3 != 0;
+            assert_eq!(
+                pair[0] == pair[1],
+                shares_the_draw,
+                "steps {t} and {}",
+                t + 1
+            );
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use rookery_common::spaces::EnvironmentSpec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{BatchedEnvironment, RestoreError, StepOutput};
+use super::{BatchedEnvironment, Grid, RestoreError, StepOutput};
 
 /// The format of [`Batch`]'s snapshots.
 const SNAPSHOT_VERSION: u8 = 1;
@@ -28,6 +28,11 @@ pub(crate) trait Dynamics<const WIDTH: usize>: Send {
 
     /// Whether the rules can reach this state, so that stepping it is safe.
     fn is_possible(&self, state: &Self::State) -> bool;
+
+    /// The map, where observations are the cells of one.
+    fn grid(&self) -> Option<Grid> {
+        None
+    }
 }
 
 /// The rules of one environment whose rows may be of any width.
@@ -52,6 +57,11 @@ pub(crate) trait Rules: Send {
 
     /// Whether the rules can reach this state, so that stepping it is safe.
     fn is_possible(&self, state: &Self::State) -> bool;
+
+    /// The map, where observations are the cells of one.
+    fn grid(&self) -> Option<Grid> {
+        None
+    }
 }
 
 /// [`Dynamics`] as [`Rules`] whose widths the compiler knows.
@@ -88,6 +98,10 @@ impl<D: Dynamics<WIDTH>, const WIDTH: usize> Rules for Fixed<D, WIDTH> {
 
     fn is_possible(&self, state: &Self::State) -> bool {
         self.0.is_possible(state)
+    }
+
+    fn grid(&self) -> Option<Grid> {
+        self.0.grid()
     }
 }
 
@@ -193,5 +207,9 @@ impl<R: Rules> BatchedEnvironment for Batch<R> {
         }
         self.states = states;
         Ok(())
+    }
+
+    fn grid(&self) -> Option<Grid> {
+        self.rules.grid()
     }
 }

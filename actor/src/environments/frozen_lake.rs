@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::{Batch, Dynamics};
 use super::registry::Arguments;
-use super::{BatchedEnvironment, EnvironmentError};
+use super::{BatchedEnvironment, Cell, CellKind, Direction, EnvironmentError, Grid};
 
 /// A square lake: `S` is the start, `F` ice, `H` a hole, `G` the goal.
 #[derive(Debug)]
@@ -126,6 +126,28 @@ impl Dynamics<1> for FrozenLake {
 
     fn is_possible(&self, state: &State) -> bool {
         usize::from(state.cell) < self.map.cells.len()
+    }
+
+    fn grid(&self) -> Option<Grid> {
+        let cell = |(index, cell): (usize, &u8)| Cell {
+            kind: match cell {
+                b'S' => CellKind::Start,
+                b'H' => CellKind::Hole,
+                b'G' => CellKind::Goal,
+                _ => CellKind::Floor,
+            },
+            observation: vec![index as f32],
+        };
+        Some(Grid {
+            num_columns: self.map.side.into(),
+            cells: self.map.cells.iter().enumerate().map(cell).collect(),
+            directions: [
+                Direction::Left,
+                Direction::Down,
+                Direction::Right,
+                Direction::Up,
+            ],
+        })
     }
 }
 

@@ -17,10 +17,12 @@ use rookery_common::snapshot::SnapshotError;
 use rookery_common::spaces::EnvironmentSpec;
 use thiserror::Error;
 
+pub use grid::{Cell, CellKind, Direction, Grid};
 pub use registry::{EnvironmentError, ids, make};
 
 mod registry;
 mod batch;
+mod grid;
 mod cart_pole;
 mod pendulum;
 mod mountain_car;
@@ -30,6 +32,8 @@ mod frozen_lake;
 mod grid_world;
 mod bit_flip;
 mod point_reach;
+mod catch;
+mod breakout;
 
 #[cfg(test)]
 pub(crate) use batch::{Batch, Dynamics};
@@ -86,6 +90,11 @@ pub trait BatchedEnvironment: Send {
     /// # Errors
     /// Where `state` is anything else; the batch is then unchanged.
     fn restore(&mut self, state: &[u8]) -> Result<(), RestoreError>;
+
+    /// The map, where observations are the cells of one.
+    fn grid(&self) -> Option<Grid> {
+        None
+    }
 }
 
 /// Where [`BatchedEnvironment::step`] writes, one row per instance.

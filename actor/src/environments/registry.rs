@@ -8,8 +8,8 @@ use rookery_common::spaces::{EnvironmentSpec, Space};
 use thiserror::Error;
 
 use super::{
-    BatchedEnvironment, acrobot, bit_flip, cart_pole, frozen_lake, grid_world, mountain_car,
-    mountain_car_continuous, pendulum, point_reach,
+    BatchedEnvironment, acrobot, bit_flip, breakout, cart_pole, catch, frozen_lake, grid_world,
+    mountain_car, mountain_car_continuous, pendulum, point_reach,
 };
 
 /// What builds a batch of `num_envs` instances from parsed arguments.
@@ -17,7 +17,7 @@ type Constructor =
     fn(Arguments<'_>, usize) -> Result<Box<dyn BatchedEnvironment>, EnvironmentError>;
 
 /// Every environment, by its id.
-const REGISTRY: [(&str, Constructor); 9] = [
+const REGISTRY: [(&str, Constructor); 11] = [
     ("CartPole-v1", cart_pole::make),
     ("Pendulum-v1", pendulum::make),
     ("MountainCar-v0", mountain_car::make),
@@ -27,6 +27,8 @@ const REGISTRY: [(&str, Constructor); 9] = [
     ("GridWorld-v0", grid_world::make),
     ("BitFlip-v0", bit_flip::make),
     ("PointReach-v0", point_reach::make),
+    ("Catch-v0", catch::make),
+    ("Breakout-MinAtar-v0", breakout::make),
 ];
 
 /// Similarity (Jaro and Winkler) from which on a name is taken for a misspelling of another.
@@ -160,6 +162,20 @@ impl<'a> Arguments<'a> {
         })
     }
 
+    /// The number `name` from 0 to 1.
+    pub(super) fn probability(
+        &mut self,
+        name: &'static str,
+        default: f64,
+    ) -> Result<f64, EnvironmentError> {
+        self.read(name, default, "a number from 0 to 1", |text| {
+            let number = f64::from_str(text).ok()?;
+            (0.0..=1.0)
+                .contains(&number)
+                .then(|| (number, number.to_string()))
+        })
+    }
+
     /// The whole number `name`, which lies in `range`.
     pub(super) fn whole_number(
         &mut self,
@@ -221,7 +237,7 @@ impl<'a> Arguments<'a> {
         self,
         observation: Space,
         action: Space,
-        max_episode_steps: u32,
+        max_episode_steps: impl Into<Option<u32>>,
     ) -> Result<EnvironmentSpec, EnvironmentError> {
         let mut names = self.given.keys();
         if let Some(unknown) = names.find(|name| !self.known.contains(&name.as_str())) {
@@ -237,7 +253,7 @@ impl<'a> Arguments<'a> {
             arguments: self.canonical,
             observation,
             action,
-            max_episode_steps: Some(max_episode_steps),
+            max_episode_steps: max_episode_steps.into(),
             goal: None,
         })
     }
@@ -262,6 +278,9 @@ fn did_you_mean(suggestion: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rookery_common::seeds::{Purpose, Random};
+
+    use super::super::{CellKind, Direction, StepOutput};
     use super::*;
 
     fn arguments(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -302,6 +321,9 @@ mod tests {
         assert_eq!(limit("FrozenLake-v1", &[]), 100);
         assert_eq!(limit("FrozenLake-v1", &[("map_name", "8x8")]), 200);
         assert_eq!(limit("GridWorld-v0", &[]), 100);
+        assert_eq!(limit("Breakout-MinAtar-v0", &[]), 1000);
+        let catch = make("Catch-v0", &BTreeMap::new(), 1).unwrap();
+        assert_eq!(catch.spec().max_episode_steps, None);
     }
 
     #[test]
@@ -325,10 +347,10 @@ mod tests {
             "{message}"
         );
         assert!(
-            message.ends_with("GridWorld-v0, BitFlip-v0, PointReach-v0"),
+            message.ends_with("PointReach-v0, Catch-v0, Breakout-MinAtar-v0"),
             "{message}"
         );
-        assert!(!error("Breakout", &[]).contains("did you mean"));
+        assert!(!error("Hopper", &[]).contains("did you mean"));
         assert_eq!(
             error("FrozenLake-v1", &[("map", "4x4")]),
             "`FrozenLake-v1` takes no argument `map` (did you mean `map_name`?); it takes \
@@ -352,7 +374,71 @@ mod tests {
         );
         assert_eq!(
             error("GridWorld-v0", &[("size", "7")]),
-            "`GridWorld-v0` takes no argument `size`; it takes none"
+            "`GridWorld-v0` takes no argument `size`; it takes observation"
+        );
+    }
+
+    #[test]
+    fn a_grid_is_what_steps_and_observations_say() {
+        for (id, pairs, goal, goal_reward) in [
+            ("FrozenLake-v1", &[("is_slippery", "false")][..], 15, 1.0),
+            (
+                "FrozenLake-v1",
+                &[("is_slippery", "false"), ("map_name", "8x8")],
+                63,
+                1.0,
+            ),
+            ("GridWorld-v0", &[], 24, 10.0),
+            ("GridWorld-v0", &[("observation", "cell")], 24, 10.0),
+        ] {
+            let mut batch = make(id, &arguments(pairs), 1).unwrap();
+            let grid = batch.grid().unwrap();
+            let num_rows = grid.cells.len() / grid.num_columns;
+            assert_eq!(grid.cells.len(), num_rows * grid.num_columns);
+            let width = batch.spec().observation.width();
+            let mut seen = vec![0.0; width];
+            batch.reset(0, Random::derive(1, Purpose::Episode, 0, 0), &mut seen);
+            assert_eq!(grid.cells[0].observation, seen);
+            assert_eq!(grid.cells[0].kind, CellKind::Start);
+            // A walk over the whole grid by actions that mean what their directions say.
+            let (mut cell, mut random, mut goals) =
+                (0, Random::derive(2, Purpose::Episode, 0, 0), 0);
+            for _ in 0..300_000 {
+                let action = random.below(4) as usize;
+                let (mut rewards, mut terminated) = ([0.0], [0]);
+                batch.step(
+                    &[action as f32],
+                    StepOutput {
+                        observations: &mut seen,
+                        rewards: &mut rewards,
+                        terminated: &mut terminated,
+                    },
+                );
+                let (row, column) = (cell / grid.num_columns, cell % grid.num_columns);
+                let (row, column) = match grid.directions[action] {
+                    Direction::Up => (row.saturating_sub(1), column),
+                    Direction::Right => (row, (column + 1).min(grid.num_columns - 1)),
+                    Direction::Down => ((row + 1).min(num_rows - 1), column),
+                    Direction::Left => (row, column.saturating_sub(1)),
+                };
+                cell = row * grid.num_columns + column;
+                let there = &grid.cells[cell];
+                assert_eq!(there.observation, seen);
+                assert_eq!(there.kind.is_terminal(), terminated == [1]);
+                assert_eq!(there.kind == CellKind::Goal, cell == goal);
+                if terminated == [1] {
+                    goals += usize::from(rewards == [goal_reward]);
+                    batch.reset(0, Random::derive(1, Purpose::Episode, 0, 0), &mut seen);
+                    cell = 0;
+                }
+            }
+            assert!(goals > 0, "{id} {pairs:?}");
+        }
+        assert!(
+            make("CartPole-v1", &BTreeMap::new(), 1)
+                .unwrap()
+                .grid()
+                .is_none()
         );
     }
 

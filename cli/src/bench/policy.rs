@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use rookery_common::policy::{
-    Activation, Behaviour, Head, Policy, PolicySpec, ValueDistribution, Workspace,
+    Activation, Behaviour, EncoderKind, Head, Policy, PolicySpec, ValueDistribution, Workspace,
 };
 use rookery_common::seeds::{Purpose, Random};
 use rookery_common::spaces::Space;
@@ -23,6 +23,9 @@ const BATCHES: [(usize, &str); 5] = [
 ];
 /// Rows in a call of the networks that act off policy, for which there is no reference.
 const OFF_POLICY_BATCHES: [usize; 3] = [1, 8, 64];
+/// Rows in a call of the networks that see images, and what the development machine reaches with the
+/// matrix products of the first alone.
+const IMAGE_BATCHES: [(usize, &str); 2] = [(1, ""), (8, "0.0041-0.0044")];
 /// What stands for all of it in one figure.
 const HEADLINE_BATCH: usize = 64;
 /// `CartPole`'s, and a small robot's.
@@ -53,11 +56,41 @@ pub(super) fn bench(arguments: &PolicyArguments) -> anyhow::Result<()> {
     let categorical = ("64x64 tanh categorical", categorical()?);
     let values = ("256x256 relu action values", action_values()?);
     let squashed = ("256x256 relu squashed Gaussian", squashed_gaussian()?);
+    let images = [
+        image(
+            "Nature CNN, 4x84x84",
+            EncoderKind::NatureCnn,
+            [4, 84, 84],
+            512,
+        )?,
+        image(
+            "IMPALA CNN, 4x84x84",
+            EncoderKind::ImpalaCnn,
+            [4, 84, 84],
+            256,
+        )?,
+        image(
+            "MinAtar CNN, 4x10x10",
+            EncoderKind::MinatarCnn,
+            [4, 10, 10],
+            128,
+        )?,
+    ];
     let on_policy = BATCHES.map(|(batch, reference)| (&categorical, batch, reference));
     let off_policy = [&values, &squashed]
         .into_iter()
         .flat_map(|network| OFF_POLICY_BATCHES.map(|batch| (network, batch, "")));
-    let settings: Vec<_> = on_policy.into_iter().chain(off_policy).collect();
+    let of_images = images.iter().enumerate().flat_map(|(index, network)| {
+        IMAGE_BATCHES.map(|(batch, reference)| {
+            let reference = if index == 0 { reference } else { "" };
+            (network, batch, reference)
+        })
+    });
+    let settings: Vec<_> = on_policy
+        .into_iter()
+        .chain(off_policy)
+        .chain(of_images)
+        .collect();
 
     let time = arguments.part.seconds / settings.len() as u32;
     let mut table = vec![row([
@@ -67,12 +100,16 @@ pub(super) fn bench(arguments: &PolicyArguments) -> anyhow::Result<()> {
         "reference, million rows/s",
     ])];
     let mut results = Vec::new();
-    for ((network, policy), batch, reference) in settings {
+    for (&(network, ref policy), batch, reference) in settings {
         let rows_per_second = rows_per_second(policy, batch, time);
         table.push(row([
             network,
             &batch.to_string(),
-            &millions(rows_per_second),
+            &if rows_per_second < 1e5 {
+                format!("{rows_per_second:.0}")
+            } else {
+                millions(rows_per_second)
+            },
             reference,
         ]));
         results.push(Measurement {
@@ -153,6 +190,27 @@ fn squashed_gaussian() -> anyhow::Result<Policy> {
         vec![256, 256],
         Activation::Relu,
     )?)
+}
+
+/// Values of Atari's 18 actions.
+fn image(
+    name: &'static str,
+    kind: EncoderKind,
+    [channels, rows, columns]: [usize; 3],
+    hidden: usize,
+) -> anyhow::Result<(&'static str, Policy)> {
+    let observation = Space::planes(channels, rows, columns);
+    let spec = PolicySpec::action_values(
+        &observation,
+        &Space::Discrete { n: 18 },
+        vec![hidden],
+        Activation::Relu,
+        false,
+        ValueDistribution::Expectation,
+        false,
+    )?;
+    let spec = spec.with_image_encoder(&observation, kind.stages(1))?;
+    Ok((name, policy(spec)?))
 }
 
 fn bounded(width: usize) -> Space {

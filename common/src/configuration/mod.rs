@@ -15,6 +15,9 @@ mod ppo;
 mod impala;
 mod dqn;
 mod sac;
+mod a2c;
+mod reinforce;
+mod tabular;
 mod replay;
 mod processes;
 mod units;
@@ -27,7 +30,8 @@ mod violation;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-pub use crate::policy::Activation;
+pub use crate::policy::{Activation, EncoderKind};
+pub use a2c::A2cConfiguration;
 pub use dqn::{DqnConfiguration, ReturnDistribution};
 pub use impala::ImpalaConfiguration;
 pub use layers::Layers;
@@ -37,9 +41,11 @@ pub use processes::{
     ActorConfiguration, Device, LearnerConfiguration, LogFormat, SecurityConfiguration,
     TelemetryConfiguration,
 };
+pub use reinforce::ReinforceConfiguration;
 pub use replay::{HindsightStrategy, ReplayConfiguration};
 pub use sac::SacConfiguration;
 pub use schedule::{Schedule, ScheduleConfiguration, ScheduleKind};
+pub use tabular::TabularConfiguration;
 pub use training::{
     Algorithm, CheckpointConfiguration, EnvironmentConfiguration, EvaluationConfiguration,
     NormalisationConfiguration, PolicyConfiguration, RolloutConfiguration, RunConfiguration,
@@ -69,6 +75,12 @@ pub struct Configuration {
     pub dqn: DqnConfiguration,
     /// Soft actor-critic.
     pub sac: SacConfiguration,
+    /// Advantage actor-critic.
+    pub a2c: A2cConfiguration,
+    /// REINFORCE.
+    pub reinforce: ReinforceConfiguration,
+    /// Q-learning and SARSA over a table.
+    pub tabular: TabularConfiguration,
     /// What off-policy algorithms keep and how they sample it.
     pub replay: ReplayConfiguration,
     /// Running statistics by which inputs are scaled.
@@ -127,6 +139,9 @@ impl Configuration {
             Algorithm::Impala => self.impala.discount,
             Algorithm::Dqn => self.dqn.discount,
             Algorithm::Sac => self.sac.discount,
+            Algorithm::A2c => self.a2c.discount,
+            Algorithm::Reinforce => self.reinforce.discount,
+            Algorithm::QLearning | Algorithm::Sarsa => self.tabular.discount,
         }
     }
 }

@@ -44,6 +44,11 @@ pub struct SacConfiguration {
     /// `0.89 * ln(actions)`. \[none\]
     #[serde(serialize_with = "or_none")]
     pub target_entropy: Option<f64>,
+    /// Steps of an environment for which a draw of the policy's noise is held while collecting: 1 for
+    /// independent draws. Where a goal takes a long push in one direction, as on MountainCarContinuous,
+    /// independent noise cancels itself out (Raffin, Kober and Stulp 2022, "Smooth exploration for
+    /// robotic reinforcement learning", whose noise depends on the state besides). \[`1`\]
+    pub noise_hold: u32,
 }
 
 impl Default for SacConfiguration {
@@ -62,6 +67,7 @@ impl Default for SacConfiguration {
             initial_temperature: 1.0,
             learns_temperature: true,
             target_entropy: None,
+            noise_hold: 1,
         }
     }
 }

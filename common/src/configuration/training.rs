@@ -8,7 +8,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::units::{HumanDuration, or_none};
-use crate::policy::Activation;
+use crate::policy::{Activation, EncoderKind, Stage};
 
 /// What learns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,10 +22,18 @@ pub enum Algorithm {
     Dqn,
     /// Soft actor-critic, with the options of `[sac]` and `[replay]`.
     Sac,
+    /// Advantage actor-critic, with the options of `[a2c]`.
+    A2c,
+    /// REINFORCE, with the options of `[reinforce]`.
+    Reinforce,
+    /// Q-learning over a table, with the options of `[tabular]`.
+    QLearning,
+    /// SARSA over a table, with the options of `[tabular]`.
+    Sarsa,
 }
 
 impl Algorithm {
-    /// Its name in a configuration, which is that of its section.
+    /// Its name in a configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -33,6 +41,20 @@ impl Algorithm {
             Self::Impala => "impala",
             Self::Dqn => "dqn",
             Self::Sac => "sac",
+            Self::A2c => "a2c",
+            Self::Reinforce => "reinforce",
+            Self::QLearning => "q_learning",
+            Self::Sarsa => "sarsa",
+        }
+    }
+
+    /// Whether it can learn from what older policies have collected as it comes, in an asynchronous
+    /// run: because it weighs it, or because it does not care.
+    #[must_use]
+    pub const fn can_be_asynchronous(self) -> bool {
+        match self {
+            Self::Ppo | Self::Impala | Self::Dqn | Self::Sac => true,
+            Self::A2c | Self::Reinforce | Self::QLearning | Self::Sarsa => false,
         }
     }
 
@@ -40,9 +62,20 @@ impl Algorithm {
     #[must_use]
     pub const fn is_off_policy(self) -> bool {
         match self {
-            Self::Ppo | Self::Impala => false,
+            Self::Ppo
+            | Self::Impala
+            | Self::A2c
+            | Self::Reinforce
+            | Self::QLearning
+            | Self::Sarsa => false,
             Self::Dqn | Self::Sac => true,
         }
+    }
+
+    /// Whether it learns a table, and so needs discrete observations and actions.
+    #[must_use]
+    pub const fn is_tabular(self) -> bool {
+        matches!(self, Self::QLearning | Self::Sarsa)
     }
 }
 
@@ -53,7 +86,8 @@ pub struct RunConfiguration {
     /// Name of the run's folder: letters, digits, `.`, `_` and `-`. Empty: made from the
     /// environment, the algorithm and the seed. \[`""`\]
     pub name: String,
-    /// What learns: `"ppo"`, `"impala"`, `"dqn"` or `"sac"`. \[`"ppo"`\]
+    /// What learns: `"ppo"`, `"impala"`, `"dqn"`, `"sac"`, `"a2c"`, `"reinforce"`, `"q_learning"` or `"sarsa"`.
+    /// \[`"ppo"`\]
     pub algorithm: Algorithm,
     /// Seed of every random stream of the run, below 2^63. \[`1`\]
     pub seed: u64,
@@ -136,21 +170,37 @@ impl Default for RolloutConfiguration {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PolicyConfiguration {
-    /// Width of each hidden layer, from the observation on; `[]` is a linear policy.
-    /// \[`[64, 64]`\]
+    /// What is in front of the hidden layers: nothing with `"mlp"`, to which an image is one flat row;
+    /// convolutions with `"nature_cnn"` (usual with `hidden = [512]`), `"impala_cnn"` (`[256]`) or
+    /// `"minatar_cnn"` (`[128]`), which need an observation of planes from 0 to 1. \[`"mlp"`\]
+    pub encoder: EncoderKind,
+    /// How many times the planes of its paper each convolution makes. \[`1`\]
+    pub channel_multiplier: usize,
+    /// Width of each hidden layer, from the observation (or what the encoder makes of it) on; `[]` is
+    /// a linear policy. \[`[64, 64]`\]
     pub hidden: Vec<usize>,
     /// What follows each hidden layer. \[`"tanh"`\]
     pub activation: Activation,
     /// Whether the value function is a second head on the policy's hidden layers, and not a
-    /// network of its own with the same widths. \[`false`\]
+    /// network of its own with the same encoder and widths. \[`false`\]
     pub shared_trunk: bool,
     /// Logarithm of the standard deviation with which continuous actions start. \[`0.0`\]
     pub initial_log_std: f64,
 }
 
+impl PolicyConfiguration {
+    /// The stages of the encoder; none of `"mlp"`.
+    #[must_use]
+    pub fn stages(&self) -> Vec<Stage> {
+        self.encoder.stages(self.channel_multiplier)
+    }
+}
+
 impl Default for PolicyConfiguration {
     fn default() -> Self {
         Self {
+            encoder: EncoderKind::Mlp,
+            channel_multiplier: 1,
             hidden: vec![64, 64],
             activation: Activation::Tanh,
             shared_trunk: false,

@@ -3,6 +3,7 @@
 mod schedule;
 mod impala;
 mod off_policy;
+mod simple;
 
 use std::fmt::Display;
 use std::ops::{Bound, RangeBounds};
@@ -13,6 +14,7 @@ use super::violation::{Key, Problem, Violation};
 use super::{
     AdvantageNormalisation, Algorithm, ByteSize, Configuration, HumanDuration, ScheduleKind,
 };
+use crate::policy::EncoderKind;
 use crate::security::{Address, Scheme};
 
 /// Most environments of a run and most steps of an unroll.
@@ -26,6 +28,8 @@ const MAX_ENV_STEPS: u64 = 1 << 52;
 const MAX_THREADS: usize = 1024;
 /// Most hidden layers.
 const MAX_HIDDEN_LAYERS: usize = 64;
+/// Most times that the planes of an encoder are multiplied.
+const MAX_CHANNEL_MULTIPLIER: usize = 64;
 /// Widest hidden layer.
 const MAX_HIDDEN_WIDTH: usize = 1 << 16;
 
@@ -40,6 +44,9 @@ pub(super) fn validate(configuration: &Configuration) -> Vec<Violation> {
     check.impala(configuration);
     check.dqn(configuration);
     check.sac(configuration);
+    check.a2c(configuration);
+    check.reinforce(configuration);
+    check.tabular(configuration);
     check.replay(configuration);
     check.statistics(configuration);
     check.learner(configuration);
@@ -223,6 +230,47 @@ impl Check {
             policy.initial_log_std,
             -20.0..=2.0,
         );
+        self.encoder(configuration);
+    }
+
+    fn encoder(&mut self, configuration: &Configuration) {
+        let multiplier = configuration.policy.channel_multiplier;
+        self.range(
+            "policy.channel_multiplier",
+            multiplier,
+            1..=MAX_CHANNEL_MULTIPLIER,
+        );
+        let kind = configuration.policy.encoder;
+        let name = format!("{:?}", kind.name());
+        let encoder: (&str, &dyn Display) = ("policy.encoder", &name);
+        if kind == EncoderKind::Mlp {
+            if multiplier > 1 {
+                self.impossible(
+                    &[encoder, ("policy.channel_multiplier", &multiplier)],
+                    "there are no convolutions to widen",
+                    "choose an encoder of images, or channel_multiplier = 1",
+                );
+            }
+            return;
+        }
+        let algorithm = configuration.run.algorithm;
+        if algorithm == Algorithm::Sac {
+            let algorithm = format!("{:?}", algorithm.name());
+            self.impossible(
+                &[encoder, ("run.algorithm", &algorithm)],
+                "the critics of sac have no convolutions",
+                "train with \"dqn\" or \"ppo\", or set encoder = \"mlp\"",
+            );
+        }
+        let normalised = configuration.normalisation.observations;
+        if normalised {
+            self.impossible(
+                &[encoder, ("normalisation.observations", &normalised)],
+                "planes come scaled from 0 to 1, and a position that is the same in every \
+                 observation has no deviation to be divided by",
+                "set normalisation.observations = false, or encoder = \"mlp\"",
+            );
+        }
     }
 
     fn ppo(&mut self, configuration: &Configuration) {

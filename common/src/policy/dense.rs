@@ -45,42 +45,57 @@ impl Dense {
         packed
     }
 
-    /// `output[row] = bias + weight x[row]`, in tiles of `ROWS x PANELS` and, for what is left
-    /// over, of one row or one panel.
+    /// `output[row] = bias + weight x[row]`.
     #[inline(always)]
-    pub(super) fn apply<S: Simd, const ROWS: usize, const PANELS: usize>(
+    pub(super) fn apply<S: Simd>(&self, simd: S, x: Rows<'_>, output: &mut [f32]) {
+        // Tiles whose sums fit the registers of the instruction set and keep both multiply-add
+        // units busy; chosen by measurement.
+        if self.width < 2 * S::F32_LANES {
+            self.apply_tiles::<S, 8, 1>(simd, x, output);
+        } else if S::F32_LANES < 16 {
+            self.apply_tiles::<S, 4, 2>(simd, x, output);
+        } else if self.width < 4 * S::F32_LANES {
+            self.apply_tiles::<S, 8, 2>(simd, x, output);
+        } else {
+            self.apply_tiles::<S, 4, 4>(simd, x, output);
+        }
+    }
+
+    /// Goes over the outputs in tiles of `ROWS x PANELS` and, for what is left over, of one row or
+    /// one panel. The weights of a tile serve every row before the next ones are read: those of a
+    /// large layer come from far.
+    #[inline(always)]
+    fn apply_tiles<S: Simd, const ROWS: usize, const PANELS: usize>(
         &self,
         simd: S,
         x: Rows<'_>,
+        output: &mut [f32],
+    ) {
+        let panels = self.width / S::F32_LANES;
+        let whole = panels - panels % PANELS;
+        for panel in (0..whole).step_by(PANELS) {
+            self.apply_panels::<S, ROWS, PANELS>(simd, x, panel, output);
+        }
+        for panel in whole..panels {
+            self.apply_panels::<S, ROWS, 1>(simd, x, panel, output);
+        }
+    }
+
+    #[inline(always)]
+    fn apply_panels<S: Simd, const ROWS: usize, const PANELS: usize>(
+        &self,
+        simd: S,
+        x: Rows<'_>,
+        panel: usize,
         output: &mut [f32],
     ) {
         let rows = output.len() / self.width;
         let whole = rows - rows % ROWS;
         for row in (0..whole).step_by(ROWS) {
-            self.apply_rows::<S, ROWS, PANELS>(simd, x, row, output);
+            self.tile::<S, ROWS, PANELS>(simd, x, row, panel, output);
         }
         for row in whole..rows {
-            self.apply_rows::<S, 1, PANELS>(simd, x, row, output);
-        }
-    }
-
-    #[inline(always)]
-    fn apply_rows<S: Simd, const ROWS: usize, const PANELS: usize>(
-        &self,
-        simd: S,
-        x: Rows<'_>,
-        row: usize,
-        output: &mut [f32],
-    ) {
-        let x: [&[f32]; ROWS] = std::array::from_fn(|r| &x.row(row + r)[..self.inputs]);
-        let output = &mut output[row * self.width..][..ROWS * self.width];
-        let panels = self.width / S::F32_LANES;
-        let whole = panels - panels % PANELS;
-        for panel in (0..whole).step_by(PANELS) {
-            self.tile::<S, ROWS, PANELS>(simd, x, panel, output);
-        }
-        for panel in whole..panels {
-            self.tile::<S, ROWS, 1>(simd, x, panel, output);
+            self.tile::<S, 1, PANELS>(simd, x, row, panel, output);
         }
     }
 
@@ -88,10 +103,13 @@ impl Dense {
     fn tile<S: Simd, const ROWS: usize, const PANELS: usize>(
         &self,
         simd: S,
-        x: [&[f32]; ROWS],
+        x: Rows<'_>,
+        row: usize,
         panel: usize,
         output: &mut [f32],
     ) {
+        let x: [&[f32]; ROWS] = std::array::from_fn(|r| &x.row(row + r)[..self.inputs]);
+        let output = &mut output[row * self.width..][..ROWS * self.width];
         let (weights, _) = S::as_simd_f32s(&self.weights);
         let weights: [&[S::f32s]; PANELS] =
             std::array::from_fn(|p| &weights[(panel + p) * self.inputs..][..self.inputs]);

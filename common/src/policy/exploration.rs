@@ -19,6 +19,11 @@ pub const EPSILON: &str = "epsilon";
 /// whatever the exploration: 1 for the versions before learning starts, 0 or absent otherwise.
 pub const UNIFORM: &str = "uniform";
 
+/// The acting scalar that says for how many steps of an environment a draw is held: 1, or absent, for
+/// independent draws. The same numbers then decide the actions of that many steps, so what a policy
+/// tries it tries for long enough to see what comes of it.
+pub const NOISE_HOLD: &str = "noise_hold";
+
 /// How a run explores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -173,6 +178,7 @@ pub struct Acting {
     exploration: Exploration,
     epsilon: f64,
     uniform: bool,
+    noise_hold: u64,
 }
 
 impl Acting {
@@ -213,11 +219,26 @@ impl Acting {
                 got: uniform.to_string(),
             });
         }
+        let noise_hold = scalars.get(NOISE_HOLD).copied().unwrap_or(1.0);
+        if !(noise_hold.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&noise_hold)) {
+            return Err(ExplorationError {
+                field: "acting.noise_hold",
+                expected: "a whole number of steps, at least 1".to_owned(),
+                got: noise_hold.to_string(),
+            });
+        }
         Ok(Self {
             exploration: *exploration,
             epsilon,
             uniform: uniform == 1.0,
+            noise_hold: noise_hold as u64,
         })
+    }
+
+    /// The step whose draw decides the action of `step`: the first of those that share it.
+    #[must_use]
+    pub fn draw_of(&self, step: u64) -> u64 {
+        step - step % self.noise_hold
     }
 
     /// How actions are chosen in a shard, whoever holds it.

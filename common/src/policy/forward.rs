@@ -2,7 +2,8 @@
 //!
 //! Every output is the fused multiply-add sum over the inputs in index order, starting from the
 //! bias, whatever the batch, the row's place in it or the width of the vectors; an activation is a
-//! function of [`math`]. So a row's result is a function of the row and the
+//! function of [`math`]. What an image goes through first is `convolution`'s part, of which the
+//! same is true. So a row's result is a function of the row and the
 //! parameters alone, with the same bits on every processor.
 //!
 //! The work is shaped for vector registers: weights are repacked once into panels of as many
@@ -16,8 +17,11 @@
     reason = "a function must be compiled with the vector instructions of its caller"
 )]
 
+use std::sync::Arc;
+
 use pulp::{Arch, Simd, WithSimd};
 
+use super::convolution::{Convolutions, ImageScratch};
 use super::dense::{Dense, Rows};
 use super::math;
 use super::spec::{Activation, Encoder, PolicySpec};
@@ -42,6 +46,8 @@ pub struct ShapeMismatch {
 pub struct Network {
     arch: Arch,
     one_hot: bool,
+    /// The convolutions in front of the first layer.
+    image: Option<Arc<Convolutions>>,
     activation: Activation,
     observation_width: usize,
     outputs: usize,
@@ -58,6 +64,7 @@ pub struct Network {
 pub struct Scratch {
     layers: [Vec<f32>; 2],
     value: Vec<f32>,
+    image: ImageScratch,
 }
 
 impl Network {
@@ -85,23 +92,41 @@ impl Network {
         }
         let lanes = arch.dispatch(CountLanes);
         let is_noisy = spec.head.is_noisy();
-        let slots = layout.tensors().chunks_exact(if is_noisy { 4 } else { 2 });
+        let (convolutions, slots) = layout.tensors().split_at(spec.num_convolution_tensors());
+        let image = match &spec.encoder {
+            Encoder::Image(encoder) => {
+                Some(Convolutions::new(encoder, parameters, convolutions, lanes))
+            }
+            Encoder::Identity { .. } | Encoder::OneHot { .. } => None,
+        };
+        let head = spec.hidden.len();
+        let slots = slots.chunks_exact(if is_noisy { 4 } else { 2 });
         let (mut layers, mut sigma) = (Vec::new(), Vec::new());
-        for ((inputs, _), slots) in spec.layer_shapes().zip(slots) {
-            let tensor = |index: usize| &parameters[slots[index].range()];
-            layers.push(Dense::new(tensor(0), tensor(1), inputs, lanes));
+        for (index, ((inputs, _), slots)) in spec.layer_shapes().zip(slots).enumerate() {
+            let dense = |weight: usize| {
+                let bias = &parameters[slots[weight + 1].range()];
+                let weight = &parameters[slots[weight].range()];
+                match &image {
+                    Some(image) if index.min(head) == 0 => {
+                        Dense::new(&image.turned(weight), bias, inputs, lanes)
+                    }
+                    _ => Dense::new(weight, bias, inputs, lanes),
+                }
+            };
+            layers.push(dense(0));
             if is_noisy {
-                sigma.push(Dense::new(tensor(2), tensor(3), inputs, lanes));
+                sigma.push(dense(2));
             }
         }
         Ok(Self {
             arch,
             one_hot: matches!(spec.encoder, Encoder::OneHot { .. }),
+            image: image.map(Arc::new),
             activation: spec.activation,
             observation_width: spec.observation_width(),
             outputs: spec.head_width(),
             layers,
-            head: spec.hidden.len(),
+            head,
             sigma,
         })
     }
@@ -126,8 +151,12 @@ impl Network {
             .layers
             .iter()
             .zip(&self.sigma)
-            .map(|(mean, sigma)| {
-                let inputs = noise_factors(mean.inputs, mean.inputs, random);
+            .enumerate()
+            .map(|(index, (mean, sigma))| {
+                let mut inputs = noise_factors(mean.inputs, mean.inputs, random);
+                if let Some(image) = self.image.as_ref().filter(|_| self.is_first(index)) {
+                    inputs = image.turned(&inputs);
+                }
                 let outputs = noise_factors(mean.outputs, mean.width, random);
                 self.arch.dispatch(Perturb {
                     mean,
@@ -140,6 +169,7 @@ impl Network {
         Some(Self {
             layers,
             sigma: Vec::new(),
+            image: self.image.clone(),
             ..*self
         })
     }
@@ -164,7 +194,13 @@ impl Network {
     fn forward_block<S: Simd>(&self, simd: S, scratch: &mut Scratch, x: &[f32], y: &mut [f32]) {
         let rows = y.len() / self.outputs;
         let [mut previous, mut current] = scratch.layers.each_mut().map(|buffer| &mut buffer[..]);
-        let mut stride = self.observation_width;
+        let (x, mut stride) = match &self.image {
+            Some(image) => {
+                image.features(simd, &mut scratch.image, x);
+                (&scratch.image.features[..], image.num_features())
+            }
+            None => (x, self.observation_width),
+        };
         for (index, layer) in self.layers.iter().enumerate() {
             // A value stream sees what the head has seen, which still lies in the buffer that a next
             // layer would overwrite.
@@ -175,21 +211,13 @@ impl Network {
                 (&*previous, &mut current[..])
             };
             let output = &mut output[..rows * layer.width];
-            let is_first = index.min(self.head) == 0;
+            let is_first = self.is_first(index);
             if is_first && self.one_hot {
                 layer.apply_one_hot(simd, x, output);
             } else {
                 let values = if is_first { x } else { features };
                 let x = Rows { values, stride };
-                // Tiles whose sums fit the registers of the instruction set and keep both
-                // multiply-add units busy; chosen by measurement.
-                if layer.width < 2 * S::F32_LANES {
-                    layer.apply::<S, 8, 1>(simd, x, output);
-                } else if S::F32_LANES < 16 {
-                    layer.apply::<S, 4, 2>(simd, x, output);
-                } else {
-                    layer.apply::<S, 4, 4>(simd, x, output);
-                }
+                layer.apply(simd, x, output);
             }
             if index < self.head {
                 activate(self.activation, output);
@@ -214,6 +242,13 @@ impl Network {
                 join_streams(&state[..value.outputs], y);
             }
         }
+    }
+
+    /// Whether a layer sees the observation, or the features of an image: a first hidden layer, or
+    /// every layer where none is hidden.
+    #[inline(always)]
+    fn is_first(&self, layer: usize) -> bool {
+        layer.min(self.head) == 0
     }
 
     /// The value stream of a dueling network.
@@ -318,6 +353,9 @@ impl WithSimd for Forward<'_> {
         let value_width = self.network.value().map_or(0, |value| value.width);
         if self.scratch.value.len() < BLOCK_ROWS * value_width {
             self.scratch.value.resize(BLOCK_ROWS * value_width, 0.0);
+        }
+        if let Some(image) = &self.network.image {
+            image.reserve(&mut self.scratch.image, BLOCK_ROWS);
         }
         let blocks = self.observations.chunks(BLOCK_ROWS * observation_width);
         for (x, y) in blocks.zip(self.outputs.chunks_mut(BLOCK_ROWS * head)) {

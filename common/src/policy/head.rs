@@ -405,6 +405,12 @@ mod tests {
         );
         let discrete = Space::Discrete { n: 3 };
         assert_eq!(
+            refused(PolicySpec::table(&boxed, &discrete)),
+            "a table needs discrete observations, the environment's are Box[2]: choose an \
+             environment, or arguments of it, that gives them, or train with dqn or ppo"
+        );
+        assert!(refused(PolicySpec::table(&discrete, &boxed)).contains("needs discrete actions"));
+        assert_eq!(
             refused(PolicySpec::deterministic(
                 &boxed,
                 &discrete,

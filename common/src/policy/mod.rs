@@ -1,4 +1,4 @@
-//! The acting half of a network, without libtorch: what it is made of ([`spec`], [`head`]), where
+//! The acting half of a network, without libtorch: what it is made of ([`spec`], [`image`], [`head`]), where
 //! its parameters lie ([`layout`]), how its outputs are computed ([`forward`], [`math`]) and how
 //! they become actions ([`distribution`], [`values`], [`squashed`]) as the run explores
 //! ([`exploration`]).
@@ -7,10 +7,12 @@
 //! [`Arc`](std::sync::Arc) and each brings its own [`Workspace`].
 
 pub mod spec;
+pub mod image;
 pub mod head;
 pub mod layout;
 pub mod math;
 mod dense;
+mod convolution;
 pub mod forward;
 pub mod distribution;
 pub mod values;
@@ -22,6 +24,7 @@ pub mod artifact;
 pub use self::artifact::{ArtifactError, PolicyArtifact};
 pub use self::exploration::{Acting, ApeX, Behaviour, Exploration, ExplorationError};
 pub use self::head::{Head, ValueDistribution};
+pub use self::image::{EncoderKind, ImageEncoder, Stage};
 pub use self::layout::{Layout, TensorSlot};
 pub use self::spec::{Activation, Encoder, PolicySpec, SpecError};
 

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use super::head::{Head, ValueDistribution};
+use super::image::{ImageEncoder, ImageError, Stage};
 use super::layout::Layout;
 use crate::spaces::Space;
 
@@ -31,6 +32,8 @@ pub enum Encoder {
         /// Number of indices.
         n: usize,
     },
+    /// The row is planes, which go through convolutions.
+    Image(ImageEncoder),
 }
 
 /// What follows every hidden layer.
@@ -89,6 +92,9 @@ pub enum SpecError {
         /// Number of parameters.
         got: u128,
     },
+    /// The encoder of images cannot be.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// The head cannot give the space's actions.
     #[error("{head} needs {expected}, the environment's actions are {got}: {remedy}")]
     ActionSpace {
@@ -100,6 +106,15 @@ pub enum SpecError {
         got: String,
         /// What to do about it.
         remedy: &'static str,
+    },
+    /// What is looked up in a table must be an index.
+    #[error(
+        "a table needs discrete observations, the environment's are {got}: choose an environment, \
+         or arguments of it, that gives them, or train with dqn or ppo"
+    )]
+    ObservationSpace {
+        /// The observation space.
+        got: String,
     },
     /// A dimension of an action cannot be rescaled to its bounds.
     #[error(
@@ -206,6 +221,30 @@ impl PolicySpec {
         Self::with_head(observation, hidden, activation, head)
     }
 
+    /// The table of Q-learning and SARSA: what each action is worth after each observation, without
+    /// hidden layers. Its weights `[actions, observations]` are the table; its biases stay zero.
+    ///
+    /// # Errors
+    /// Where observations or actions are not discrete, and as [`PolicySpec::validate`].
+    pub fn table(observation: &Space, action: &Space) -> Result<Self, SpecError> {
+        if matches!(observation, Space::Box { .. }) {
+            return Err(SpecError::ObservationSpace {
+                got: observation.to_string(),
+            });
+        }
+        let (hidden, activation) = (Vec::new(), Activation::Tanh);
+        let distribution = ValueDistribution::Expectation;
+        Self::action_values(
+            observation,
+            action,
+            hidden,
+            activation,
+            false,
+            distribution,
+            false,
+        )
+    }
+
     /// The stochastic network of soft actor-critic: [`Head::SquashedGaussian`].
     ///
     /// # Errors
@@ -236,6 +275,20 @@ impl PolicySpec {
         Self::with_head(observation, hidden, activation, head)
     }
 
+    /// This network with convolutions of these stages in front of its first layer.
+    ///
+    /// # Errors
+    /// Where `observation` is no image that they can see, and as [`PolicySpec::validate`].
+    pub fn with_image_encoder(
+        mut self,
+        observation: &Space,
+        stages: Vec<Stage>,
+    ) -> Result<Self, SpecError> {
+        self.encoder = Encoder::Image(ImageEncoder::new(observation, stages)?);
+        self.validate()?;
+        Ok(self)
+    }
+
     fn with_head(
         observation: &Space,
         hidden: Vec<usize>,
@@ -264,6 +317,7 @@ impl PolicySpec {
         let sees = match (&self.encoder, observation) {
             (Encoder::Identity { width }, Space::Box { .. }) => *width == observation.width(),
             (Encoder::OneHot { n }, Space::Discrete { n: elements }) => n == elements,
+            (Encoder::Image(image), observation) => image.fits(observation),
             _ => false,
         };
         sees && self.head.fits(action)
@@ -279,9 +333,13 @@ impl PolicySpec {
                 got: self.hidden.len(),
             });
         }
-        let encoder = match self.encoder {
+        let encoder = match &self.encoder {
             Encoder::Identity { .. } => "encoder.identity.width",
             Encoder::OneHot { .. } => "encoder.one_hot.n",
+            Encoder::Image(image) => {
+                image.validate()?;
+                "the features of encoder.image"
+            }
         };
         check_width(encoder, self.input_width())?;
         for (index, width) in self.hidden.iter().enumerate() {
@@ -297,6 +355,9 @@ impl PolicySpec {
         if let Head::DiagonalGaussian { dimension } = self.head {
             parameters += dimension as u128;
         }
+        if let Encoder::Image(image) = &self.encoder {
+            parameters += image.num_parameters();
+        }
         if parameters > MAX_PARAMETERS as u128 {
             return Err(SpecError::Parameters { got: parameters });
         }
@@ -306,9 +367,10 @@ impl PolicySpec {
     /// Number of `f32` values in an observation row.
     #[must_use]
     pub fn observation_width(&self) -> usize {
-        match self.encoder {
-            Encoder::Identity { width } => width,
+        match &self.encoder {
+            Encoder::Identity { width } => *width,
             Encoder::OneHot { .. } => 1,
+            Encoder::Image(image) => image.planes.width(),
         }
     }
 
@@ -318,12 +380,13 @@ impl PolicySpec {
         self.head.action_width()
     }
 
-    /// Inputs of the first layer.
+    /// Inputs of the first fully connected layer.
     #[must_use]
     pub fn input_width(&self) -> usize {
-        match self.encoder {
-            Encoder::Identity { width } => width,
-            Encoder::OneHot { n } => n,
+        match &self.encoder {
+            Encoder::Identity { width } => *width,
+            Encoder::OneHot { n } => *n,
+            Encoder::Image(image) => image.features().width(),
         }
     }
 
@@ -347,15 +410,28 @@ impl PolicySpec {
         inputs.zip(outputs).chain(value)
     }
 
-    /// The flat layout of the acting parameters: `policy.0.weight`, `policy.0.bias`, ...,
+    /// Number of the layout's first tensors that are those of convolutions.
+    #[must_use]
+    pub fn num_convolution_tensors(&self) -> usize {
+        match &self.encoder {
+            Encoder::Image(image) => 2 * image.convolutions().count(),
+            Encoder::Identity { .. } | Encoder::OneHot { .. } => 0,
+        }
+    }
+
+    /// The flat layout of the acting parameters: the convolutions of an image's encoder as
+    /// [`ImageEncoder::push`] lays them out, under `policy.encoder`; then `policy.0.weight`, `policy.0.bias`, ...,
     /// `policy.head.weight`, `policy.head.bias`; then, for a dueling network, `policy.value.weight`
     /// and `policy.value.bias`; then, for a diagonal Gaussian, `policy.log_std`. In a noisy network
-    /// each layer's `weight_sigma` and `bias_sigma` follow its `bias`.
+    /// each fully connected layer's `weight_sigma` and `bias_sigma` follow its `bias`.
     ///
     /// A critic goes behind it, so that what acts is a prefix of what is learnt.
     #[must_use]
     pub fn layout(&self) -> Layout {
         let mut layout = Layout::new();
+        if let Encoder::Image(image) = &self.encoder {
+            image.push(&mut layout, "policy.encoder");
+        }
         for (index, (inputs, outputs)) in self.layer_shapes().enumerate() {
             let layer = match index.checked_sub(self.hidden.len()) {
                 None => index.to_string(),

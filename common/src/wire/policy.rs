@@ -3,18 +3,21 @@
 use rookery_proto::v1;
 
 use super::WireError;
+use crate::policy::image::Planes;
 use crate::policy::{
-    Activation, ApeX, Encoder, Exploration, ExplorationError, Head, PolicySpec, ValueDistribution,
+    Activation, ApeX, Encoder, Exploration, ExplorationError, Head, ImageEncoder, PolicySpec,
+    Stage, ValueDistribution,
 };
 
 impl From<&PolicySpec> for v1::PolicySpec {
     fn from(spec: &PolicySpec) -> Self {
         Self {
-            encoder: Some(match spec.encoder {
+            encoder: Some(match &spec.encoder {
                 Encoder::Identity { width } => {
-                    v1::policy_spec::Encoder::IdentityWidth(width as u32)
+                    v1::policy_spec::Encoder::IdentityWidth(*width as u32)
                 }
-                Encoder::OneHot { n } => v1::policy_spec::Encoder::OneHot(n as u32),
+                Encoder::OneHot { n } => v1::policy_spec::Encoder::OneHot(*n as u32),
+                Encoder::Image(image) => v1::policy_spec::Encoder::Image(image.into()),
             }),
             hidden: spec.hidden.iter().map(|width| *width as u32).collect(),
             activation: match spec.activation {
@@ -50,6 +53,7 @@ impl TryFrom<v1::PolicySpec> for PolicySpec {
                 width: width as usize,
             },
             v1::policy_spec::Encoder::OneHot(n) => Encoder::OneHot { n: n as usize },
+            v1::policy_spec::Encoder::Image(image) => Encoder::Image(image.try_into()?),
         };
         let head = message
             .head
@@ -65,6 +69,80 @@ impl TryFrom<v1::PolicySpec> for PolicySpec {
         spec.validate()
             .map_err(|error| WireError::new("policy", "a sound network", error.to_string()))?;
         Ok(spec)
+    }
+}
+
+impl From<&ImageEncoder> for v1::ImageEncoder {
+    fn from(encoder: &ImageEncoder) -> Self {
+        use v1::image_encoder::stage::Kind;
+        use v1::image_encoder::{Convolution, Residual};
+        let stage = |stage: &Stage| match *stage {
+            Stage::Convolution {
+                channels,
+                kernel,
+                stride,
+            } => Kind::Convolution(Convolution {
+                channels: channels as u32,
+                kernel: kernel as u32,
+                stride: stride as u32,
+            }),
+            Stage::Residual { channels } => Kind::Residual(Residual {
+                channels: channels as u32,
+            }),
+        };
+        let Planes {
+            channels,
+            rows,
+            columns,
+        } = encoder.planes;
+        Self {
+            channels: channels as u32,
+            rows: rows as u32,
+            columns: columns as u32,
+            stages: encoder
+                .stages
+                .iter()
+                .map(|of| v1::image_encoder::Stage {
+                    kind: Some(stage(of)),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Structure alone: [`PolicySpec::validate`] says whether the stages make a network.
+impl TryFrom<v1::ImageEncoder> for ImageEncoder {
+    type Error = WireError;
+
+    fn try_from(message: v1::ImageEncoder) -> Result<Self, WireError> {
+        use v1::image_encoder::stage::Kind;
+        let stage = |stage: v1::image_encoder::Stage| match stage.kind {
+            Some(Kind::Convolution(convolution)) => Ok(Stage::Convolution {
+                channels: convolution.channels as usize,
+                kernel: convolution.kernel as usize,
+                stride: convolution.stride as usize,
+            }),
+            Some(Kind::Residual(residual)) => Ok(Stage::Residual {
+                channels: residual.channels as usize,
+            }),
+            None => Err(WireError::new(
+                "policy.image.stages",
+                "stages that this release knows",
+                "another",
+            )),
+        };
+        Ok(Self {
+            planes: Planes {
+                channels: message.channels as usize,
+                rows: message.rows as usize,
+                columns: message.columns as usize,
+            },
+            stages: message
+                .stages
+                .into_iter()
+                .map(stage)
+                .collect::<Result<_, _>>()?,
+        })
     }
 }
 
@@ -263,6 +341,37 @@ mod tests {
         ]
     }
 
+    fn encoders() -> impl Strategy<Value = Encoder> {
+        let stage = prop_oneof![
+            (1_usize..40, 1_usize..4, 1_usize..3).prop_map(|(channels, kernel, stride)| {
+                Stage::Convolution {
+                    channels,
+                    kernel,
+                    stride,
+                }
+            }),
+            (1_usize..40).prop_map(|channels| Stage::Residual { channels }),
+        ];
+        let planes = (1_usize..5, 12_usize..40, 12_usize..40);
+        // Two kernels of three at a stride of two still fit on twelve rows.
+        let image = (planes, prop::collection::vec(stage, 1..3)).prop_map(|(planes, stages)| {
+            let (channels, rows, columns) = planes;
+            Encoder::Image(ImageEncoder {
+                planes: Planes {
+                    channels,
+                    rows,
+                    columns,
+                },
+                stages,
+            })
+        });
+        prop_oneof![
+            (1_usize..50).prop_map(|width| Encoder::Identity { width }),
+            (1_usize..50).prop_map(|n| Encoder::OneHot { n }),
+            image,
+        ]
+    }
+
     fn explorations() -> impl Strategy<Value = Exploration> {
         let series =
             (0.01_f64..1.0, 0.0_f64..10.0, 1_u32..500).prop_map(|(base, alpha, num_shards)| ApeX {
@@ -282,10 +391,10 @@ mod tests {
         fn every_policy_spec_survives_the_wire(
             head in heads(),
             hidden in prop::collection::vec(1_usize..300, 0..4),
-            width in 1_usize..50,
+            encoder in encoders(),
         ) {
             let spec = PolicySpec {
-                encoder: Encoder::Identity { width },
+                encoder,
                 hidden,
                 activation: Activation::Relu,
                 head,
@@ -352,6 +461,27 @@ mod tests {
             high: vec![f32::INFINITY],
         }));
         assert_eq!(PolicySpec::try_from(unbounded).unwrap_err().field, "policy");
+        let image = |rows: u32, kind| v1::PolicySpec {
+            encoder: Some(v1::policy_spec::Encoder::Image(v1::ImageEncoder {
+                channels: 1,
+                rows,
+                columns: rows,
+                stages: vec![v1::image_encoder::Stage { kind }; 2],
+            })),
+            ..message.clone()
+        };
+        let residual = |channels| {
+            let residual = v1::image_encoder::Residual { channels };
+            Some(v1::image_encoder::stage::Kind::Residual(residual))
+        };
+        assert!(PolicySpec::try_from(image(8, residual(4))).is_ok());
+        for absurd in [image(u32::MAX, residual(1)), image(8, residual(u32::MAX))] {
+            assert_eq!(PolicySpec::try_from(absurd).unwrap_err().field, "policy");
+        }
+        assert_eq!(
+            PolicySpec::try_from(image(8, None)).unwrap_err().field,
+            "policy.image.stages"
+        );
         let mut unknown = message;
         unknown.activation = 77;
         assert_eq!(

@@ -6,13 +6,21 @@ pub mod round;
 pub mod returns;
 pub mod vtrace;
 pub mod likelihood;
+pub mod schedules;
+pub mod on_policy;
+pub mod policy_gradient;
 pub mod replayed;
 pub mod ppo;
 pub mod impala;
+pub mod a2c;
+pub mod reinforce;
+pub mod tabular;
 pub mod dqn;
 pub mod sac;
 #[doc(hidden)]
 pub mod bench;
+#[cfg(test)]
+mod testing;
 
 use std::collections::BTreeMap;
 
@@ -99,6 +107,12 @@ pub enum Statistics {
     Dqn(dqn::DqnStatistics),
     /// Of soft actor-critic.
     Sac(sac::SacStatistics),
+    /// Of advantage actor-critic.
+    A2c(a2c::A2cStatistics),
+    /// Of REINFORCE.
+    Reinforce(reinforce::ReinforceStatistics),
+    /// Of Q-learning and SARSA.
+    Tabular(tabular::TabularStatistics),
 }
 
 impl Statistics {
@@ -110,6 +124,9 @@ impl Statistics {
             Self::Impala(statistics) => statistics.gradient_steps,
             Self::Dqn(statistics) => statistics.gradient_steps,
             Self::Sac(statistics) => statistics.gradient_steps,
+            Self::A2c(statistics) => statistics.step.gradient_steps,
+            Self::Reinforce(statistics) => statistics.step.gradient_steps,
+            Self::Tabular(statistics) => statistics.gradient_steps,
         }
     }
 
@@ -121,6 +138,9 @@ impl Statistics {
             Self::Impala(statistics) => statistics.skipped_steps,
             Self::Dqn(statistics) => statistics.skipped_steps,
             Self::Sac(statistics) => statistics.skipped_steps,
+            Self::A2c(statistics) => statistics.step.skipped_steps,
+            Self::Reinforce(statistics) => statistics.step.skipped_steps,
+            Self::Tabular(_) => 0,
         }
     }
 }
@@ -191,15 +211,9 @@ impl AlgorithmState {
 /// Why an algorithm refuses what it is given. Parameters and optimiser are as before.
 #[derive(Debug, Error)]
 pub enum AlgorithmError {
-    /// PPO's reason.
+    /// An on-policy algorithm's reason.
     #[error(transparent)]
-    Ppo(#[from] ppo::PpoError),
-    /// The columns of a round do not belong together.
-    #[error(transparent)]
-    Round(#[from] round::RoundError),
-    /// A shard's columns do not make a timeline.
-    #[error(transparent)]
-    Returns(#[from] returns::ReturnsError),
+    OnPolicy(#[from] on_policy::OnPolicyError),
     /// No policy of the algorithm can act in the environment.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -227,6 +241,19 @@ pub enum AlgorithmError {
     /// A checkpoint lacks what the algorithm goes on from.
     #[error("the checkpoint lacks `{0}`; resume with the algorithm that wrote it")]
     Missing(String),
+    /// An array of a checkpoint is for other environments or another network.
+    #[error(
+        "array `{array}` of the checkpoint has {got} elements, expected {expected}; resume with the \
+         configuration of the checkpoint"
+    )]
+    Length {
+        /// Its name.
+        array: String,
+        /// Elements that the configuration asks for.
+        expected: usize,
+        /// Elements that it has.
+        got: usize,
+    },
 }
 
 /// The configured algorithm, at its start.
@@ -244,6 +271,15 @@ pub fn build(
         Name::Impala => Box::new(impala::Impala::configured(configuration, policy, device)?),
         Name::Dqn => Box::new(dqn::Dqn::configured(configuration, specification, device)?),
         Name::Sac => Box::new(sac::Sac::configured(configuration, specification, device)?),
+        Name::A2c => Box::new(a2c::A2c::configured(configuration, policy, device)?),
+        Name::Reinforce => Box::new(reinforce::Reinforce::configured(
+            configuration,
+            policy,
+            device,
+        )?),
+        Name::QLearning | Name::Sarsa => {
+            Box::new(tabular::Tabular::configured(configuration, policy)?)
+        }
     })
 }
 
@@ -259,7 +295,10 @@ pub fn policy_spec(
     let activation = configuration.policy.activation;
     let (observation, action) = (&environment.observation, &environment.action);
     let spec = match configuration.run.algorithm {
-        Name::Ppo | Name::Impala => PolicySpec::new(observation, action, hidden, activation)?,
+        Name::Ppo | Name::Impala | Name::A2c | Name::Reinforce => {
+            PolicySpec::new(observation, action, hidden, activation)?
+        }
+        Name::QLearning | Name::Sarsa => PolicySpec::table(observation, action)?,
         Name::Dqn => {
             let dqn = &configuration.dqn;
             PolicySpec::action_values(
@@ -280,6 +319,12 @@ pub fn policy_spec(
             }
         },
     };
+    let stages = configuration.policy.stages();
+    let spec = if stages.is_empty() {
+        spec
+    } else {
+        spec.with_image_encoder(observation, stages)?
+    };
     if configuration.normalisation.observations && matches!(spec.encoder, Encoder::OneHot { .. }) {
         return Err(PolicyError::NormalisedIndices);
     }
@@ -291,7 +336,8 @@ pub fn policy_spec(
 pub fn exploration(configuration: &Configuration) -> Exploration {
     match configuration.run.algorithm {
         Name::Dqn => dqn::config::exploration(configuration),
-        Name::Ppo | Name::Impala | Name::Sac => Exploration::None,
+        Name::QLearning | Name::Sarsa => tabular::exploration(),
+        Name::Ppo | Name::Impala | Name::A2c | Name::Reinforce | Name::Sac => Exploration::None,
     }
 }
 
@@ -328,6 +374,9 @@ mod tests {
             (Name::Dqn, &buttons, "action_values"),
             (Name::Sac, &torque, "squashed_gaussian"),
             (Name::Sac, &buttons, "categorical"),
+            (Name::A2c, &torque, "diagonal_gaussian"),
+            (Name::A2c, &buttons, "categorical"),
+            (Name::Reinforce, &buttons, "categorical"),
         ] {
             let seen = environment(Space::bounded(&[-1.0], &[1.0]), action.clone());
             let spec = policy_spec(&configured(algorithm), &seen).unwrap();
@@ -345,6 +394,9 @@ mod tests {
         };
         let torque = Space::bounded(&[-2.0], &[2.0]);
         refused(Name::Dqn, torque, "train with sac or ppo");
+        for algorithm in [Name::QLearning, Name::Sarsa] {
+            refused(algorithm, Space::Discrete { n: 2 }, "discrete observations");
+        }
         let unbounded = Space::bounded(&[f32::NEG_INFINITY], &[2.0]);
         refused(Name::Sac, unbounded, "bound the environment's actions");
     }

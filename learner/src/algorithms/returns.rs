@@ -169,6 +169,25 @@ pub fn generalised_advantages(
     Ok(())
 }
 
+/// The discounted returns of one whole episode: `return[t] = reward[t] + discount * return[t + 1]`,
+/// behind whose last step `following` would come.
+///
+/// # Shapes
+/// As long as `rewards`.
+///
+/// # Source
+/// Sutton and Barto 2018, "Reinforcement learning: an introduction", equation 3.9.
+#[must_use]
+pub fn discounted_returns(rewards: &[f32], following: f32, discount: f32) -> Vec<f32> {
+    let mut returns = vec![0.0; rewards.len()];
+    let mut following = following;
+    for (return_, reward) in returns.iter_mut().zip(rewards).rev() {
+        following = reward + discount * following;
+        *return_ = following;
+    }
+    returns
+}
+
 /// The share of the returns' variance that the values explain: 1 for a perfect critic, 0 for a
 /// constant one, negative for one that is worse. `None` where the returns do not vary.
 pub fn explained_variance(values: &[f32], returns: &[f32]) -> Option<f64> {

@@ -41,7 +41,7 @@ pub struct CompleteRound {
     /// When each was admitted.
     pub admitted_at: Vec<Instant>,
     /// Their room in the queue.
-    places: Vec<Place>,
+    pub(crate) places: Vec<Place>,
 }
 
 impl RoundAssembler {
@@ -107,6 +107,17 @@ impl CompleteRound {
             .iter()
             .filter(|unroll| unroll.discontinuous)
             .count() as u64
+    }
+
+    /// The first environment of each shard that was reset before the round, by global index.
+    pub fn discontinuous_envs<'a>(
+        &'a self,
+        shape: &'a UnrollShape,
+    ) -> impl Iterator<Item = usize> + 'a {
+        self.unrolls
+            .iter()
+            .filter(|unroll| unroll.discontinuous)
+            .map(|unroll| unroll.key.shard.0 as usize * shape.envs_per_shard)
     }
 
     /// Adds the round's raw observations to `moments`: each shard's rows `0..T`, those that were

@@ -2,13 +2,13 @@
 
 use rookery_common::configuration::Configuration;
 use rookery_common::policy::PolicySpec;
-use rookery_common::policy::layout::{Layout, TensorSlot};
+use rookery_common::policy::layout::Layout;
 use rookery_common::policy::spec::{Encoder, Head, SpecError};
 use tch::{Device, Kind, Tensor};
 use thiserror::Error;
 
-use super::init::{HIDDEN_GAIN, POLICY_HEAD_GAIN, VALUE_HEAD_GAIN, orthogonal};
-use super::{Dense, Flat, Tape};
+use super::init::{HIDDEN_GAIN, POLICY_HEAD_GAIN, VALUE_HEAD_GAIN, orthogonal_layout};
+use super::{Dense, Encoding, EncodingTape, Flat, Tape};
 use crate::tensors::to_host;
 
 /// Rows that pass through all layers together on a CPU: few enough that what a few layers of 64 put
@@ -20,7 +20,8 @@ const BLOCK_ROWS: i64 = 1024;
 pub enum CriticSpec {
     /// Through the policy's hidden layers; its own is the head only.
     Shared,
-    /// Through hidden layers of its own, of these widths, with the policy's activation.
+    /// Through hidden layers of its own, of these widths, with the policy's activation, and, where
+    /// the policy sees images, convolutions of its own in front of them.
     Separate(Vec<usize>),
 }
 
@@ -36,7 +37,7 @@ pub struct ActorCriticSpec {
 }
 
 impl ActorCriticSpec {
-    /// The networks of a run whose policy is `policy`.
+    /// What the run's configuration makes of a policy.
     #[must_use]
     pub fn configured(configuration: &Configuration, policy: &PolicySpec) -> Self {
         Self {
@@ -90,16 +91,9 @@ pub enum NetworkError {
         /// The head.
         got: &'static str,
     },
-    /// An action that the policy does not have.
-    #[error("action {action} of step {step} is no whole number below {num_actions}")]
-    Action {
-        /// Row of the column of actions.
-        step: usize,
-        /// What the row holds.
-        action: String,
-        /// Number of the policy's actions.
-        num_actions: usize,
-    },
+    /// A policy whose observations go through convolutions, which the critics would lack.
+    #[error("the critics have no convolutions; set policy.encoder = \"mlp\"")]
+    Image,
     /// An index outside of a one-hot encoder.
     #[error("observation {index} of row {row} is no whole number below {num_categories}")]
     Category {
@@ -140,26 +134,33 @@ pub struct ActorCriticTape(Vec<BlockTape>);
 
 #[derive(Debug)]
 struct BlockTape {
+    encoding: EncodingTape,
     trunk: Tape,
     head: Tape,
+    /// Of a critic that has one of its own.
+    critic_encoding: Option<EncodingTape>,
     critic: Tape,
 }
 
 /// A policy and its critic.
 ///
 /// # Layout
-/// The policy's tensors come first, in the order of [`PolicySpec::layout`]; then `critic.0.weight`,
-/// `critic.0.bias`, ..., `critic.head.weight`, `critic.head.bias`.
+/// The policy's tensors come first, in the order of [`PolicySpec::layout`]; then, where the policy sees
+/// images and the critic shares nothing, the critic's own convolutions under `critic.encoder`; then
+/// `critic.0.weight`, `critic.0.bias`, ..., `critic.head.weight`, `critic.head.bias`.
 #[derive(Debug)]
 pub struct ActorCritic {
     spec: ActorCriticSpec,
     layout: Layout,
     num_policy_parameters: usize,
+    encoding: Encoding,
     trunk: Dense,
     head: Dense,
     /// Index of the logarithm of the standard deviation in the layout.
     log_std: Option<usize>,
-    /// All of it, or the head that sits on the policy's trunk.
+    /// Of a critic that shares nothing.
+    critic_encoding: Option<Encoding>,
+    /// All fully connected layers, or the head that sits on the policy's trunk.
     critic: Dense,
     parameters: Flat,
     gradient: Flat,
@@ -192,21 +193,22 @@ impl ActorCritic {
             .tensors()
             .iter()
             .position(|slot| slot.name() == "policy.log_std");
-        let critic = push_critic(&mut layout, &spec)?;
-        let mut values = Vec::with_capacity(layout.len());
-        for (index, slot) in layout.tensors().iter().enumerate() {
-            values.extend(initial_values(slot, &spec, seed, index as u64));
-        }
+        let encoding = Encoding::existing(&spec.policy.encoder, &layout, 0);
+        let first = encoding.num_tensors();
+        let (critic_encoding, critic) = push_critic(&mut layout, &spec)?;
+        let values = initial_values(&layout, spec.initial_log_std, seed);
         Ok(Self {
             num_policy_parameters,
+            encoding,
             // A layer is a weight and its bias.
             trunk: Dense::existing(
-                (0..num_hidden).map(|layer| 2 * layer).collect(),
+                (0..num_hidden).map(|layer| first + 2 * layer).collect(),
                 activation,
                 true,
             ),
-            head: Dense::existing(vec![2 * num_hidden], activation, false),
+            head: Dense::existing(vec![first + 2 * num_hidden], activation, false),
             log_std,
+            critic_encoding,
             critic,
             parameters: Flat::from_host(&layout, &values, device)?,
             gradient: Flat::zeros(&layout, device),
@@ -276,34 +278,6 @@ impl ActorCritic {
         encode(&self.spec.policy.encoder, observations, self.device())
     }
 
-    /// Turns actions as the policy drew them into what losses take, on the network's device: indices
-    /// `[N]`, i64, or vectors `[N, dimension]`, f32.
-    ///
-    /// # Errors
-    /// [`NetworkError::Action`].
-    pub fn encode_actions(&self, actions: &[f32]) -> Result<Tensor, NetworkError> {
-        let device = self.device();
-        match self.spec.policy.head {
-            Head::Categorical { num_actions } | Head::ActionValues { num_actions, .. } => {
-                let is_action = |x: f32| x >= 0.0 && x.fract() == 0.0 && (x as usize) < num_actions;
-                if let Some(step) = actions.iter().position(|&x| !is_action(x)) {
-                    return Err(NetworkError::Action {
-                        step,
-                        action: actions[step].to_string(),
-                        num_actions,
-                    });
-                }
-                let indices: Vec<i64> = actions.iter().map(|&action| action as i64).collect();
-                Ok(Tensor::from_slice(&indices).to_device(device))
-            }
-            Head::DiagonalGaussian { .. }
-            | Head::SquashedGaussian { .. }
-            | Head::Deterministic { .. } => Ok(Tensor::from_slice(actions)
-                .view([-1, self.spec.policy.action_width() as i64])
-                .to_device(device)),
-        }
-    }
-
     /// Policy outputs and values of encoded rows, and what [`ActorCritic::gradient`] needs.
     ///
     /// # Shapes
@@ -329,16 +303,23 @@ impl ActorCritic {
     }
 
     fn forward_block(&self, inputs: &Tensor) -> BlockTape {
-        let trunk = self.trunk.forward_taped(&self.parameters, inputs);
-        let head = self.head.forward_taped(&self.parameters, trunk.output());
-        let seen = match self.spec.critic {
-            CriticSpec::Shared => trunk.output(),
-            CriticSpec::Separate(_) => inputs,
-        };
-        let critic = self.critic.forward_taped(&self.parameters, seen);
+        let parameters = &self.parameters;
+        let encoding = self.encoding.forward_taped(parameters, inputs);
+        let trunk = self.trunk.forward_taped(parameters, encoding.output());
+        let head = self.head.forward_taped(parameters, trunk.output());
+        let critic_encoding = self
+            .critic_encoding
+            .as_ref()
+            .map(|encoding| encoding.forward_taped(parameters, inputs));
+        let seen = critic_encoding
+            .as_ref()
+            .map_or(trunk.output(), EncodingTape::output);
+        let critic = self.critic.forward_taped(parameters, seen);
         BlockTape {
+            encoding,
             trunk,
             head,
+            critic_encoding,
             critic,
         }
     }
@@ -373,27 +354,34 @@ impl ActorCritic {
         gradient: &Flat,
     ) {
         let parameters = &self.parameters;
-        let is_shared = self.spec.critic == CriticSpec::Shared;
         let through_head = self
             .head
             .backward(parameters, &tape.head, by_policy, gradient, true);
-        let through_critic =
+        let own = self.critic_encoding.as_ref();
+        let wants_input = own.is_none_or(Encoding::has_parameters);
+        let mut through_critic =
             self.critic
-                .backward(parameters, &tape.critic, by_values, gradient, is_shared);
+                .backward(parameters, &tape.critic, by_values, gradient, wants_input);
+        if let Some((encoding, tape)) = own.zip(tape.critic_encoding.as_ref()) {
+            encoding.backward(tape, through_critic.take(), gradient);
+        }
         let by_features = through_head
             .into_iter()
             .chain(through_critic)
             .reduce(|a, b| a + b);
         if let Some(by_features) = by_features {
-            self.trunk
-                .backward(parameters, &tape.trunk, by_features, gradient, false);
+            let wants_input = self.encoding.has_parameters();
+            let by_input =
+                self.trunk
+                    .backward(parameters, &tape.trunk, by_features, gradient, wants_input);
+            self.encoding.backward(&tape.encoding, by_input, gradient);
         }
     }
 
     /// Cuts rows into those that go through the layers together.
     fn blocks(&self, rows: &Tensor) -> Vec<Tensor> {
         if self.device() == Device::Cpu {
-            rows.split(BLOCK_ROWS, 0)
+            rows.split(BLOCK_ROWS.min(self.encoding.rows_at_once()), 0)
         } else {
             vec![rows.shallow_clone()]
         }
@@ -407,20 +395,24 @@ impl ActorCritic {
         let chunks: Vec<Tensor> = self
             .blocks(inputs)
             .iter()
-            .map(|rows| match self.spec.critic {
-                CriticSpec::Shared => self.critic.forward(
-                    &self.parameters,
-                    &self.trunk.forward(&self.parameters, rows),
-                ),
-                CriticSpec::Separate(_) => self.critic.forward(&self.parameters, rows),
+            .map(|rows| {
+                let parameters = &self.parameters;
+                let seen = match &self.critic_encoding {
+                    Some(encoding) => encoding.forward(parameters, rows),
+                    None => {
+                        let seen = self.encoding.forward(parameters, rows);
+                        self.trunk.forward(parameters, &seen)
+                    }
+                };
+                self.critic.forward(parameters, &seen)
             })
             .collect();
         to_host(&Tensor::cat(&chunks, 0))
     }
 }
 
-/// Turns rows of raw observation values into what layers take, on `device`: the rows themselves, or their
-/// one-hot code.
+/// Turns rows of raw observation values into what layers take, on `device`: the rows themselves, of images
+/// too, or their one-hot code.
 ///
 /// # Shapes
 /// `observations` is `[N, width]`, row-major; the result `[N, inputs]`, f32.
@@ -435,6 +427,7 @@ pub fn encode(
     let width = match encoder {
         Encoder::Identity { width } => *width,
         Encoder::OneHot { .. } => 1,
+        Encoder::Image(image) => image.planes.width(),
     };
     if !observations.len().is_multiple_of(width) {
         return Err(NetworkError::Observations {
@@ -444,8 +437,8 @@ pub fn encode(
     }
     let num_rows = (observations.len() / width) as i64;
     match encoder {
-        Encoder::Identity { width } => Ok(Tensor::from_slice(observations)
-            .view([num_rows, *width as i64])
+        Encoder::Identity { .. } | Encoder::Image(_) => Ok(Tensor::from_slice(observations)
+            .view([num_rows, width as i64])
             .to_device(device)),
         Encoder::OneHot { n } => {
             let is_category = |x: f32| x >= 0.0 && x.fract() == 0.0 && (x as usize) < *n;
@@ -467,7 +460,10 @@ pub fn encode(
 }
 
 /// Lays the critic behind the policy.
-fn push_critic(layout: &mut Layout, spec: &ActorCriticSpec) -> Result<Dense, NetworkError> {
+fn push_critic(
+    layout: &mut Layout,
+    spec: &ActorCriticSpec,
+) -> Result<(Option<Encoding>, Dense), NetworkError> {
     let inputs = spec.policy.input_width();
     let (inputs, hidden) = match &spec.critic {
         CriticSpec::Shared => (
@@ -479,24 +475,33 @@ fn push_critic(layout: &mut Layout, spec: &ActorCriticSpec) -> Result<Dense, Net
     if let Some(layer) = hidden.iter().position(|&width| width == 0) {
         return Err(NetworkError::CriticWidth { layer });
     }
+    let encoding = match &spec.critic {
+        CriticSpec::Shared => None,
+        CriticSpec::Separate(_) => {
+            let first = layout.tensors().len();
+            if let Encoder::Image(image) = &spec.policy.encoder {
+                image.push(layout, "critic.encoder");
+            }
+            Some(Encoding::existing(&spec.policy.encoder, layout, first))
+        }
+    };
     let widths: Vec<usize> = hidden.iter().copied().chain([1]).collect();
     let activation = spec.policy.activation;
-    Ok(Dense::push(
-        layout, "critic", inputs, &widths, activation, false,
-    ))
+    let dense = Dense::push(layout, "critic", inputs, &widths, activation, false);
+    Ok((encoding, dense))
 }
 
 /// Orthogonal weights; everything that is no matrix starts at zero (Huang and others 2022, "The 37
 /// implementation details of proximal policy optimization", details 2 and 23; T23).
-fn initial_values(slot: &TensorSlot, spec: &ActorCriticSpec, seed: u64, index: u64) -> Vec<f32> {
-    let gain = match slot.name() {
+fn initial_values(layout: &Layout, initial_log_std: f32, seed: u64) -> Vec<f32> {
+    let gain = |name: &str| match name {
         "policy.head.weight" => POLICY_HEAD_GAIN,
         "critic.head.weight" => VALUE_HEAD_GAIN,
         _ => HIDDEN_GAIN,
     };
-    match *slot.shape() {
-        [rows, columns] => orthogonal(rows, columns, gain, seed, index),
-        _ if slot.name() == "policy.log_std" => vec![spec.initial_log_std; slot.range().len()],
-        _ => vec![0.0; slot.range().len()],
+    let mut values = orthogonal_layout(layout, gain, seed, 0);
+    if let Some(slot) = layout.find("policy.log_std") {
+        values[slot.range()].fill(initial_log_std);
     }
+    values
 }

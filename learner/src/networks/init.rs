@@ -1,6 +1,7 @@
 //! The initial parameters, drawn without libtorch's generator, so that a run's start is a function
 //! of its seed alone.
 
+use rookery_common::policy::layout::Layout;
 use rookery_common::seeds::{Purpose, Random};
 
 /// Gain of a hidden layer, for tanh and for rectified linear units alike.
@@ -62,6 +63,29 @@ pub fn orthogonal(rows: usize, columns: usize, gain: f64, seed: u64, tensor: u64
     (0..rows * columns)
         .map(|index| element(index / columns, index % columns))
         .collect()
+}
+
+/// Values for every tensor of `layout`: [`orthogonal`] for each whose name ends with `weight`, with the gain
+/// that `gain` says for it, and zeros for the others. A convolution's weight `[outputs, inputs, kernel,
+/// kernel]` is a matrix of one row for each output, as in PyTorch's `orthogonal_`. The first tensor's
+/// stream has the index `first_tensor`.
+pub fn orthogonal_layout(
+    layout: &Layout,
+    gain: impl Fn(&str) -> f64,
+    seed: u64,
+    first_tensor: u64,
+) -> Vec<f32> {
+    let mut values = vec![0.0; layout.len()];
+    for (index, slot) in (first_tensor..).zip(layout.tensors()) {
+        if let [rows, columns @ ..] = slot.shape()
+            && slot.name().ends_with(".weight")
+        {
+            let columns = columns.iter().product();
+            let drawn = orthogonal(*rows, columns, gain(slot.name()), seed, index);
+            values[slot.range()].copy_from_slice(&drawn);
+        }
+    }
+    values
 }
 
 fn normals(random: &mut Random, count: usize) -> Vec<f64> {

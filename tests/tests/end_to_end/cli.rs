@@ -210,9 +210,13 @@ fn presets_are_listed_and_each_can_be_used() {
     let list = printed(&cluster, &["presets"]);
     for preset in [
         "acrobot-ppo",
+        "cartpole-a2c",
         "cartpole-ppo",
+        "cartpole-reinforce",
         "frozenlake-ppo",
+        "frozenlake-q",
         "gridworld-ppo",
+        "gridworld-sarsa",
         "mountaincar-ppo",
         "mountaincarcontinuous-ppo",
         "pendulum-ppo",
@@ -238,6 +242,102 @@ fn presets_are_listed_and_each_can_be_used() {
         let report = object(&cluster, &[&train[..], &evaluation].concat());
         assert_eq!(report["updates"], 1, "{preset}");
     }
+}
+
+/// The lines of a drawn grid without their numbers: borders, marks and arrows.
+fn drawn(text: &str) -> Vec<String> {
+    text.lines()
+        .filter(|line| line.starts_with(['+', '|']))
+        .map(|line| line.replace(|c: char| c.is_ascii_digit() || ".- ".contains(c), ""))
+        .collect()
+}
+
+#[test]
+fn inspect_draws_a_table_and_an_actor_critic_on_the_map() {
+    let cluster = Cluster::new(&Setup::q_learning());
+    let train = |run: &str, settings: &[&str]| {
+        let fixed = ["train", "config.toml", "--run-dir", run, "--json"];
+        printed(&cluster, &[&fixed[..], settings].concat());
+    };
+    train("lake", &[]);
+    let text = printed(&cluster, &["inspect", "lake"]);
+    assert!(text.starts_with("FrozenLake-v1: latest policy of q_learning after 15,360 steps\n"));
+    let lines = drawn(&text);
+    assert_eq!(lines.len(), 4 * 3 + 1, "{text}");
+    let widths: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with(['+', '|']))
+        .map(|line| line.chars().count())
+        .collect();
+    assert!(widths.iter().all(|width| *width == widths[0]), "{text}");
+    for (row, marks) in ["|S||||", "||H||H|", "||||H|", "|H|||G|"]
+        .iter()
+        .enumerate()
+    {
+        assert_eq!(lines[3 * row], "+++++");
+        assert_eq!(lines[3 * row + 1], *marks, "{text}");
+    }
+
+    let report = object(&cluster, &["inspect", "lake", "--table", "--json"]);
+    assert_eq!(report["quantity"], "action_values");
+    assert_eq!(report["num_columns"], 4);
+    assert_eq!(
+        report["actions"],
+        serde_json::json!(["left", "down", "right", "up"])
+    );
+    let places = report["places"].as_array().expect("a list");
+    assert_eq!(places.len(), 16);
+    for place in places {
+        let actions = place["actions"].as_array().expect("a list");
+        let largest = actions.iter().map(|value| value.as_f64().unwrap());
+        assert_eq!(place["value"].as_f64(), largest.reduce(f64::max));
+    }
+    let is_known = |place: &Value| place["value"].as_f64().unwrap() > 0.0;
+    assert!(places.iter().any(is_known), "something has been learnt");
+
+    train(
+        "world",
+        &[
+            "--set",
+            "run.algorithm=a2c",
+            "--set",
+            "environment.id=GridWorld-v0",
+            "--set",
+            "policy.hidden=[16]",
+            "--set",
+            "normalisation.observations=true",
+        ],
+    );
+    let world = object(&cluster, &["inspect", "world", "--json"]);
+    assert_eq!(world["quantity"], "action_probabilities");
+    for place in world["places"].as_array().expect("a list") {
+        let actions = place["actions"].as_array().expect("a list");
+        let sum: f64 = actions.iter().map(|value| value.as_f64().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 1e-5, "{place}");
+        assert!(place["value"].is_number(), "the critic's: {place}");
+    }
+    assert_eq!(
+        drawn(&printed(&cluster, &["inspect", "world"])).len(),
+        5 * 3 + 1
+    );
+
+    train(
+        "pole",
+        &[
+            "--set",
+            "run.algorithm=a2c",
+            "--set",
+            "environment.id=CartPole-v1",
+        ],
+    );
+    let grids = ["FrozenLake-v1 and GridWorld-v0 as grids"];
+    refused(&cluster, &["inspect", "pole"], 64, &grids);
+    refused(
+        &cluster,
+        &["inspect", "nowhere"],
+        64,
+        &["nowhere is no run directory"],
+    );
 }
 
 #[test]

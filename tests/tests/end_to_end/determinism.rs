@@ -162,5 +162,35 @@ every_scenario! {
     ppo_with_vtrace_at_lag_1: Setup::ppo_vtrace().set("schedule.lag", 1);
     prioritised_dqn: Setup::dqn();
     rainbow_at_lag_1: Setup::rainbow().set("schedule.lag", 1);
+    image_dqn_at_lag_1: Setup::image().set("schedule.lag", 1);
     sac: Setup::sac();
+}
+
+/// The scenarios that tell most, for algorithms that share their machinery with those above: what one
+/// of them keeps between rounds must survive actors and the learner.
+macro_rules! telling_scenarios {
+    ($($name:ident: $setup:expr;)*) => {$(
+        mod $name {
+            use super::{Setup, gives_the_undisturbed_result};
+
+            #[test]
+            fn an_actor_killed_again_and_again_and_replaced() {
+                let scenario = super::an_actor_killed_again_and_again_and_replaced;
+                gives_the_undisturbed_result(&$setup, scenario);
+            }
+
+            #[test]
+            fn the_learner_killed_after_a_checkpoint_and_resumed() {
+                let scenario = super::the_learner_killed_after_a_checkpoint_and_resumed;
+                gives_the_undisturbed_result(&$setup, scenario);
+            }
+        }
+    )*};
+}
+
+telling_scenarios! {
+    a2c: Setup::a2c();
+    reinforce_at_lag_1: Setup::reinforce().set("schedule.lag", 1);
+    sarsa: Setup::sarsa();
+    q_learning_at_lag_1: Setup::q_learning().set("schedule.lag", 1);
 }

@@ -119,8 +119,17 @@ fn a_live_run_exports_every_metric_and_agrees_with_its_status() {
 
     let [ours, collector, evaluations] = [&mut *learner, &mut *actor, &mut evaluator]
         .map(|program| scrape(&program.wait_address("serving metrics")));
-    let [impala, dqn, sac] = [stalled_for_a_moment(), Setup::dqn(), Setup::sac()].map(learner_of);
-    all_are_exported(&declared("learner"), &[&ours, &impala, &dqn, &sac]);
+    let others = [
+        stalled_for_a_moment(),
+        Setup::dqn(),
+        Setup::sac(),
+        Setup::a2c(),
+        Setup::reinforce(),
+        Setup::sarsa(),
+    ]
+    .map(learner_of);
+    let learners: Vec<&Scrape> = std::iter::once(&ours).chain(&others).collect();
+    all_are_exported(&declared("learner"), &learners);
     all_are_exported(&declared("actor"), &[&collector, &evaluations]);
 
     let unrolls = status.unrolls.unwrap();

@@ -119,6 +119,7 @@ impl Check {
             above(0.0, 1e6),
         );
         self.optional_range("sac.target_entropy", sac.target_entropy, -1e6..=1e6);
+        self.range("sac.noise_hold", sac.noise_hold, 1..=10_000);
         if configuration.run.algorithm == Algorithm::Sac {
             self.off_policy(configuration);
         }

@@ -95,8 +95,20 @@ impl Check {
                 "leave lag out and bound the age with max_policy_lag",
             );
         }
+        let algorithm = configuration.run.algorithm;
+        if !algorithm.can_be_asynchronous() {
+            self.impossible(
+                &[
+                    kind,
+                    ("run.algorithm", &format!("\"{}\"", algorithm.name())),
+                ],
+                "it corrects nothing that an older policy has collected",
+                "set kind = \"synchronous\", or learn with impala, with ppo and ppo.advantage = \
+                 \"vtrace\", with dqn or with sac",
+            );
+        }
         let ppo = &configuration.ppo;
-        if configuration.run.algorithm == Algorithm::Ppo
+        if algorithm == Algorithm::Ppo
             && ppo.advantage == AdvantageEstimator::Gae
             && max_policy_lag > 0
         {

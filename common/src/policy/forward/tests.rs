@@ -1,7 +1,8 @@
 //! The forward pass against its definition, in every batch and on every instruction set.
 
 use super::*;
-use crate::policy::ValueDistribution;
+use crate::policy::image::{Operation, Planes, Stage, Window};
+use crate::policy::{ImageEncoder, ValueDistribution};
 use crate::seeds::{Purpose, Random};
 use crate::spaces::Space;
 
@@ -54,6 +55,17 @@ fn specs() -> Vec<PolicySpec> {
     };
     let quantiles = ValueDistribution::Quantiles { num_quantiles: 17 };
     let three = Space::bounded(&[-1.0; 3], &[1.0; 3]);
+    let image = |spec: PolicySpec, planes: [usize; 3], stages: &[Stage]| {
+        let image = Space::planes(planes[0], planes[1], planes[2]);
+        spec.with_image_encoder(&image, stages.to_vec()).unwrap()
+    };
+    let convolution = |channels, kernel, stride| Stage::Convolution {
+        channels,
+        kernel,
+        stride,
+    };
+    let residual = |channels| Stage::Residual { channels };
+    let expectation = ValueDistribution::Expectation;
     vec![
         spec(4, &[64, 64], 2, Activation::Tanh),
         spec(17, &[33, 5, 100], 19, Activation::Tanh),
@@ -65,6 +77,21 @@ fn specs() -> Vec<PolicySpec> {
         values(6, &[33], 2, false, quantiles, true),
         values(2, &[], 5, true, atoms(2), true),
         PolicySpec::squashed_gaussian(&three, &three, vec![16, 7], Activation::Relu).unwrap(),
+        image(
+            spec(1, &[33], 3, Activation::Relu),
+            [3, 9, 8],
+            &[convolution(16, 3, 1), convolution(5, 2, 2)],
+        ),
+        image(
+            values(1, &[7], 3, true, expectation, true),
+            [1, 7, 6],
+            &[residual(4), convolution(33, 1, 1)],
+        ),
+        image(
+            values(1, &[], 2, true, quantiles, true),
+            [2, 5, 9],
+            &[residual(17), residual(3)],
+        ),
     ]
 }
 
@@ -79,8 +106,90 @@ fn forward(network: &Network, observations: &[f32], outputs: usize) -> Vec<f32> 
     result
 }
 
-/// One fully connected layer by the definition: a sum in index order, one value after the other.
-fn layer(spec: &PolicySpec, parameters: &[f32], name: &str, x: &[f32]) -> Vec<f32> {
+/// A convolution, padded with zeros, or a maximum, by the definition.
+fn slide(window: &Window, layer: Option<(&[f32], &[f32])>, x: &[f32]) -> Vec<f32> {
+    let Window {
+        input,
+        output,
+        kernel,
+        ..
+    } = *window;
+    let at = |channel: usize, row: usize, column: usize| {
+        let within = |at: usize, extent| at.checked_sub(window.padding).filter(|at| *at < extent);
+        let (row, column) = (within(row, input.rows)?, within(column, input.columns)?);
+        Some(x[(channel * input.rows + row) * input.columns + column])
+    };
+    let mut y = Vec::with_capacity(output.width());
+    for channel in 0..output.channels {
+        for position in 0..output.positions() {
+            let row = position / output.columns * window.stride;
+            let column = position % output.columns * window.stride;
+            let cells = (0..kernel * kernel).map(|cell| (cell / kernel, cell % kernel));
+            let Some((weight, bias)) = layer else {
+                let values = cells.filter_map(|(r, c)| at(channel, row + r, column + c));
+                y.push(values.fold(f32::NEG_INFINITY, f32::max));
+                continue;
+            };
+            let mut sum = bias[channel];
+            for (r, c) in cells {
+                for from in 0..input.channels {
+                    let value = at(from, row + r, column + c).unwrap_or(0.0);
+                    let index = ((channel * input.channels + from) * kernel + r) * kernel + c;
+                    sum = value.mul_add(weight[index], sum);
+                }
+            }
+            y.push(sum);
+        }
+    }
+    y
+}
+
+/// The features of an image by the definition, `[channels, rows, columns]`.
+fn features(encoder: &ImageEncoder, layers: &[&[f32]], image: &[f32]) -> Vec<f32> {
+    let mut layers = layers.chunks(2);
+    let (mut x, mut branch) = (image.to_vec(), Vec::new());
+    for operation in encoder.operations() {
+        match operation {
+            Operation::Convolution(window) => {
+                let layer = layers.next().map(|layer| (layer[0], layer[1]));
+                x = slide(&window, layer, &x);
+            }
+            Operation::MaxPool(window) => x = slide(&window, None, &x),
+            Operation::Rectify => activate(Activation::Relu, &mut x),
+            Operation::Branch => branch.clone_from(&x),
+            Operation::Join => x
+                .iter_mut()
+                .zip(&branch)
+                .for_each(|(x, branch)| *x += branch),
+        }
+    }
+    x
+}
+
+/// What the first layer sees of an observation, and the order in which it adds it up: that of the
+/// indices, except that of an image's features every channel of a position comes before the next.
+fn seen(spec: &PolicySpec, parameters: &[f32], observation: &[f32]) -> (Vec<f32>, Vec<usize>) {
+    let Encoder::Image(encoder) = &spec.encoder else {
+        return (observation.to_vec(), (0..observation.len()).collect());
+    };
+    let layout = spec.layout();
+    let slots = &layout.tensors()[..spec.num_convolution_tensors()];
+    let layers: Vec<&[f32]> = slots.iter().map(|slot| &parameters[slot.range()]).collect();
+    let planes @ Planes { channels, .. } = encoder.features();
+    let order = (0..planes.width())
+        .map(|index| index % channels * planes.positions() + index / channels)
+        .collect();
+    (features(encoder, &layers, observation), order)
+}
+
+/// One fully connected layer by the definition: a sum in this order, one value after the other.
+fn layer(
+    spec: &PolicySpec,
+    parameters: &[f32],
+    name: &str,
+    x: &[f32],
+    order: &[usize],
+) -> Vec<f32> {
     let tensor = |kind| {
         &parameters[spec
             .layout()
@@ -91,23 +200,24 @@ fn layer(spec: &PolicySpec, parameters: &[f32], name: &str, x: &[f32]) -> Vec<f3
     let outputs = tensor("weight").chunks(x.len()).zip(tensor("bias"));
     outputs
         .map(|(row, bias)| {
-            x.iter()
-                .zip(row)
-                .fold(*bias, |sum, (x, weight)| x.mul_add(*weight, sum))
+            order
+                .iter()
+                .fold(*bias, |sum, &index| x[index].mul_add(row[index], sum))
         })
         .collect()
 }
 
 /// One row by the definition.
 fn definition(spec: &PolicySpec, parameters: &[f32], observation: &[f32]) -> Vec<f32> {
-    let mut x = observation.to_vec();
+    let (mut x, mut order) = seen(spec, parameters, observation);
     for hidden in 0..spec.hidden.len() {
-        x = layer(spec, parameters, &hidden.to_string(), &x);
+        x = layer(spec, parameters, &hidden.to_string(), &x, &order);
         activate(spec.activation, &mut x);
+        order = (0..x.len()).collect();
     }
-    let mut head = layer(spec, parameters, "head", &x);
+    let mut head = layer(spec, parameters, "head", &x, &order);
     if let Some(outputs) = spec.head.value_width() {
-        let state = layer(spec, parameters, "value", &x);
+        let state = layer(spec, parameters, "value", &x, &order);
         let num_actions = head.len() / outputs;
         for output in 0..outputs {
             let advantages: Vec<f32> = (0..num_actions)
@@ -139,7 +249,7 @@ fn perturbed(spec: &PolicySpec, parameters: &[f32], random: &mut Random) -> Vec<
             .collect()
     };
     let mut noisy = parameters.to_vec();
-    for slots in spec.layout().tensors().chunks(4) {
+    for slots in spec.layout().tensors()[spec.num_convolution_tensors()..].chunks(4) {
         let [outputs, inputs] = *slots[0].shape() else {
             panic!("weights are matrices");
         };
@@ -200,7 +310,7 @@ fn every_instruction_set_draws_the_same_noise() {
             num_noisy += 1;
         }
     }
-    assert_eq!(num_noisy, 3 * arches().len());
+    assert_eq!(num_noisy, 5 * arches().len());
 }
 
 #[test]
@@ -245,6 +355,41 @@ fn one_hot_rows_have_the_bits_of_unit_vectors() {
         let got = forward(&network(&one_hot), &indices, 3);
         let expected = forward(&network(&dense), &units, 3);
         assert_eq!(bits(&got), bits(&expected), "{arch:?}");
+    }
+}
+
+#[test]
+fn an_overflow_under_a_maximum_is_not_lost() {
+    let spec = PolicySpec::new(
+        &Space::bounded(&[0.0], &[1.0]),
+        &Space::Discrete { n: 2 },
+        vec![],
+        Activation::Relu,
+    )
+    .unwrap()
+    .with_image_encoder(
+        &Space::planes(1, 5, 5),
+        vec![
+            Stage::Convolution {
+                channels: 1,
+                kernel: 1,
+                stride: 1,
+            },
+            Stage::Residual { channels: 1 },
+        ],
+    )
+    .unwrap();
+    // The first convolution overflows in one corner. The second one's weights are zeros, and zero times
+    // infinity is no number; elsewhere it gives zeros, which are under the same maxima.
+    let mut parameters = vec![0.0; spec.layout().len()];
+    parameters[..2].fill(f32::MAX);
+    parameters[spec.layout().find("policy.head.weight").unwrap().range()].fill(1.0);
+    let mut image = [0.0; 25];
+    image[0] = 1.0;
+    for arch in arches() {
+        let network = Network::for_arch(arch, &spec, &parameters).unwrap();
+        let got = forward(&network, &image, 2);
+        assert!(got.iter().all(|output| output.is_nan()), "{arch:?} {got:?}");
     }
 }
 

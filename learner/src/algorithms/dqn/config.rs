@@ -4,6 +4,7 @@ use rookery_common::configuration::Configuration;
 pub use rookery_common::configuration::{DqnConfiguration, ReturnDistribution};
 use rookery_common::policy::{ApeX, Exploration, ValueDistribution};
 
+use crate::algorithms::schedules::linear;
 use crate::optimiser::AdamOptions;
 
 /// What the network says about a return.
@@ -43,12 +44,12 @@ pub fn exploration(configuration: &Configuration) -> Exploration {
 /// The probability of a random action after `env_steps` of training (T20).
 #[must_use]
 pub fn epsilon(config: &DqnConfiguration, env_steps: u64) -> f64 {
-    let share = if config.epsilon_decay == 0 {
-        1.0
-    } else {
-        (env_steps as f64 / config.epsilon_decay as f64).min(1.0)
-    };
-    config.epsilon_start + (config.epsilon_end - config.epsilon_start) * share
+    linear(
+        config.epsilon_start,
+        config.epsilon_end,
+        config.epsilon_decay,
+        env_steps,
+    )
 }
 
 /// The part that the optimiser needs.
@@ -64,24 +65,6 @@ pub(super) fn adam_options(config: &DqnConfiguration) -> AdamOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn t20_epsilon_falls_with_environment_steps() {
-        let config = DqnConfiguration {
-            epsilon_start: 0.9,
-            epsilon_end: 0.1,
-            epsilon_decay: 1_000,
-            ..DqnConfiguration::default()
-        };
-        for (env_steps, expected) in [(0, 0.9), (250, 0.7), (1_000, 0.1), (5_000, 0.1)] {
-            assert!((epsilon(&config, env_steps) - expected).abs() < 1e-12);
-        }
-        let constant = DqnConfiguration {
-            epsilon_decay: 0,
-            ..config
-        };
-        assert!((epsilon(&constant, 0) - 0.1).abs() < 1e-12);
-    }
 
     #[test]
     fn a_noisy_network_explores_by_itself() {

@@ -5,14 +5,15 @@ use rookery_common::policy::{Head, PolicySpec, ValueDistribution};
 use rookery_common::seeds::{Purpose, Random};
 use tch::{Device, Kind, Tensor};
 
-use crate::networks::init::{HIDDEN_GAIN, VALUE_HEAD_GAIN, orthogonal};
-use crate::networks::{Dense, Flat, NetworkError, Tape};
+use crate::networks::init::{HIDDEN_GAIN, VALUE_HEAD_GAIN, orthogonal_layout};
+use crate::networks::{Dense, Encoding, EncodingTape, Flat, NetworkError, Tape};
 
 /// The layers of a [`Head::ActionValues`] policy, without parameters: online and target network are
 /// two [`Flat`] vectors of one layout.
 #[derive(Debug)]
 pub struct QNetwork {
     layout: Layout,
+    encoding: Encoding,
     trunk: Dense,
     head: Dense,
     value: Option<Dense>,
@@ -24,6 +25,7 @@ pub struct QNetwork {
 /// What a forward pass leaves for its backward pass.
 #[derive(Debug)]
 pub struct QTape {
+    encoding: EncodingTape,
     trunk: Tape,
     head: Tape,
     value: Option<Tape>,
@@ -75,11 +77,15 @@ impl QNetwork {
         };
         let slots_per_layer = if noisy { 4 } else { 2 };
         let num_hidden = policy.hidden.len();
-        let weight = |layer: usize| layer * slots_per_layer;
+        let layout = policy.layout();
+        let encoding = Encoding::existing(&policy.encoder, &layout, 0);
+        let first = encoding.num_tensors();
+        let weight = |layer: usize| first + layer * slots_per_layer;
         let trunk = (0..num_hidden).map(weight).collect();
         let single = |layer| Dense::existing(vec![weight(layer)], policy.activation, false);
         Ok(Self {
-            layout: policy.layout(),
+            layout,
+            encoding,
             trunk: Dense::existing(trunk, policy.activation, true),
             head: single(num_hidden),
             value: dueling.then(|| single(num_hidden + 1)),
@@ -112,26 +118,18 @@ impl QNetwork {
     /// 2018, section 3.2; there the means are drawn uniformly).
     #[must_use]
     pub fn initial(&self, seed: u64, sigma: f64, device: Device) -> Flat {
-        let mut host = Vec::with_capacity(self.layout.len());
+        let gain = |name: &str| match name {
+            "policy.head.weight" | "policy.value.weight" => VALUE_HEAD_GAIN,
+            _ => HIDDEN_GAIN,
+        };
+        let mut host = orthogonal_layout(&self.layout, gain, seed, 0);
         let mut inputs = 1;
-        for (index, slot) in self.layout.tensors().iter().enumerate() {
-            let is_output =
-                slot.name().starts_with("policy.head.") || slot.name().starts_with("policy.value.");
-            let gain = if is_output {
-                VALUE_HEAD_GAIN
-            } else {
-                HIDDEN_GAIN
-            };
-            match *slot.shape() {
-                [rows, columns] if slot.name().ends_with(".weight") => {
-                    inputs = columns;
-                    host.extend(orthogonal(rows, columns, gain, seed, index as u64));
-                }
-                _ if slot.name().ends_with("_sigma") => {
-                    let value = (sigma / (inputs as f64).sqrt()) as f32;
-                    host.extend(std::iter::repeat_n(value, slot.range().len()));
-                }
-                _ => host.extend(std::iter::repeat_n(0.0, slot.range().len())),
+        for slot in self.layout.tensors() {
+            if let ([_, columns], true) = (slot.shape(), slot.name().ends_with(".weight")) {
+                inputs = *columns;
+            }
+            if slot.name().ends_with("_sigma") {
+                host[slot.range()].fill((sigma / (inputs as f64).sqrt()) as f32);
             }
         }
         let mut flat = Flat::zeros(&self.layout, device);
@@ -144,7 +142,8 @@ impl QNetwork {
     /// # Shapes
     /// `inputs` is `[N, inputs]`, encoded; the result `[N, num_actions, outputs]`.
     pub fn forward(&self, parameters: &Flat, inputs: &Tensor) -> Tensor {
-        let features = self.trunk.forward(parameters, inputs);
+        let seen = self.encoding.forward(parameters, inputs);
+        let features = self.trunk.forward(parameters, &seen);
         let head = self.head.forward(parameters, &features);
         let value = self
             .value
@@ -156,7 +155,8 @@ impl QNetwork {
     /// As [`QNetwork::forward`], and keeps what [`QNetwork::backward`] needs.
     #[must_use]
     pub fn forward_taped(&self, parameters: &Flat, inputs: &Tensor) -> QTape {
-        let trunk = self.trunk.forward_taped(parameters, inputs);
+        let encoding = self.encoding.forward_taped(parameters, inputs);
+        let trunk = self.trunk.forward_taped(parameters, encoding.output());
         let head = self.head.forward_taped(parameters, trunk.output());
         let value = self
             .value
@@ -164,6 +164,7 @@ impl QNetwork {
             .map(|value| value.forward_taped(parameters, trunk.output()));
         let outputs = self.combine(head.output(), value.as_ref().map(Tape::output));
         QTape {
+            encoding,
             trunk,
             head,
             value,
@@ -216,9 +217,11 @@ impl QNetwork {
             if let Some(other) = of_features {
                 flowing += other;
             }
-            let _ = self
-                .trunk
-                .backward(parameters, &tape.trunk, flowing, gradient, false);
+            let wants_input = self.encoding.has_parameters();
+            let by_input =
+                self.trunk
+                    .backward(parameters, &tape.trunk, flowing, gradient, wants_input);
+            self.encoding.backward(&tape.encoding, by_input, gradient);
         }
     }
 
@@ -307,9 +310,10 @@ impl QNetwork {
         }
     }
 
-    /// Index of every weight and bias of a noisy network; its standard deviation is two further.
+    /// Index of every noisy weight and bias; its standard deviation is two further.
     fn means(&self) -> impl Iterator<Item = usize> {
-        (0..self.layout.tensors().len()).filter(|index| index % 4 < 2)
+        let first = self.encoding.num_tensors();
+        (first..self.layout.tensors().len()).filter(move |index| (index - first) % 4 < 2)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Golden vectors of the losses and of one gradient step.
 
 use rookery_common::configuration::ReturnDistribution;
+use rookery_common::policy::ImageEncoder;
 use rookery_common::policy::forward::{Network, Scratch};
 use rookery_common::spaces::{EnvironmentSpec, Space};
 use serde::Deserialize;
@@ -20,6 +21,8 @@ const TOLERANCE: f64 = 1e-5;
 struct Case {
     name: String,
     width: usize,
+    /// Convolutions that the observation goes through.
+    image: Option<ImageEncoder>,
     hidden: Vec<usize>,
     activation: rookery_common::policy::Activation,
     actions: usize,
@@ -82,12 +85,26 @@ impl Case {
         let environment = EnvironmentSpec {
             id: "Golden-v0".to_owned(),
             arguments: BTreeMap::new(),
-            observation: Space::bounded(&vec![-9.0; self.width], &vec![9.0; self.width]),
+            observation: match &self.image {
+                Some(image) => {
+                    let planes = image.planes;
+                    Space::planes(planes.channels, planes.rows, planes.columns)
+                }
+                None => Space::bounded(&vec![-9.0; self.width], &vec![9.0; self.width]),
+            },
             action: Space::Discrete { n: self.actions },
             max_episode_steps: None,
             goal: None,
         };
-        specify(environment, &self.configuration()).unwrap()
+        let mut specification = specify(environment, &self.configuration()).unwrap();
+        if let Some(image) = &self.image {
+            let observation = &specification.environment.observation;
+            let policy = specification.policy.clone();
+            specification.policy = policy
+                .with_image_encoder(observation, image.stages.clone())
+                .unwrap();
+        }
+        specification
     }
 
     fn dqn(&self) -> Dqn {

@@ -16,6 +16,7 @@ use tch::Device;
 pub use config::ImpalaConfiguration;
 pub use update::ImpalaStatistics;
 
+use super::on_policy;
 use super::{Algorithm, AlgorithmError, AlgorithmState, RoundContext, Statistics};
 use crate::experience::rollout::CompleteRound;
 use crate::networks::{ActorCritic, ActorCriticSpec, NetworkError};
@@ -72,8 +73,6 @@ impl Impala {
     }
 }
 
-const ADAM: &str = "adam";
-
 impl Algorithm for Impala {
     fn policy_parameters(&self) -> Vec<f32> {
         self.network.export_policy()
@@ -96,26 +95,11 @@ impl Algorithm for Impala {
         Ok(Statistics::Impala(statistics))
     }
 
-    /// The parameters are the policy's, then the critic's.
     fn state(&self) -> AlgorithmState {
-        AlgorithmState {
-            arrays: BTreeMap::from([(
-                AlgorithmState::PARAMETERS.to_owned(),
-                self.network.export(),
-            )]),
-            ..AlgorithmState::default()
-        }
-        .with_adam(ADAM, self.adam.state())
+        on_policy::state(&self.network, &self.adam)
     }
 
     fn restore(&mut self, state: &AlgorithmState) -> Result<(), AlgorithmError> {
-        let parameters = state.array(AlgorithmState::PARAMETERS)?;
-        let (expected, got) = (self.network.num_parameters(), parameters.len());
-        if expected != got {
-            return Err(NetworkError::Parameters { expected, got }.into());
-        }
-        self.adam.restore(&state.adam(ADAM)?)?;
-        self.network.import(parameters)?;
-        Ok(())
+        on_policy::restore(&mut self.network, &mut self.adam, state)
     }
 }

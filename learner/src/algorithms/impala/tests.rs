@@ -5,20 +5,30 @@ use serde::Deserialize;
 
 use super::config::loss_options;
 use super::*;
-use crate::algorithms::ppo::tests::{Options, ShardCase, all_close, close};
-use crate::algorithms::round::Round;
+use crate::algorithms::on_policy::OnPolicyError;
+use crate::algorithms::testing::{NetworkCase, RoundCase, all_close, close};
 use crate::tensors::to_host;
 
 #[derive(Deserialize)]
 struct Case {
+    name: String,
     #[serde(flatten)]
-    options: Options,
+    network: NetworkCase,
+    #[serde(flatten)]
+    round: RoundCase,
+    value_coefficient: f64,
+    entropy_coefficient: f64,
+    max_gradient_norm: f64,
+    learning_rate: f64,
+    adam_beta1: f64,
+    adam_beta2: f64,
+    adam_epsilon: f64,
+    initial: Vec<f32>,
     discount: f64,
     lambda: f64,
     rho_clip: f64,
     c_clip: f64,
     policy_rho_clip: f64,
-    shards: Vec<ShardCase>,
     steps: Vec<Expected>,
 }
 
@@ -43,33 +53,28 @@ fn cases() -> Vec<Case> {
 
 impl Case {
     fn config(&self) -> ImpalaConfiguration {
-        let options = &self.options;
         ImpalaConfiguration {
-            learning_rate: options.learning_rate,
+            learning_rate: self.learning_rate,
             learning_rate_schedule: Annealing::Constant,
-            adam_epsilon: options.adam_epsilon,
-            adam_beta1: options.adam_beta1,
-            adam_beta2: options.adam_beta2,
+            adam_epsilon: self.adam_epsilon,
+            adam_beta1: self.adam_beta1,
+            adam_beta2: self.adam_beta2,
             discount: self.discount,
             lambda: self.lambda,
             rho_clip: self.rho_clip,
             c_clip: self.c_clip,
             policy_rho_clip: self.policy_rho_clip,
-            value_coefficient: options.value_coefficient,
-            entropy_coefficient: options.entropy_coefficient,
+            value_coefficient: self.value_coefficient,
+            entropy_coefficient: self.entropy_coefficient,
             entropy_schedule: Annealing::Constant,
-            max_gradient_norm: Some(options.max_gradient_norm),
+            max_gradient_norm: Some(self.max_gradient_norm),
         }
     }
 
     fn impala(&self) -> Impala {
-        let mut impala = Impala::new(self.options.spec(), self.config(), 1, Device::Cpu).unwrap();
-        impala.network.import(&self.options.initial).unwrap();
+        let mut impala = Impala::new(self.network.spec(), self.config(), 1, Device::Cpu).unwrap();
+        impala.network.import(&self.initial).unwrap();
         impala
-    }
-
-    fn round(&self) -> Round {
-        self.options.round(&self.shards)
     }
 }
 
@@ -77,9 +82,9 @@ impl Case {
 fn t7_t8_t9_gradients_and_steps_agree_with_pytorch() {
     for case in cases() {
         let mut impala = case.impala();
-        let round = case.round();
+        let round = case.round.round();
         for (number, expected) in case.steps.iter().enumerate() {
-            let name = |what: &str| format!("{}, step {number}, {what}", case.options.name);
+            let name = |what: &str| format!("{}, step {number}, {what}", case.name);
             let options = loss_options(&impala.config, 0.0);
             let evaluation = impala.evaluate(&round, &options).unwrap();
             let gradient = impala
@@ -131,22 +136,22 @@ fn t20_schedules_follow_progress() {
         loss_options(&config, 0.25).entropy_coefficient,
         0.75 * config.entropy_coefficient
     );
-    let mut impala = Impala::new(case.options.spec(), config.clone(), 1, Device::Cpu).unwrap();
-    let statistics = impala.update(&case.round(), 0.25).unwrap();
+    let mut impala = Impala::new(case.network.spec(), config.clone(), 1, Device::Cpu).unwrap();
+    let statistics = impala.update(&case.round.round(), 0.25).unwrap();
     assert_eq!(statistics.learning_rate, 0.75 * config.learning_rate);
 }
 
 #[test]
 fn t34_an_update_is_a_function_of_state_round_and_progress() {
     let case = &cases()[0];
-    let round = case.round();
+    let round = case.round.round();
     let mut reference = case.impala();
     reference.update(&round, 0.0).unwrap();
     let state = reference.state();
     reference.update(&round, 0.5).unwrap();
 
     // Another start, whose parameters the state overwrites.
-    let mut resumed = Impala::new(case.options.spec(), case.config(), 1, Device::Cpu).unwrap();
+    let mut resumed = Impala::new(case.network.spec(), case.config(), 1, Device::Cpu).unwrap();
     resumed.restore(&state).unwrap();
     resumed.update(&round, 0.5).unwrap();
     assert_eq!(resumed.state(), reference.state());
@@ -157,7 +162,7 @@ fn a_gradient_that_is_not_finite_moves_nothing_and_is_counted() {
     let case = &cases()[0];
     let mut impala = case.impala();
     let before = impala.state();
-    let mut round = case.round();
+    let mut round = case.round.round();
     round.shards[0].rewards[0] = f32::INFINITY;
     let statistics = impala.update(&round, 0.0).unwrap();
     assert_eq!(
@@ -174,20 +179,17 @@ fn what_does_not_fit_is_refused_before_anything_changes() {
     let mut impala = case.impala();
     let before = impala.state();
 
-    let mut round = case.round();
+    let mut round = case.round.round();
     round.actions[3] = 3.0;
     assert!(matches!(
         impala.update(&round, 0.0),
-        Err(AlgorithmError::Network(NetworkError::Action {
-            step: 3,
-            ..
-        }))
+        Err(OnPolicyError::Action { step: 3, .. })
     ));
-    let mut round = case.round();
+    let mut round = case.round.round();
     round.observations.pop();
     assert!(matches!(
         impala.update(&round, 0.0),
-        Err(AlgorithmError::Round(_))
+        Err(OnPolicyError::Round(_))
     ));
     assert!(matches!(
         impala.restore(&AlgorithmState::default()),

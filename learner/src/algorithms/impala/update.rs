@@ -6,8 +6,8 @@ use tch::Tensor;
 use super::Impala;
 use super::config::{loss_options, vtrace_options};
 use super::loss::{LossOptions, Losses, Targets, losses};
-use crate::algorithms::AlgorithmError;
 use crate::algorithms::likelihood::Likelihood;
+use crate::algorithms::on_policy::{OnPolicyError, action_rows, log_ratios};
 use crate::algorithms::returns::explained_variance;
 use crate::algorithms::round::Round;
 use crate::algorithms::vtrace::{VtraceClips, vtrace};
@@ -58,12 +58,12 @@ impl Impala {
     /// The rows stay in the order of their timelines, so that the trace sees them so (T9).
     ///
     /// # Errors
-    /// [`AlgorithmError`] where the round does not fit the networks; nothing changes.
+    /// [`OnPolicyError`] where the round does not fit the networks; nothing changes.
     pub fn update(
         &mut self,
         round: &Round,
         progress: f64,
-    ) -> Result<ImpalaStatistics, AlgorithmError> {
+    ) -> Result<ImpalaStatistics, OnPolicyError> {
         let config = &self.config;
         let learning_rate = config
             .learning_rate_schedule
@@ -107,24 +107,20 @@ impl Impala {
         &self,
         round: &Round,
         options: &LossOptions,
-    ) -> Result<Evaluation, AlgorithmError> {
+    ) -> Result<Evaluation, OnPolicyError> {
         let policy = &self.network.spec().policy;
         round.check(policy.observation_width(), policy.action_width())?;
-        let actions = self.network.encode_actions(&round.actions)?;
+        let device = self.network.device();
+        let actions = action_rows(&policy.head, &round.actions, device)?;
         let inputs = self.network.encode(&round.observations)?;
         let values = self.network.values(&inputs);
         let rows = round.rows_of_steps();
-        let device = self.network.device();
         let column = |host: &[f32]| Tensor::from_slice(host).to_device(device);
 
         let at_steps = inputs.index_select(0, &Tensor::from_slice(&rows).to_device(device));
         let (outputs, tape) = self.network.forward(&at_steps);
         let likelihood = Likelihood::new(&outputs.policy, outputs.log_std.as_ref(), &actions);
-        let log_ratios: Vec<f32> = to_host(&likelihood.negative_log_probs)
-            .iter()
-            .zip(&round.log_probs)
-            .map(|(negative, theirs)| -negative - theirs)
-            .collect();
+        let log_ratios = log_ratios(&likelihood, round);
 
         let mut targets = vec![0.0; log_ratios.len()];
         let mut advantages = targets.clone();

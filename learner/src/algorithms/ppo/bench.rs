@@ -9,7 +9,8 @@ use tch::Device;
 
 use super::config::loss_options;
 use super::loss::losses;
-use super::{Ppo, PpoConfiguration, PpoError};
+use super::{Ppo, PpoConfiguration};
+use crate::algorithms::on_policy::OnPolicyError;
 use crate::algorithms::round::{Round, ShardColumns};
 use crate::networks::{ActorCriticSpec, CriticSpec};
 
@@ -62,8 +63,8 @@ pub struct Timings {
 /// Measures updates on a synthetic round. On a GPU the phases of a step are those of its launches.
 ///
 /// # Errors
-/// [`PpoError`] where the setting makes no valid options.
-pub fn bench_update(setting: &Setting) -> Result<Timings, PpoError> {
+/// [`OnPolicyError`] where the setting makes no valid options.
+pub fn bench_update(setting: &Setting) -> Result<Timings, OnPolicyError> {
     let config = PpoConfiguration {
         minibatch_size: setting.minibatch_size,
         epochs: setting.epochs,
@@ -104,7 +105,7 @@ fn phases(
     round: &Round,
     setting: &Setting,
     timings: &mut Timings,
-) -> Result<(), PpoError> {
+) -> Result<(), OnPolicyError> {
     let options = loss_options(&ppo.config, 0.0);
     for repetition in 0..setting.repetitions {
         let mut clock = Instant::now();

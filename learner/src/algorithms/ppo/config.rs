@@ -6,6 +6,7 @@ pub use rookery_common::configuration::{
 };
 
 use super::loss::LossOptions;
+use crate::algorithms::on_policy::Estimator;
 use crate::algorithms::vtrace::VtraceOptions;
 use crate::optimiser::AdamOptions;
 
@@ -19,15 +20,21 @@ pub(super) fn adam_options(config: &PpoConfiguration) -> AdamOptions {
     }
 }
 
-/// The part that advantages need. The surrogate has the ratio in itself, so V-trace's advantage comes
+/// How advantages are estimated. The surrogate has the ratio in itself, so V-trace's advantage comes
 /// without it.
-pub(super) fn vtrace_options(config: &PpoConfiguration) -> VtraceOptions {
-    VtraceOptions {
-        discount: config.discount as f32,
-        lambda: config.gae_lambda as f32,
-        rho_clip: config.vtrace_rho_clip as f32,
-        c_clip: config.vtrace_c_clip as f32,
-        policy_rho_clip: None,
+pub(super) fn estimator(config: &PpoConfiguration) -> Estimator {
+    match config.advantage {
+        AdvantageEstimator::Gae => Estimator::Gae {
+            discount: config.discount,
+            lambda: config.gae_lambda,
+        },
+        AdvantageEstimator::Vtrace => Estimator::Vtrace(VtraceOptions {
+            discount: config.discount as f32,
+            lambda: config.gae_lambda as f32,
+            rho_clip: config.vtrace_rho_clip as f32,
+            c_clip: config.vtrace_c_clip as f32,
+            policy_rho_clip: None,
+        }),
     }
 }
 

@@ -15,10 +15,8 @@
 use tch::{Kind, Tensor};
 
 use crate::algorithms::likelihood::Likelihood;
+use crate::algorithms::policy_gradient::{normalised, value_loss};
 use crate::networks::{OutputGradient, Outputs};
-
-/// Added to the standard deviation by which advantages are divided.
-const ADVANTAGE_EPSILON: f64 = 1e-8;
 
 /// One minibatch of `N` rows.
 #[derive(Debug)]
@@ -127,17 +125,6 @@ pub fn clipped_surrogate(log_ratios: &Tensor, columns: &SurrogateColumns) -> (Te
     (loss, &columns.weights * ratios * is_free)
 }
 
-/// Mean squared error of the values, and its gradient by them.
-///
-/// # Shapes
-/// Both `[N, 1]`; the results a scalar and `[N, 1]`.
-pub fn value_loss(values: &Tensor, returns: &Tensor) -> (Tensor, Tensor) {
-    let errors = values - returns;
-    let loss = errors.square().mean(None::<Kind>);
-    let share = 2.0 / errors.numel() as f64;
-    (loss, errors * share)
-}
-
 /// Mean of the larger of two squared errors, that of the value and that of the value held within
 /// `range` of the old one; and its gradient by the values.
 ///
@@ -165,19 +152,6 @@ pub fn clipped_value_loss(
     (loss, by_values * share)
 }
 
-/// Advantages at mean zero and standard deviation one along the last dimension. The deviation is
-/// the unbiased one; a single element has none and becomes zero.
-///
-/// # Shapes
-/// Any `[.., N]`; the result has the same.
-pub fn normalise_advantages(advantages: &Tensor) -> Tensor {
-    if advantages.size().last() == Some(&1) {
-        return advantages.zeros_like();
-    }
-    let (deviation, mean) = advantages.std_mean_dim(-1, true, true);
-    (advantages - mean) / (deviation + ADVANTAGE_EPSILON)
-}
-
 /// Cuts an epoch's advantages into minibatches and prepares each for [`clipped_surrogate`], all of
 /// one size at once.
 ///
@@ -200,11 +174,7 @@ pub fn surrogate_columns(
         let block = advantages
             .narrow(0, start, count * size)
             .view([count, size]);
-        let block = if normalise {
-            normalise_advantages(&block)
-        } else {
-            block
-        };
+        let block = if normalise { normalised(&block) } else { block };
         let worse = block.lt(0.0);
         let low = Tensor::where_scalar(&worse, 1.0 - clip_range, f64::NEG_INFINITY);
         let high = Tensor::where_scalar(&worse, f64::INFINITY, 1.0 + clip_range);

@@ -7,49 +7,23 @@ pub mod update;
 #[doc(hidden)]
 pub mod bench;
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;
 
 use std::collections::BTreeMap;
 
 use rookery_common::configuration::Configuration;
 use rookery_common::policy::PolicySpec;
 use tch::Device;
-use thiserror::Error;
 
 pub use config::{AdvantageEstimator, AdvantageNormalisation, PpoConfiguration};
 pub use update::PpoStatistics;
 
-use super::returns::ReturnsError;
-use super::round::RoundError;
+use super::on_policy::{self, OnPolicyError};
 use super::{Algorithm, AlgorithmError, AlgorithmState, RoundContext, Statistics};
 use crate::experience::rollout::CompleteRound;
-use crate::networks::{ActorCritic, ActorCriticSpec, NetworkError};
+use crate::networks::{ActorCritic, ActorCriticSpec};
 use crate::optimiser::Adam;
 use crate::progress::Stage;
-
-/// Why PPO refuses what it is given. Parameters and optimiser are as before.
-#[derive(Clone, Debug, PartialEq, Error)]
-pub enum PpoError {
-    /// An option with which no update is possible.
-    #[error("option `{option}` is {got}, it must be {expected}")]
-    Option {
-        /// Name of the option.
-        option: &'static str,
-        /// What it may be, in words.
-        expected: &'static str,
-        /// What it is.
-        got: String,
-    },
-    /// The columns of the round do not belong together.
-    #[error(transparent)]
-    Round(#[from] RoundError),
-    /// The network refuses observations, actions or parameters.
-    #[error(transparent)]
-    Network(#[from] NetworkError),
-    /// A shard's columns do not make a timeline.
-    #[error(transparent)]
-    Returns(#[from] ReturnsError),
-}
 
 /// The learner's half of PPO: the networks, their optimiser, and one call a round.
 #[derive(Debug)]
@@ -64,19 +38,19 @@ impl Ppo {
     /// A start from `seed`, which also decides the order of every minibatch.
     ///
     /// # Errors
-    /// [`PpoError::Option`], and [`PpoError::Network`] where the spec makes no network.
+    /// [`OnPolicyError::Option`], and [`OnPolicyError::Network`] where the spec makes no network.
     pub fn new(
         spec: ActorCriticSpec,
         config: PpoConfiguration,
         seed: u64,
         device: Device,
-    ) -> Result<Self, PpoError> {
+    ) -> Result<Self, OnPolicyError> {
         for (option, got) in [
             ("minibatch_size", config.minibatch_size),
             ("epochs", config.epochs as usize),
         ] {
             if got == 0 {
-                return Err(PpoError::Option {
+                return Err(OnPolicyError::Option {
                     option,
                     expected: "at least 1",
                     got: got.to_string(),
@@ -100,14 +74,15 @@ impl Ppo {
     /// A start as the run's configuration asks for it.
     ///
     /// # Errors
-    /// [`PpoError::Option`], and [`PpoError::Network`] where the layers make no network.
+    /// [`OnPolicyError::Option`], and [`OnPolicyError::Network`] where the layers make no network.
     pub fn configured(
         configuration: &Configuration,
         policy: &PolicySpec,
         device: Device,
-    ) -> Result<Self, PpoError> {
+    ) -> Result<Self, OnPolicyError> {
+        let spec = ActorCriticSpec::configured(configuration, policy);
         Self::new(
-            ActorCriticSpec::configured(configuration, policy),
+            spec,
             configuration.ppo.clone(),
             configuration.run.seed,
             device,
@@ -125,13 +100,11 @@ impl Ppo {
     /// `observations` is `[N, width]`; the result has `N` elements.
     ///
     /// # Errors
-    /// [`PpoError::Network`] where the observations are no rows of the encoder's.
-    pub fn values(&self, observations: &[f32]) -> Result<Vec<f32>, PpoError> {
+    /// [`OnPolicyError::Network`] where the observations are no rows of the encoder's.
+    pub fn values(&self, observations: &[f32]) -> Result<Vec<f32>, OnPolicyError> {
         Ok(self.network.values(&self.network.encode(observations)?))
     }
 }
-
-const ADAM: &str = "adam";
 
 impl Algorithm for Ppo {
     fn policy_parameters(&self) -> Vec<f32> {
@@ -155,26 +128,11 @@ impl Algorithm for Ppo {
         Ok(Statistics::Ppo(statistics))
     }
 
-    /// The parameters are the policy's, then the critic's.
     fn state(&self) -> AlgorithmState {
-        AlgorithmState {
-            arrays: BTreeMap::from([(
-                AlgorithmState::PARAMETERS.to_owned(),
-                self.network.export(),
-            )]),
-            ..AlgorithmState::default()
-        }
-        .with_adam(ADAM, self.adam.state())
+        on_policy::state(&self.network, &self.adam)
     }
 
     fn restore(&mut self, state: &AlgorithmState) -> Result<(), AlgorithmError> {
-        let parameters = state.array(AlgorithmState::PARAMETERS)?;
-        let (expected, got) = (self.network.num_parameters(), parameters.len());
-        if expected != got {
-            return Err(NetworkError::Parameters { expected, got }.into());
-        }
-        self.adam.restore(&state.adam(ADAM)?)?;
-        self.network.import(parameters)?;
-        Ok(())
+        on_policy::restore(&mut self.network, &mut self.adam, state)
     }
 }

@@ -4,84 +4,40 @@ mod steps;
 
 use super::config::loss_options;
 use rookery_common::configuration::Annealing;
-use rookery_common::policy::PolicySpec;
-use rookery_common::policy::spec::{Activation, Encoder, Head};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
-use super::loss::{normalise_advantages, surrogate_columns};
+use super::loss::surrogate_columns;
 use super::*;
 use crate::algorithms::likelihood::Likelihood;
-use crate::algorithms::round::{Round, ShardColumns};
-use crate::networks::{CriticSpec, OutputGradient};
+use crate::algorithms::policy_gradient::normalised;
+use crate::algorithms::round::{Round, RoundError};
+use crate::algorithms::testing::{NetworkCase, ShardCase, all_close, close, optionally_close};
+use crate::networks::{NetworkError, OutputGradient};
 use crate::tensors::to_host;
 
-const TOLERANCE: f64 = 1e-5;
-
-/// What a case of any actor-critic says of its networks, its optimiser and its rows.
 #[derive(Deserialize)]
-pub(in crate::algorithms) struct Options {
-    pub(in crate::algorithms) name: String,
-    width: usize,
-    num_categories: usize,
-    encoder: String,
-    hidden: Vec<usize>,
-    activation: String,
-    head: String,
-    outputs: usize,
-    critic: String,
+struct Options {
+    name: String,
+    #[serde(flatten)]
+    network: NetworkCase,
     normalise: bool,
     clip_range: f64,
     value_clip_range: Option<f64>,
-    pub(in crate::algorithms) value_coefficient: f64,
-    pub(in crate::algorithms) entropy_coefficient: f64,
-    pub(in crate::algorithms) max_gradient_norm: f64,
-    pub(in crate::algorithms) learning_rate: f64,
-    pub(in crate::algorithms) adam_beta1: f64,
-    pub(in crate::algorithms) adam_beta2: f64,
-    pub(in crate::algorithms) adam_epsilon: f64,
-    pub(in crate::algorithms) initial: Vec<f32>,
+    value_coefficient: f64,
+    entropy_coefficient: f64,
+    max_gradient_norm: f64,
+    learning_rate: f64,
+    adam_beta1: f64,
+    adam_beta2: f64,
+    adam_epsilon: f64,
+    initial: Vec<f32>,
     observations: Vec<f32>,
     actions: Vec<f32>,
     log_probs: Vec<f32>,
 }
 
 impl Options {
-    pub(in crate::algorithms) fn spec(&self) -> ActorCriticSpec {
-        ActorCriticSpec {
-            policy: PolicySpec {
-                encoder: match self.encoder.as_str() {
-                    "identity" => Encoder::Identity { width: self.width },
-                    "one_hot" => Encoder::OneHot {
-                        n: self.num_categories,
-                    },
-                    other => panic!("encoder {other}"),
-                },
-                hidden: self.hidden.clone(),
-                activation: match self.activation.as_str() {
-                    "tanh" => Activation::Tanh,
-                    "relu" => Activation::Relu,
-                    other => panic!("activation {other}"),
-                },
-                head: match self.head.as_str() {
-                    "categorical" => Head::Categorical {
-                        num_actions: self.outputs,
-                    },
-                    "diagonal_gaussian" => Head::DiagonalGaussian {
-                        dimension: self.outputs,
-                    },
-                    other => panic!("head {other}"),
-                },
-            },
-            initial_log_std: 0.0,
-            critic: match self.critic.as_str() {
-                "shared" => CriticSpec::Shared,
-                "separate" => CriticSpec::Separate(self.hidden.clone()),
-                other => panic!("critic {other}"),
-            },
-        }
-    }
-
     fn config(&self) -> PpoConfiguration {
         PpoConfiguration {
             learning_rate: self.learning_rate,
@@ -104,43 +60,10 @@ impl Options {
         }
     }
 
-    pub(in crate::algorithms) fn round(&self, shards: &[ShardCase]) -> Round {
-        let columns = |shard: &ShardCase| ShardColumns {
-            num_envs: shard.num_envs,
-            rewards: shard.rewards.clone(),
-            terminated: shard.terminated.clone(),
-            truncated: shard.truncated.clone(),
-        };
-        Round {
-            shards: shards.iter().map(columns).collect(),
-            observations: self.observations.clone(),
-            actions: self.actions.clone(),
-            log_probs: self.log_probs.clone(),
-        }
-    }
-
     fn ppo(&self, config: PpoConfiguration) -> Ppo {
-        let mut ppo = Ppo::new(self.spec(), config, 1, Device::Cpu).unwrap();
+        let mut ppo = Ppo::new(self.network.spec(), config, 1, Device::Cpu).unwrap();
         ppo.network.import(&self.initial).unwrap();
         ppo
-    }
-}
-
-pub(in crate::algorithms) fn close(name: &str, got: f64, expected: f64) {
-    assert!(
-        (got - expected).abs() < TOLERANCE,
-        "{name}: {got}, expected {expected}"
-    );
-}
-
-pub(in crate::algorithms) fn all_close(name: &str, got: &[f32], expected: &[f32]) {
-    assert_eq!(got.len(), expected.len(), "{name}");
-    for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
-        close(
-            &format!("{name}[{index}]"),
-            f64::from(*got),
-            f64::from(*expected),
-        );
     }
 }
 
@@ -156,14 +79,6 @@ struct UpdateCase {
     epochs: u32,
     shards: Vec<ShardCase>,
     expected: ExpectedUpdate,
-}
-
-#[derive(Deserialize)]
-pub(in crate::algorithms) struct ShardCase {
-    num_envs: usize,
-    rewards: Vec<f32>,
-    terminated: Vec<bool>,
-    truncated: Vec<bool>,
 }
 
 #[derive(Deserialize)]
@@ -201,7 +116,12 @@ impl UpdateCase {
     }
 
     fn round(&self) -> Round {
-        self.options.round(&self.shards)
+        Round {
+            shards: self.shards.iter().map(ShardCase::columns).collect(),
+            observations: self.options.observations.clone(),
+            actions: self.options.actions.clone(),
+            log_probs: self.options.log_probs.clone(),
+        }
     }
 }
 
@@ -246,20 +166,16 @@ fn agree_with_pytorch(cases: Vec<UpdateCase>) {
             ("rho", got.rho_clip_fraction, expected.rho_clip_fraction),
             ("c", got.c_clip_fraction, expected.c_clip_fraction),
         ] {
-            assert_eq!(
-                got.is_some(),
-                case.vtrace_rho_clip.is_some(),
-                "{name}, {what}"
-            );
-            close(
-                &format!("{name}, {what}"),
-                got.unwrap_or(0.0),
-                expected.unwrap_or(0.0),
-            );
+            optionally_close(&format!("{name}, {what}"), got, expected);
         }
         all_close(name, &ppo.network.export(), &expected.parameters);
         assert_eq!(got.gradient_steps, u64::from(case.epochs));
     }
+}
+
+fn actions(ppo: &Ppo, actions: &[f32]) -> Tensor {
+    let head = &ppo.network.spec().policy.head;
+    on_policy::action_rows(head, actions, Device::Cpu).unwrap()
 }
 
 /// A round whose log-probabilities are those of the network's own forward pass.
@@ -269,7 +185,7 @@ fn on_policy(ppo: &Ppo, case: &UpdateCase) -> Round {
     let (outputs, _) = ppo.network.forward(&inputs);
     let rows = Tensor::from_slice(&round.rows_of_steps());
     let policy = outputs.policy.index_select(0, &rows);
-    let actions = ppo.network.encode_actions(&round.actions).unwrap();
+    let actions = actions(ppo, &round.actions);
     let negative = Likelihood::new(&policy, outputs.log_std.as_ref(), &actions).negative_log_probs;
     round.log_probs = to_host(&negative.neg());
     round
@@ -337,7 +253,8 @@ fn t34_an_update_is_a_function_of_state_round_progress_and_version() {
     reference.update(&round, 0.5, 1).unwrap();
 
     // Another start, whose parameters the state overwrites.
-    let mut resumed = Ppo::new(case.options.spec(), config.clone(), 1, Device::Cpu).unwrap();
+    let mut resumed =
+        Ppo::new(case.options.network.spec(), config.clone(), 1, Device::Cpu).unwrap();
     resumed.restore(&state).unwrap();
     resumed.update(&round, 0.5, 1).unwrap();
     assert_eq!(resumed.state(), reference.state());
@@ -418,21 +335,24 @@ fn what_does_not_fit_is_refused_before_anything_changes() {
 
     let mut round = case.round();
     round.actions[3] = 3.0;
-    let error = NetworkError::Action {
+    let error = OnPolicyError::Action {
         step: 3,
-        action: "3".to_owned(),
+        action: 3.0,
         num_actions: 3,
     };
-    assert_eq!(ppo.update(&round, 0.0, 0), Err(error.into()));
+    assert_eq!(ppo.update(&round, 0.0, 0), Err(error));
 
     let mut round = case.round();
     round.observations.pop();
     assert!(matches!(
         ppo.update(&round, 0.0, 0),
-        Err(PpoError::Round(RoundError::Column { .. }))
+        Err(OnPolicyError::Round(RoundError::Column { .. }))
     ));
 
-    assert!(matches!(ppo.values(&[0.0; 4]), Err(PpoError::Network(_))));
+    assert!(matches!(
+        ppo.values(&[0.0; 4]),
+        Err(OnPolicyError::Network(_))
+    ));
     let damaged = |array: &str, values: Option<Vec<f32>>| {
         let mut state = before.clone();
         match values {
@@ -461,7 +381,7 @@ fn what_does_not_fit_is_refused_before_anything_changes() {
     round.observations[2] = 5.0;
     assert!(matches!(
         ppo.update(&round, 0.0, 0),
-        Err(PpoError::Network(NetworkError::Category {
+        Err(OnPolicyError::Network(NetworkError::Category {
             row: 2,
             num_categories: 5,
             ..
@@ -473,8 +393,8 @@ fn what_does_not_fit_is_refused_before_anything_changes() {
         ..PpoConfiguration::default()
     };
     assert!(matches!(
-        Ppo::new(case.options.spec(), config, 1, Device::Cpu),
-        Err(PpoError::Option {
+        Ppo::new(case.options.network.spec(), config, 1, Device::Cpu),
+        Err(OnPolicyError::Option {
             option: "minibatch_size",
             ..
         })
@@ -504,7 +424,13 @@ fn t23_a_new_policy_is_nearly_uniform_and_does_not_depend_on_libtorchs_generator
     let options = &update_cases()[0].options;
     let new = |seed| {
         tch::manual_seed(seed);
-        Ppo::new(options.spec(), PpoConfiguration::default(), 7, Device::Cpu).unwrap()
+        Ppo::new(
+            options.network.spec(),
+            PpoConfiguration::default(),
+            7,
+            Device::Cpu,
+        )
+        .unwrap()
     };
     let ppo = new(1);
     assert_eq!(ppo.state(), new(2).state());
@@ -526,7 +452,7 @@ fn t18_normalised_advantages_have_mean_zero_and_deviation_one_in_each_minibatch(
     assert_eq!(to_host(&last.weights), [0.0], "one row has no deviation");
     let untouched = surrogate_columns(&advantages, 3, 0.2, false).pop().unwrap();
     assert_eq!(to_host(&untouched.weights), [-5.0]);
-    let all = normalise_advantages(&advantages);
+    let all = normalised(&advantages);
     assert!((all.std(true).double_value(&[]) - 1.0).abs() < 1e-6);
 }
 
@@ -556,7 +482,7 @@ fn a_gradient_in_blocks_is_that_of_all_rows() {
         // That of the sum of all squares.
         let gradient = OutputGradient {
             policy: outputs.policy * 2.0,
-            log_std: outputs.log_std,
+            log_std: outputs.log_std.map(|log_std| log_std * 0.0),
             values: outputs.values * 2.0,
         };
         ppo.network.gradient(&tape, gradient).copy()

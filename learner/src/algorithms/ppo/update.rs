@@ -4,16 +4,15 @@ use rookery_common::seeds::{Purpose, Random};
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
-use super::config::{AdvantageEstimator, AdvantageNormalisation, loss_options, vtrace_options};
+use super::Ppo;
+use super::config::{AdvantageNormalisation, estimator, loss_options};
 use super::loss::{
-    LossOptions, Losses, Minibatch, approximate_kl, clip_fraction, losses, normalise_advantages,
-    surrogate_columns,
+    LossOptions, Losses, Minibatch, approximate_kl, clip_fraction, losses, surrogate_columns,
 };
-use super::{Ppo, PpoError};
-use crate::algorithms::likelihood::Likelihood;
-use crate::algorithms::returns::{ReturnsError, explained_variance, generalised_advantages};
+use crate::algorithms::on_policy::{OnPolicyError, RoundBatch};
+use crate::algorithms::policy_gradient::normalised;
 use crate::algorithms::round::Round;
-use crate::algorithms::vtrace::{VtraceClips, vtrace};
+use crate::algorithms::vtrace::VtraceClips;
 use crate::optimiser::Step;
 use crate::tensors::to_host;
 
@@ -108,13 +107,13 @@ impl Ppo {
     /// publications so far.
     ///
     /// # Errors
-    /// [`PpoError`] where the round does not fit the networks; nothing changes.
+    /// [`OnPolicyError`] where the round does not fit the networks; nothing changes.
     pub fn update(
         &mut self,
         round: &Round,
         progress: f64,
         version: u64,
-    ) -> Result<PpoStatistics, PpoError> {
+    ) -> Result<PpoStatistics, OnPolicyError> {
         let config = &self.config;
         let learning_rate = config
             .learning_rate_schedule
@@ -166,107 +165,31 @@ impl Ppo {
     }
 
     /// Brings a round to the device, with its advantages and returns, and says what is known of them.
-    pub(super) fn columns(&self, round: &Round) -> Result<(Columns, Estimates), PpoError> {
-        let policy = &self.network.spec().policy;
-        round.check(policy.observation_width(), policy.action_width())?;
-        let actions = self.network.encode_actions(&round.actions)?;
-        let inputs = self.network.encode(&round.observations)?;
-        let values = self.network.values(&inputs);
-        let rows = round.rows_of_steps();
-        let log_ratios = match self.config.advantage {
-            AdvantageEstimator::Gae => None,
-            AdvantageEstimator::Vtrace => {
-                Some(self.log_ratios(&inputs, &rows, &actions, &round.log_probs))
-            }
-        };
-        let num_steps = round.num_steps();
-        let mut advantages = vec![0.0; num_steps];
-        let mut returns = vec![0.0; num_steps];
-        let clips = self.estimate(
-            round,
-            &values,
-            log_ratios.as_deref(),
-            &mut advantages,
-            &mut returns,
-        )?;
-        let old_values: Vec<f32> = rows.iter().map(|row| values[*row as usize]).collect();
-        let estimates = Estimates {
-            explained_variance: explained_variance(&old_values, &returns),
-            clips,
-        };
-
+    pub(super) fn columns(&self, round: &Round) -> Result<(Columns, Estimates), OnPolicyError> {
+        let config = &self.config;
+        let batch = RoundBatch::new(&self.network, round, estimator(config))?;
         let device = self.network.device();
         let column = |host: &[f32]| Tensor::from_slice(host).to_device(device);
-        let advantages = column(&advantages);
+        let advantages = column(&batch.advantages);
         let columns = Columns {
-            inputs,
-            rows,
-            actions,
             negative_log_probs: column(&round.log_probs).neg(),
-            advantages: match self.config.advantage_normalisation {
-                AdvantageNormalisation::Batch => normalise_advantages(&advantages),
+            advantages: match config.advantage_normalisation {
+                AdvantageNormalisation::Batch => normalised(&advantages),
                 AdvantageNormalisation::Minibatch | AdvantageNormalisation::None => advantages,
             },
-            returns: column(&returns).unsqueeze(-1),
-            old_values: self
-                .config
+            returns: column(&batch.returns).unsqueeze(-1),
+            old_values: config
                 .value_clip_range
-                .map(|_| column(&old_values).unsqueeze(-1)),
+                .map(|_| column(&batch.values).unsqueeze(-1)),
+            inputs: batch.inputs,
+            rows: batch.rows,
+            actions: batch.actions,
+        };
+        let estimates = Estimates {
+            explained_variance: batch.explained_variance,
+            clips: batch.clips,
         };
         Ok((columns, estimates))
-    }
-
-    /// Writes the advantages and returns of every step, by V-trace where there are ratios.
-    fn estimate(
-        &self,
-        round: &Round,
-        values: &[f32],
-        log_ratios: Option<&[f32]>,
-        advantages: &mut [f32],
-        returns: &mut [f32],
-    ) -> Result<Option<VtraceClips>, ReturnsError> {
-        let mut clips = log_ratios.map(|_| VtraceClips::default());
-        let options = vtrace_options(&self.config);
-        round.for_each_shard(values, |shard, steps| {
-            let (advantages, returns) =
-                (&mut advantages[steps.clone()], &mut returns[steps.clone()]);
-            let Some((log_ratios, clips)) = log_ratios.zip(clips.as_mut()) else {
-                return generalised_advantages(
-                    shard,
-                    options.discount,
-                    options.lambda,
-                    advantages,
-                    returns,
-                );
-            };
-            clips.add(vtrace(
-                shard,
-                &log_ratios[steps],
-                &options,
-                returns,
-                advantages,
-            )?);
-            Ok(())
-        })?;
-        Ok(clips)
-    }
-
-    /// `log` of the ratio of each step's action, the present policy to the one that acted, `[R]`.
-    fn log_ratios(
-        &self,
-        inputs: &Tensor,
-        rows: &[i64],
-        actions: &Tensor,
-        log_probs: &[f32],
-    ) -> Vec<f32> {
-        let rows = Tensor::from_slice(rows).to_device(self.network.device());
-        let (outputs, _) = self.network.forward(&inputs.index_select(0, &rows));
-        let likelihood = Likelihood::new(&outputs.policy, outputs.log_std.as_ref(), actions);
-        to_host(&likelihood.negative_log_probs)
-            .iter()
-            .zip(log_probs)
-            .map(|(negative, theirs)| -negative - theirs)
-            .collect()
     }
 
     /// Cuts the steps into minibatches: every column is put into `order` once, and the minibatches

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use rookery_common::configuration::{Configuration, SacConfiguration};
 use rookery_common::policy::Encoder;
-use rookery_common::policy::exploration::UNIFORM;
+use rookery_common::policy::exploration::{NOISE_HOLD, UNIFORM};
 use tch::{Device, Tensor};
 
 pub use networks::SacNetworks;
@@ -113,7 +113,10 @@ impl Algorithm for Sac {
 
     fn acting(&self, env_steps: u64) -> BTreeMap<String, f64> {
         let is_uniform = env_steps < self.replay.minimum_size();
-        BTreeMap::from([(UNIFORM.to_owned(), f64::from(u8::from(is_uniform)))])
+        BTreeMap::from([
+            (UNIFORM.to_owned(), f64::from(u8::from(is_uniform))),
+            (NOISE_HOLD.to_owned(), f64::from(self.config.noise_hold)),
+        ])
     }
 
     fn learn(

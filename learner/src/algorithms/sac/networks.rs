@@ -1,11 +1,11 @@
 //! The networks of soft actor-critic: a policy and two critics, over flat parameters.
 
 use rookery_common::policy::layout::Layout;
-use rookery_common::policy::{Head, PolicySpec};
+use rookery_common::policy::{Encoder, Head, PolicySpec};
 use rookery_common::seeds::{Purpose, Random};
 use tch::{Device, Tensor};
 
-use crate::networks::init::{HIDDEN_GAIN, VALUE_HEAD_GAIN, orthogonal};
+use crate::networks::init::{HIDDEN_GAIN, VALUE_HEAD_GAIN, orthogonal_layout};
 use crate::networks::{Dense, Flat, NetworkError, Tape};
 
 /// Gain of the policy's output layer: small, so that the first actions are spread over the bounds and none
@@ -60,9 +60,13 @@ impl SacNetworks {
     ///
     /// # Errors
     /// [`NetworkError::Head`] where the head is neither squashed Gaussian nor categorical,
+    /// [`NetworkError::Image`] where the policy has convolutions,
     /// [`NetworkError::Policy`] where the spec is no network.
     pub fn new(policy: &PolicySpec, device: Device) -> Result<Self, NetworkError> {
         policy.validate()?;
+        if matches!(policy.encoder, Encoder::Image(_)) {
+            return Err(NetworkError::Image);
+        }
         let (actions, critic_inputs, critic_outputs) = match &policy.head {
             Head::SquashedGaussian { low, high } => {
                 let half = |sign: f32| -> Vec<f32> {
@@ -122,21 +126,14 @@ impl SacNetworks {
     #[must_use]
     pub fn initial(&self, seed: u64, device: Device) -> (Flat, Flat) {
         let draw = |layout: &Layout, head_gain: f64, first_tensor: usize| {
-            let mut host = Vec::with_capacity(layout.len());
-            for (index, slot) in layout.tensors().iter().enumerate() {
-                let gain = if slot.name().ends_with(".head.weight") {
+            let gain = |name: &str| {
+                if name.ends_with(".head.weight") {
                     head_gain
                 } else {
                     HIDDEN_GAIN
-                };
-                match *slot.shape() {
-                    [rows, columns] => {
-                        let tensor = (first_tensor + index) as u64;
-                        host.extend(orthogonal(rows, columns, gain, seed, tensor));
-                    }
-                    _ => host.extend(std::iter::repeat_n(0.0, slot.range().len())),
                 }
-            }
+            };
+            let host = orthogonal_layout(layout, gain, seed, first_tensor as u64);
             let mut flat = Flat::zeros(layout, device);
             flat.values_mut().copy_(&Tensor::from_slice(&host));
             flat

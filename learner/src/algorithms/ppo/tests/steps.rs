@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use super::super::Ppo;
 use super::super::loss::{Minibatch, approximate_kl, clip_fraction, losses, surrogate_columns};
-use super::{Options, all_close, close, loss_options, to_host};
+use super::{Options, actions, all_close, close, loss_options, to_host};
 use crate::optimiser::Step;
 
 #[derive(Deserialize)]
@@ -42,7 +42,7 @@ impl StepCase {
         let rows = advantages.numel() as i64;
         Minibatch {
             inputs: ppo.network.encode(&options.observations).unwrap(),
-            actions: ppo.network.encode_actions(&options.actions).unwrap(),
+            actions: actions(ppo, &options.actions),
             negative_log_probs: Tensor::from_slice(&options.log_probs).neg(),
             surrogate: surrogate_columns(&advantages, rows, options.clip_range, options.normalise)
                 .remove(0),
