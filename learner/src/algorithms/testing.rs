@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use rookery_common::policy::{ImageEncoder, PolicySpec};
 use rookery_common::policy::spec::{Activation, Encoder, Head};
+use rookery_common::policy::{ImageEncoder, PolicySpec};
 use rookery_common::unroll::{
     LeaseEpoch, PolicyVersion, ShardId, Unroll, UnrollIndex, UnrollKey, UnrollShape,
 };
