@@ -1,5 +1,5 @@
 //! The native environments against traces of Gymnasium 1.4.0 that `scripts/golden/environments.py`
-//! wrote, those that Gymnasium lacks against traces of `scripts/golden/goals.py`: every recorded
+//! wrote, those that Gymnasium lacks against traces of `scripts/golden/goals.py` and `memory.py`: every recorded
 //! transition is replayed from its recorded start state.
 //!
 //! Tolerances are in roundings: multiples of the precision's `EPSILON`, relative above one and
@@ -286,4 +286,19 @@ fn bit_flip_is_the_independent_one() {
 #[test]
 fn point_reach_is_the_independent_one() {
     replay::<f32, 4>(golden!("point_reach"), F32_EPSILON, EXACT);
+}
+
+#[test]
+fn cart_pole_without_velocities_is_the_independent_one() {
+    let tolerance = Tolerance {
+        state: 1.0,
+        ..EXACT
+    };
+    replay::<f64, 4>(golden!("cart_pole_no_velocity"), f64::EPSILON, tolerance);
+}
+
+#[test]
+fn t_maze_is_the_independent_one() {
+    replay::<u32, 2>(golden!("t_maze"), 1.0, EXACT);
+    replay::<u32, 2>(golden!("t_maze_3"), 1.0, EXACT);
 }

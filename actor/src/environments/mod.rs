@@ -30,6 +30,7 @@ mod frozen_lake;
 mod grid_world;
 mod bit_flip;
 mod point_reach;
+mod t_maze;
 
 #[cfg(test)]
 pub(crate) use batch::{Batch, Dynamics};

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::{
     BatchedEnvironment, acrobot, bit_flip, cart_pole, frozen_lake, grid_world, mountain_car,
-    mountain_car_continuous, pendulum, point_reach,
+    mountain_car_continuous, pendulum, point_reach, t_maze,
 };
 
 /// What builds a batch of `num_envs` instances from parsed arguments.
@@ -17,7 +17,7 @@ type Constructor =
     fn(Arguments<'_>, usize) -> Result<Box<dyn BatchedEnvironment>, EnvironmentError>;
 
 /// Every environment, by its id.
-const REGISTRY: [(&str, Constructor); 9] = [
+const REGISTRY: [(&str, Constructor); 11] = [
     ("CartPole-v1", cart_pole::make),
     ("Pendulum-v1", pendulum::make),
     ("MountainCar-v0", mountain_car::make),
@@ -27,6 +27,8 @@ const REGISTRY: [(&str, Constructor); 9] = [
     ("GridWorld-v0", grid_world::make),
     ("BitFlip-v0", bit_flip::make),
     ("PointReach-v0", point_reach::make),
+    ("CartPoleNoVelocity-v1", cart_pole::make_without_velocities),
+    ("TMaze-v0", t_maze::make),
 ];
 
 /// Similarity (Jaro and Winkler) from which on a name is taken for a misspelling of another.
@@ -302,6 +304,9 @@ mod tests {
         assert_eq!(limit("FrozenLake-v1", &[]), 100);
         assert_eq!(limit("FrozenLake-v1", &[("map_name", "8x8")]), 200);
         assert_eq!(limit("GridWorld-v0", &[]), 100);
+        assert_eq!(limit("CartPoleNoVelocity-v1", &[]), 500);
+        assert_eq!(limit("TMaze-v0", &[]), 110);
+        assert_eq!(limit("TMaze-v0", &[("length", "4")]), 50);
     }
 
     #[test]
@@ -325,7 +330,7 @@ mod tests {
             "{message}"
         );
         assert!(
-            message.ends_with("GridWorld-v0, BitFlip-v0, PointReach-v0"),
+            message.ends_with("PointReach-v0, CartPoleNoVelocity-v1, TMaze-v0"),
             "{message}"
         );
         assert!(!error("Breakout", &[]).contains("did you mean"));

@@ -25,7 +25,7 @@ mod violation;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-pub use crate::policy::Activation;
+pub use crate::policy::{Activation, RecurrentCell};
 pub use dqn::{DqnConfiguration, ReturnDistribution};
 pub use layers::Layers;
 pub use ppo::{AdvantageNormalisation, Annealing, PpoConfiguration};

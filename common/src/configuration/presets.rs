@@ -36,6 +36,7 @@ pub(super) const PRESETS: &[Preset] = embed![
     "acrobot-ppo",
     "bitflip-dqn-her",
     "cartpole-dqn",
+    "cartpole-memory-ppo",
     "cartpole-ppo",
     "frozenlake-ppo",
     "gridworld-ppo",
@@ -45,6 +46,7 @@ pub(super) const PRESETS: &[Preset] = embed![
     "pendulum-ppo",
     "pendulum-sac",
     "pointreach-sac-her",
+    "tmaze-ppo",
 ];
 
 /// The preset with this name.

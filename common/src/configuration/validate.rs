@@ -233,6 +233,59 @@ impl Check {
             policy.initial_log_std,
             -20.0..=2.0,
         );
+        self.range(
+            "policy.recurrent_units",
+            policy.recurrent_units,
+            1..=MAX_HIDDEN_WIDTH,
+        );
+        if let Some(cell) = policy.recurrent {
+            self.recurrent(configuration, &format!("\"{}\"", cell.name()));
+        }
+    }
+
+    /// What a recurrent layer does not go with.
+    fn recurrent(&mut self, configuration: &Configuration, cell: &str) {
+        let Configuration {
+            run,
+            rollout,
+            policy,
+            ppo,
+            ..
+        } = configuration;
+        let recurrent: (&str, &dyn Display) = ("policy.recurrent", &cell);
+        if run.algorithm != Algorithm::Ppo {
+            let name = run.algorithm.name();
+            self.impossible(
+                &[recurrent, ("run.algorithm", &format!("\"{name}\""))],
+                format!(
+                    "{name} learns from single transitions, which lack the state that they were \
+                     chosen from"
+                ),
+                "train with ppo, or set policy.recurrent = \"none\"",
+            );
+            return;
+        }
+        if !policy.shared_trunk {
+            self.impossible(
+                &[recurrent, ("policy.shared_trunk", &policy.shared_trunk)],
+                "a critic of its own would need a memory of its own",
+                "set policy.shared_trunk = true",
+            );
+        }
+        let length = rollout.unroll_length;
+        if length > 0 && !ppo.minibatch_size.is_multiple_of(length) {
+            let least = ppo.minibatch_size.next_multiple_of(length);
+            self.impossible(
+                &[
+                    recurrent,
+                    ("ppo.minibatch_size", &ppo.minibatch_size),
+                    ("rollout.unroll_length", &length),
+                ],
+                "minibatches are made of whole unrolls of environments, whose steps are computed one \
+                 after the other",
+                format!("set minibatch_size to a multiple of {length}, such as {least}"),
+            );
+        }
     }
 
     fn ppo(&mut self, configuration: &Configuration) {

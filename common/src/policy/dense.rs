@@ -5,7 +5,7 @@
     reason = "a function must be compiled with the vector instructions of its caller"
 )]
 
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 /// Inputs that are added between two checks of bounds.
 const DEPTH: usize = 4;
@@ -45,10 +45,23 @@ impl Dense {
         packed
     }
 
-    /// `output[row] = bias + weight x[row]`, in tiles of `ROWS x PANELS` and, for what is left
-    /// over, of one row or one panel.
+    /// `output[row] = bias + weight x[row]` for rows, or for the unit vectors that indices stand for.
+    ///
+    /// Tiles are such that their sums fit the registers of the instruction set and keep both
+    /// multiply-add units busy; chosen by measurement.
     #[inline(always)]
-    pub(super) fn apply<S: Simd, const ROWS: usize, const PANELS: usize>(
+    pub(super) fn forward<S: Simd>(&self, simd: S, input: Input<'_>, output: &mut [f32]) {
+        // A call of its own, so that its many tiles are compiled once for an instruction set.
+        simd.vectorize(Product {
+            layer: self,
+            input,
+            output,
+        });
+    }
+
+    /// In tiles of `ROWS x PANELS` and, for what is left over, of one row or one panel.
+    #[inline(always)]
+    fn apply<S: Simd, const ROWS: usize, const PANELS: usize>(
         &self,
         simd: S,
         x: Rows<'_>,
@@ -125,7 +138,7 @@ impl Dense {
 
     /// What [`Dense::apply`] gives for unit vectors: the sum of the bias and one weight column.
     #[inline(always)]
-    pub(super) fn apply_one_hot<S: Simd>(&self, simd: S, indices: &[f32], output: &mut [f32]) {
+    fn apply_one_hot<S: Simd>(&self, simd: S, indices: &[f32], output: &mut [f32]) {
         let (weights, _) = S::as_simd_f32s(&self.weights);
         let (bias, _) = S::as_simd_f32s(&self.bias);
         for (index, output) in indices.iter().zip(output.chunks_exact_mut(self.width)) {
@@ -178,6 +191,34 @@ impl Dense {
     }
 }
 
+/// [`Dense::forward`] as something that can be compiled for an instruction set.
+struct Product<'a> {
+    layer: &'a Dense,
+    input: Input<'a>,
+    output: &'a mut [f32],
+}
+
+impl WithSimd for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self {
+            layer,
+            input,
+            output,
+        } = self;
+        match input {
+            Input::Indices(indices) => layer.apply_one_hot(simd, indices, output),
+            Input::Rows(x) if layer.width < 2 * S::F32_LANES => {
+                layer.apply::<S, 8, 1>(simd, x, output);
+            }
+            Input::Rows(x) if S::F32_LANES < 16 => layer.apply::<S, 4, 2>(simd, x, output),
+            Input::Rows(x) => layer.apply::<S, 4, 4>(simd, x, output),
+        }
+    }
+}
+
 /// Adds one input of each row, times its weights, to a tile of sums.
 #[inline(always)]
 fn accumulate<S: Simd, const ROWS: usize, const PANELS: usize>(
@@ -192,6 +233,15 @@ fn accumulate<S: Simd, const ROWS: usize, const PANELS: usize>(
             *sum = simd.mul_add_f32s(x, weight, *sum);
         }
     }
+}
+
+/// What a layer computes from.
+#[derive(Clone, Copy)]
+pub(super) enum Input<'a> {
+    /// Values.
+    Rows(Rows<'a>),
+    /// An index for each row, which stands for the unit vector with a one there.
+    Indices(&'a [f32]),
 }
 
 /// Rows of equal stride in a slice.

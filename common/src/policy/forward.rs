@@ -2,8 +2,11 @@
 //!
 //! Every output is the fused multiply-add sum over the inputs in index order, starting from the
 //! bias, whatever the batch, the row's place in it or the width of the vectors; an activation is a
-//! function of [`math`]. So a row's result is a function of the row and the
-//! parameters alone, with the same bits on every processor.
+//! function of [`math`], and a [recurrent] layer's gates are sums of two such outputs. So a row's
+//! result is a function of the row, its recurrent state and the parameters alone, with the same bits
+//! on every processor.
+//!
+//! [recurrent]: super::recurrent
 //!
 //! The work is shaped for vector registers: weights are repacked once into panels of as many
 //! outputs as a vector has lanes, and a tile of rows x panels is accumulated in registers over all
@@ -18,8 +21,9 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::dense::{Dense, Rows};
+use super::dense::{Dense, Input, Rows};
 use super::math;
+use super::recurrent::Cell;
 use super::spec::{Activation, Encoder, PolicySpec};
 use crate::seeds::Random;
 
@@ -36,6 +40,27 @@ pub struct ShapeMismatch {
     pub got: usize,
 }
 
+/// What a network computes from.
+///
+/// A slice alone is what a network sees that remembers nothing.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    /// What it sees, `[rows, observation width]`.
+    pub observations: &'a [f32],
+    /// What it remembers, `[rows, S]`: before the step and, once that is computed, after it. Zero
+    /// where an episode begins, and empty where a network is not recurrent.
+    pub state: &'a mut [f32],
+}
+
+impl<'a, T: AsRef<[f32]> + ?Sized> From<&'a T> for Inputs<'a> {
+    fn from(observations: &'a T) -> Self {
+        Self {
+            observations: observations.as_ref(),
+            state: &mut [],
+        }
+    }
+}
+
 /// The packed network of one parameter version. Immutable: threads share one, each with its own
 /// [`Scratch`].
 #[derive(Clone, Debug)]
@@ -49,6 +74,10 @@ pub struct Network {
     layers: Vec<Dense>,
     /// Index of the head.
     head: usize,
+    /// What remembers, before the head.
+    recurrent: Option<Cell>,
+    /// Values of the recurrent state of a row.
+    state_width: usize,
     /// The standard deviations of each layer of a noisy network.
     sigma: Vec<Dense>,
 }
@@ -57,6 +86,7 @@ pub struct Network {
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     layers: [Vec<f32>; 2],
+    gates: [Vec<f32>; 2],
     value: Vec<f32>,
 }
 
@@ -85,13 +115,28 @@ impl Network {
         }
         let lanes = arch.dispatch(CountLanes);
         let is_noisy = spec.head.is_noisy();
-        let slots = layout.tensors().chunks_exact(if is_noisy { 4 } else { 2 });
+        let mut slots = layout.tensors().chunks_exact(2);
+        // A layer's tensors are pairs of a weight and a bias, in the order of the layout.
+        let mut next = |inputs| {
+            slots.next().map(|slots| {
+                let tensor = |index: usize| &parameters[slots[index].range()];
+                Dense::new(tensor(0), tensor(1), inputs, lanes)
+            })
+        };
         let (mut layers, mut sigma) = (Vec::new(), Vec::new());
-        for ((inputs, _), slots) in spec.layer_shapes().zip(slots) {
-            let tensor = |index: usize| &parameters[slots[index].range()];
-            layers.push(Dense::new(tensor(0), tensor(1), inputs, lanes));
+        let mut recurrent = None;
+        for (index, (inputs, _)) in spec.layer_shapes().enumerate() {
+            if let Some(of) = spec.recurrent.filter(|_| index == spec.hidden.len()) {
+                let parts = next(spec.trunk_width()).zip(next(of.units));
+                recurrent = parts.map(|(from_input, from_state)| Cell {
+                    spec: of,
+                    from_input,
+                    from_state,
+                });
+            }
+            layers.extend(next(inputs));
             if is_noisy {
-                sigma.push(Dense::new(tensor(2), tensor(3), inputs, lanes));
+                sigma.extend(next(inputs));
             }
         }
         Ok(Self {
@@ -102,6 +147,8 @@ impl Network {
             outputs: spec.head_width(),
             layers,
             head: spec.hidden.len(),
+            recurrent,
+            state_width: spec.state_width(),
             sigma,
         })
     }
@@ -139,78 +186,93 @@ impl Network {
             .collect();
         Some(Self {
             layers,
+            recurrent: self.recurrent.clone(),
             sigma: Vec::new(),
             ..*self
         })
     }
 
-    /// Computes the head's outputs for each observation.
+    /// Computes the head's outputs for each observation, and moves the recurrent states on.
     ///
     /// # Shapes
-    /// `observations`: `[rows, observation width]`; `outputs`: `[rows, head width]`.
+    /// `inputs`: [`Inputs`] of as many rows as `outputs`, `[rows, head width]`.
     ///
     /// # Panics
     /// If the shapes disagree, or if the encoder is one-hot and an observation is no index.
-    pub fn forward(&self, scratch: &mut Scratch, observations: &[f32], outputs: &mut [f32]) {
+    pub fn forward<'a>(
+        &self,
+        scratch: &mut Scratch,
+        inputs: impl Into<Inputs<'a>>,
+        outputs: &mut [f32],
+    ) {
         self.arch.dispatch(Forward {
             network: self,
             scratch,
-            observations,
+            inputs: inputs.into(),
             outputs,
         });
     }
 
     #[inline(always)]
-    fn forward_block<S: Simd>(&self, simd: S, scratch: &mut Scratch, x: &[f32], y: &mut [f32]) {
+    fn forward_block<S: Simd>(
+        &self,
+        simd: S,
+        scratch: &mut Scratch,
+        inputs: Inputs<'_>,
+        y: &mut [f32],
+    ) {
         let rows = y.len() / self.outputs;
+        let Inputs {
+            observations: x,
+            state,
+        } = inputs;
         let [mut previous, mut current] = scratch.layers.each_mut().map(|buffer| &mut buffer[..]);
         let mut stride = self.observation_width;
-        for (index, layer) in self.layers.iter().enumerate() {
-            // A value stream sees what the head has seen, which still lies in the buffer that a next
-            // layer would overwrite.
-            let is_value = index > self.head;
-            let (features, output) = if is_value {
-                (&*current, &mut scratch.value[..])
-            } else {
-                (&*previous, &mut current[..])
+        let seen = if self.one_hot {
+            Input::Indices(x)
+        } else {
+            Input::Rows(Rows { values: x, stride })
+        };
+        let (hidden, rest) = self.layers.split_at(self.head);
+        for (index, layer) in hidden.iter().enumerate() {
+            let values = &*previous;
+            let input = match index {
+                0 => seen,
+                _ => Input::Rows(Rows { values, stride }),
             };
-            let output = &mut output[..rows * layer.width];
-            let is_first = index.min(self.head) == 0;
-            if is_first && self.one_hot {
-                layer.apply_one_hot(simd, x, output);
-            } else {
-                let values = if is_first { x } else { features };
-                let x = Rows { values, stride };
-                // Tiles whose sums fit the registers of the instruction set and keep both
-                // multiply-add units busy; chosen by measurement.
-                if layer.width < 2 * S::F32_LANES {
-                    layer.apply::<S, 8, 1>(simd, x, output);
-                } else if S::F32_LANES < 16 {
-                    layer.apply::<S, 4, 2>(simd, x, output);
-                } else {
-                    layer.apply::<S, 4, 4>(simd, x, output);
-                }
-            }
-            if index < self.head {
-                activate(self.activation, output);
-                stride = layer.width;
-            }
-            if !is_value {
-                std::mem::swap(&mut previous, &mut current);
-            }
+            let output = &mut current[..rows * layer.width];
+            layer.forward(simd, input, output);
+            activate(self.activation, output);
+            stride = layer.width;
+            std::mem::swap(&mut previous, &mut current);
         }
-        let stride = self.layers[self.head].width;
-        for (y, head) in y
-            .chunks_exact_mut(self.outputs)
-            .zip(previous.chunks_exact(stride))
-        {
+        let mut features = match hidden {
+            [] => seen,
+            _ => Input::Rows(Rows {
+                values: previous,
+                stride,
+            }),
+        };
+        if let Some(cell) = &self.recurrent {
+            cell.step(simd, features, state, &mut scratch.gates);
+            features = Input::Rows(Rows {
+                values: state,
+                stride: self.state_width,
+            });
+        }
+
+        let head = &rest[0];
+        let output = &mut current[..rows * head.width];
+        head.forward(simd, features, output);
+        let rows_of_head = output.chunks_exact(head.width);
+        for (y, head) in y.chunks_exact_mut(self.outputs).zip(rows_of_head) {
             y.copy_from_slice(&head[..self.outputs]);
         }
         if let Some(value) = self.value() {
-            for (y, state) in y
-                .chunks_exact_mut(self.outputs)
-                .zip(scratch.value.chunks_exact(value.width))
-            {
+            let output = &mut scratch.value[..rows * value.width];
+            value.forward(simd, features, output);
+            let states = output.chunks_exact(value.width);
+            for (y, state) in y.chunks_exact_mut(self.outputs).zip(states) {
                 join_streams(&state[..value.outputs], y);
             }
         }
@@ -286,7 +348,7 @@ impl WithSimd for CountLanes {
 pub(super) struct Forward<'a> {
     pub(super) network: &'a Network,
     pub(super) scratch: &'a mut Scratch,
-    pub(super) observations: &'a [f32],
+    pub(super) inputs: Inputs<'a>,
     pub(super) outputs: &'a mut [f32],
 }
 
@@ -299,14 +361,25 @@ impl WithSimd for Forward<'_> {
             observation_width,
             outputs: head,
             layers,
+            recurrent,
+            state_width,
             ..
         } = self.network;
+        let Inputs {
+            observations,
+            mut state,
+        } = self.inputs;
         let rows = self.outputs.len() / head;
         assert_eq!(self.outputs.len(), rows * head, "outputs are whole rows");
         assert_eq!(
-            self.observations.len(),
+            observations.len(),
             rows * observation_width,
             "one observation a row"
+        );
+        assert_eq!(
+            state.len(),
+            rows * state_width,
+            "a recurrent state of {state_width} values a row"
         );
 
         let widest = layers.iter().map(|layer| layer.width).max().unwrap_or(0);
@@ -319,9 +392,21 @@ impl WithSimd for Forward<'_> {
         if self.scratch.value.len() < BLOCK_ROWS * value_width {
             self.scratch.value.resize(BLOCK_ROWS * value_width, 0.0);
         }
-        let blocks = self.observations.chunks(BLOCK_ROWS * observation_width);
-        for (x, y) in blocks.zip(self.outputs.chunks_mut(BLOCK_ROWS * head)) {
-            self.network.forward_block(simd, self.scratch, x, y);
+        let gate_width = recurrent.as_ref().map_or(0, |cell| cell.from_input.width);
+        for buffer in &mut self.scratch.gates {
+            if buffer.len() < BLOCK_ROWS * gate_width {
+                buffer.resize(BLOCK_ROWS * gate_width, 0.0);
+            }
+        }
+        let blocks = observations.chunks(BLOCK_ROWS * observation_width);
+        for (observations, y) in blocks.zip(self.outputs.chunks_mut(BLOCK_ROWS * head)) {
+            let block;
+            (block, state) = std::mem::take(&mut state).split_at_mut(y.len() / head * state_width);
+            let inputs = Inputs {
+                observations,
+                state: block,
+            };
+            self.network.forward_block(simd, self.scratch, inputs, y);
         }
     }
 }

@@ -246,7 +246,8 @@ pub fn policy_spec(
     let activation = configuration.policy.activation;
     let (observation, action) = (&environment.observation, &environment.action);
     let spec = match configuration.run.algorithm {
-        Name::Ppo => PolicySpec::new(observation, action, hidden, activation)?,
+        Name::Ppo => PolicySpec::new(observation, action, hidden, activation)?
+            .with_recurrent(configuration.policy.recurrent_layer())?,
         Name::Dqn => {
             let dqn = &configuration.dqn;
             PolicySpec::action_values(

@@ -6,7 +6,8 @@ use rookery_common::policy::spec::{Encoder, Head, SpecError};
 use tch::{Device, Kind, Tensor};
 use thiserror::Error;
 
-use super::init::{HIDDEN_GAIN, POLICY_HEAD_GAIN, VALUE_HEAD_GAIN, orthogonal};
+use super::init::{HIDDEN_GAIN, POLICY_HEAD_GAIN, RECURRENT_GAIN, VALUE_HEAD_GAIN, orthogonal};
+use super::recurrent::{RecurrentLayer, RecurrentTape, Sequences};
 use super::{Dense, Flat, Tape};
 use crate::tensors::to_host;
 
@@ -17,7 +18,7 @@ const BLOCK_ROWS: i64 = 1024;
 /// How the critic sees the observation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CriticSpec {
-    /// Through the policy's hidden layers; its own is the head only.
+    /// Through the policy's hidden layers and its recurrent one; its own is the head only.
     Shared,
     /// Through hidden layers of its own, of these widths, with the policy's activation.
     Separate(Vec<usize>),
@@ -46,6 +47,12 @@ pub enum NetworkError {
         /// Index of the layer.
         layer: usize,
     },
+    /// A recurrent policy whose critic would remember nothing.
+    #[error(
+        "a critic with layers of its own beside a recurrent policy would need a memory of its own; \
+         share the policy's layers (policy.shared_trunk = true)"
+    )]
+    RecurrentCritic,
     /// Parameters for another network.
     #[error(
         "{got} parameters given, this network has {expected}; resume with the network options of \
@@ -114,6 +121,7 @@ pub struct ActorCriticTape(Vec<BlockTape>);
 #[derive(Debug)]
 struct BlockTape {
     trunk: Tape,
+    recurrent: Option<RecurrentTape>,
     head: Tape,
     critic: Tape,
 }
@@ -129,6 +137,7 @@ pub struct ActorCritic {
     layout: Layout,
     num_policy_parameters: usize,
     trunk: Dense,
+    recurrent: Option<RecurrentLayer>,
     head: Dense,
     /// Index of the logarithm of the standard deviation in the layout.
     log_std: Option<usize>,
@@ -145,7 +154,8 @@ impl ActorCritic {
     /// configured standard deviation.
     ///
     /// # Errors
-    /// [`NetworkError::Policy`], [`NetworkError::Head`] and [`NetworkError::CriticWidth`].
+    /// [`NetworkError::Policy`], [`NetworkError::Head`], [`NetworkError::RecurrentCritic`] and
+    /// [`NetworkError::CriticWidth`].
     pub fn new(spec: ActorCriticSpec, seed: u64, device: Device) -> Result<Self, NetworkError> {
         spec.policy.validate()?;
         if !matches!(
@@ -157,7 +167,17 @@ impl ActorCritic {
                 got: spec.policy.head.name(),
             });
         }
+        if spec.policy.recurrent.is_some() && spec.critic != CriticSpec::Shared {
+            return Err(NetworkError::RecurrentCritic);
+        }
         let num_hidden = spec.policy.hidden.len();
+        // A layer is a weight and its bias; a recurrent one, which lies behind the hidden ones, has
+        // two pairs of them.
+        let recurrent = spec
+            .policy
+            .recurrent
+            .map(|of| RecurrentLayer::existing(of, 2 * num_hidden));
+        let head = 2 * num_hidden + recurrent.as_ref().map_or(0, |_| 4);
         let activation = spec.policy.activation;
         let mut layout = spec.policy.layout();
         let num_policy_parameters = layout.len();
@@ -172,13 +192,13 @@ impl ActorCritic {
         }
         Ok(Self {
             num_policy_parameters,
-            // A layer is a weight and its bias.
             trunk: Dense::existing(
                 (0..num_hidden).map(|layer| 2 * layer).collect(),
                 activation,
                 true,
             ),
-            head: Dense::existing(vec![2 * num_hidden], activation, false),
+            recurrent,
+            head: Dense::existing(vec![head], activation, false),
             log_std,
             critic,
             parameters: Flat::from_host(&layout, &values, device)?,
@@ -252,12 +272,20 @@ impl ActorCritic {
     /// Policy outputs and values of encoded rows, and what [`ActorCritic::gradient`] needs.
     ///
     /// # Shapes
-    /// `inputs` is `[N, inputs]`, from [`ActorCritic::encode`].
-    pub fn forward(&self, inputs: &Tensor) -> (Outputs, ActorCriticTape) {
+    /// `inputs` is `[N, inputs]`, from [`ActorCritic::encode`]; of a recurrent network they are the
+    /// rows of `sequences`, which no other network looks at.
+    ///
+    /// # Panics
+    /// If the network is recurrent and there are no sequences.
+    pub fn forward(
+        &self,
+        inputs: &Tensor,
+        sequences: Option<&Sequences>,
+    ) -> (Outputs, ActorCriticTape) {
         let blocks: Vec<BlockTape> = self
             .blocks(inputs)
             .iter()
-            .map(|rows| self.forward_block(rows))
+            .map(|rows| self.forward_block(rows, sequences))
             .collect();
         let join = |part: fn(&BlockTape) -> &Tensor| match blocks.as_slice() {
             [block] => part(block).shallow_clone(),
@@ -273,16 +301,26 @@ impl ActorCritic {
         (outputs, ActorCriticTape(blocks))
     }
 
-    fn forward_block(&self, inputs: &Tensor) -> BlockTape {
+    fn forward_block(&self, inputs: &Tensor, sequences: Option<&Sequences>) -> BlockTape {
         let trunk = self.trunk.forward_taped(&self.parameters, inputs);
-        let head = self.head.forward_taped(&self.parameters, trunk.output());
+        #[expect(clippy::expect_used, reason = "the caller knows what it has built")]
+        let recurrent = self.recurrent.as_ref().map(|layer| {
+            let sequences = sequences.expect("a recurrent network computes sequences");
+            layer.forward(&self.parameters, trunk.output(), sequences)
+        });
+        let features = match &recurrent {
+            None => trunk.output(),
+            Some(tape) => tape.output(),
+        };
+        let head = self.head.forward_taped(&self.parameters, features);
         let seen = match self.spec.critic {
-            CriticSpec::Shared => trunk.output(),
+            CriticSpec::Shared => features,
             CriticSpec::Separate(_) => inputs,
         };
         let critic = self.critic.forward_taped(&self.parameters, seen);
         BlockTape {
             trunk,
+            recurrent,
             head,
             critic,
         }
@@ -329,26 +367,38 @@ impl ActorCritic {
             .into_iter()
             .chain(through_critic)
             .reduce(|a, b| a + b);
-        if let Some(by_features) = by_features {
+        let recurrent = self.recurrent.as_ref().zip(tape.recurrent.as_ref());
+        let by_trunk = match (by_features, recurrent) {
+            (Some(by_features), Some((layer, tape))) => {
+                Some(layer.backward(parameters, tape, &by_features, gradient))
+            }
+            (by_features, _) => by_features,
+        };
+        if let Some(by_trunk) = by_trunk {
             self.trunk
-                .backward(parameters, &tape.trunk, by_features, gradient, false);
+                .backward(parameters, &tape.trunk, by_trunk, gradient, false);
         }
     }
 
-    /// Cuts rows into those that go through the layers together.
+    /// Cuts rows into those that go through the layers together. The rows of sequences do so step by
+    /// step, which leaves nothing to gain.
     fn blocks(&self, rows: &Tensor) -> Vec<Tensor> {
-        if self.device() == Device::Cpu {
+        if self.device() == Device::Cpu && self.recurrent.is_none() {
             rows.split(BLOCK_ROWS, 0)
         } else {
             vec![rows.shallow_clone()]
         }
     }
 
-    /// Values of encoded rows on the host.
+    /// Values of encoded rows on the host; of a network that is not recurrent.
     ///
     /// # Shapes
     /// `inputs` is `[N, inputs]`, from [`ActorCritic::encode`]; the result has `N` elements.
+    ///
+    /// # Panics
+    /// If it is.
     pub fn values(&self, inputs: &Tensor) -> Vec<f32> {
+        assert!(self.recurrent.is_none(), "values depend on a state");
         let chunks: Vec<Tensor> = self
             .blocks(inputs)
             .iter()
@@ -361,6 +411,42 @@ impl ActorCritic {
             })
             .collect();
         to_host(&Tensor::cat(&chunks, 0))
+    }
+
+    /// Values of the rows of sequences, and of rows each of which follows one of them in its episode, on
+    /// the host; of a recurrent network.
+    ///
+    /// Where a step was truncated, the state that it left would see the final observation next, if
+    /// the episode went on: one more step from there gives the value to bootstrap from (T1, T17).
+    ///
+    /// # Shapes
+    /// `inputs` is `[L * B, inputs]`, time-major; `following` is `[F, inputs]`, and `after` names the
+    /// row before each of them. The results have `L * B` and `F` elements.
+    ///
+    /// # Panics
+    /// If the network is not recurrent.
+    pub fn sequence_values(
+        &self,
+        inputs: &Tensor,
+        sequences: &Sequences,
+        following: &Tensor,
+        after: &[i64],
+    ) -> (Vec<f32>, Vec<f32>) {
+        #[expect(clippy::expect_used, reason = "the caller knows what it has built")]
+        let layer = self.recurrent.as_ref().expect("the network is recurrent");
+        let run = |inputs: &Tensor, sequences: &Sequences| {
+            let features = self.trunk.forward(&self.parameters, inputs);
+            layer.forward(&self.parameters, &features, sequences)
+        };
+        let value =
+            |tape: &RecurrentTape| to_host(&self.critic.forward(&self.parameters, tape.output()));
+        let tape = run(inputs, sequences);
+        let values = value(&tape);
+        if after.is_empty() {
+            return (values, Vec::new());
+        }
+        let branches = Sequences::new(tape.states_after(after), &[]);
+        (values, value(&run(following, &branches)))
     }
 }
 
@@ -413,13 +499,9 @@ pub fn encode(
 
 /// Lays the critic behind the policy.
 fn push_critic(layout: &mut Layout, spec: &ActorCriticSpec) -> Result<Dense, NetworkError> {
-    let inputs = spec.policy.input_width();
     let (inputs, hidden) = match &spec.critic {
-        CriticSpec::Shared => (
-            spec.policy.hidden.last().copied().unwrap_or(inputs),
-            &[][..],
-        ),
-        CriticSpec::Separate(widths) => (inputs, widths.as_slice()),
+        CriticSpec::Shared => (spec.policy.feature_width(), &[][..]),
+        CriticSpec::Separate(widths) => (spec.policy.input_width(), widths.as_slice()),
     };
     if let Some(layer) = hidden.iter().position(|&width| width == 0) {
         return Err(NetworkError::CriticWidth { layer });
@@ -437,6 +519,7 @@ fn initial_values(slot: &TensorSlot, spec: &ActorCriticSpec, seed: u64, index: u
     let gain = match slot.name() {
         "policy.head.weight" => POLICY_HEAD_GAIN,
         "critic.head.weight" => VALUE_HEAD_GAIN,
+        "policy.recurrent.weight_ih" | "policy.recurrent.weight_hh" => RECURRENT_GAIN,
         _ => HIDDEN_GAIN,
     };
     match *slot.shape() {

@@ -9,6 +9,7 @@
 pub mod init;
 mod flat;
 mod dense;
+mod recurrent;
 mod actor_critic;
 
 pub use actor_critic::{
@@ -17,3 +18,4 @@ pub use actor_critic::{
 };
 pub use dense::{Dense, Tape};
 pub use flat::Flat;
+pub use recurrent::Sequences;

@@ -210,12 +210,14 @@ fn presets_are_listed_and_each_can_be_used() {
     let list = printed(&cluster, &["presets"]);
     for preset in [
         "acrobot-ppo",
+        "cartpole-memory-ppo",
         "cartpole-ppo",
         "frozenlake-ppo",
         "gridworld-ppo",
         "mountaincar-ppo",
         "mountaincarcontinuous-ppo",
         "pendulum-ppo",
+        "tmaze-ppo",
     ] {
         assert!(list.contains(preset), "{preset} is missing in:\n{list}");
         let toml: toml::Table = printed(&cluster, &["presets", preset])

@@ -160,4 +160,6 @@ every_scenario! {
     prioritised_dqn: Setup::dqn();
     rainbow_at_lag_1: Setup::rainbow().set("schedule.lag", 1);
     sac: Setup::sac();
+    lstm: Setup::lstm();
+    gru_at_lag_1: Setup::gru().set("schedule.lag", 1);
 }

@@ -15,7 +15,7 @@
 use tch::{Kind, Tensor};
 
 use crate::algorithms::likelihood::Likelihood;
-use crate::networks::{OutputGradient, Outputs};
+use crate::networks::{OutputGradient, Outputs, Sequences};
 
 /// Added to the standard deviation by which advantages are divided.
 const ADVANTAGE_EPSILON: f64 = 1e-8;
@@ -25,6 +25,8 @@ const ADVANTAGE_EPSILON: f64 = 1e-8;
 pub struct Minibatch {
     /// Encoded observations, `[N, inputs]`.
     pub inputs: Tensor,
+    /// Of a recurrent policy: the sequences that the rows are.
+    pub sequences: Option<Sequences>,
     /// Indices `[N]`, i64, or vectors `[N, dimension]`, f32.
     pub actions: Tensor,
     /// `-log` of the probability with which the action was drawn, `[N]`.

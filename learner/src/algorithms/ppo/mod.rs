@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod loss;
+mod sequences;
 pub mod update;
 #[doc(hidden)]
 pub mod bench;

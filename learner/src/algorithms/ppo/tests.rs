@@ -1,11 +1,12 @@
 //! Golden vectors and invariants of a whole update.
 
+mod recurrent;
 mod steps;
 
 use super::config::loss_options;
 use rookery_common::configuration::Annealing;
-use rookery_common::policy::PolicySpec;
 use rookery_common::policy::spec::{Activation, Encoder, Head};
+use rookery_common::policy::{PolicySpec, Recurrent};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
@@ -25,6 +26,8 @@ struct Options {
     num_categories: usize,
     encoder: String,
     hidden: Vec<usize>,
+    #[serde(default)]
+    recurrent: Option<Recurrent>,
     activation: String,
     head: String,
     outputs: usize,
@@ -62,6 +65,7 @@ impl Options {
                     "relu" => Activation::Relu,
                     other => panic!("activation {other}"),
                 },
+                recurrent: self.recurrent,
                 head: match self.head.as_str() {
                     "categorical" => Head::Categorical {
                         num_actions: self.outputs,
@@ -136,6 +140,8 @@ struct UpdateCase {
     gae_lambda: f64,
     epochs: u32,
     shards: Vec<ShardCase>,
+    #[serde(default)]
+    initial_states: Vec<f32>,
     expected: ExpectedUpdate,
 }
 
@@ -186,18 +192,15 @@ impl UpdateCase {
                 })
                 .collect(),
             observations: self.options.observations.clone(),
+            initial_states: self.initial_states.clone(),
             actions: self.options.actions.clone(),
             log_probs: self.options.log_probs.clone(),
         }
     }
-}
 
-#[test]
-fn t1_t2_t12_a_whole_update_agrees_with_pytorch() {
-    for case in update_cases() {
-        let mut ppo = case.options.ppo(case.config());
-        let got = ppo.update(&case.round(), 0.0, 0).unwrap();
-        let (name, expected) = (&case.options.name, &case.expected);
+    /// Holds an update of this round against PyTorch's.
+    fn check(&self, ppo: &Ppo, got: &PpoStatistics) {
+        let (name, expected) = (&self.options.name, &self.expected);
         for (what, got, expected) in [
             ("policy_loss", got.policy_loss, expected.policy_loss),
             ("value_loss", got.value_loss, expected.value_loss),
@@ -218,7 +221,16 @@ fn t1_t2_t12_a_whole_update_agrees_with_pytorch() {
             close(&format!("{name}, {what}"), got, expected);
         }
         all_close(name, &ppo.network.export(), &expected.parameters);
-        assert_eq!(got.gradient_steps, u64::from(case.epochs));
+        assert_eq!(got.gradient_steps, u64::from(self.epochs));
+    }
+}
+
+#[test]
+fn t1_t2_t12_a_whole_update_agrees_with_pytorch() {
+    for case in update_cases() {
+        let mut ppo = case.options.ppo(case.config());
+        let got = ppo.update(&case.round(), 0.0, 0).unwrap();
+        case.check(&ppo, &got);
     }
 }
 
@@ -226,7 +238,7 @@ fn t1_t2_t12_a_whole_update_agrees_with_pytorch() {
 fn on_policy(ppo: &Ppo, case: &UpdateCase) -> Round {
     let mut round = case.round();
     let inputs = ppo.network.encode(&round.observations).unwrap();
-    let (outputs, _) = ppo.network.forward(&inputs);
+    let (outputs, _) = ppo.network.forward(&inputs, None);
     let rows = Tensor::from_slice(&round.rows_of_steps());
     let policy = outputs.policy.index_select(0, &rows);
     let actions = ppo.actions(&round.actions).unwrap();
@@ -469,7 +481,7 @@ fn t23_a_new_policy_is_nearly_uniform_and_does_not_depend_on_libtorchs_generator
     let ppo = new(1);
     assert_eq!(ppo.state(), new(2).state());
     let inputs = ppo.network.encode(&options.observations).unwrap();
-    let logits = to_host(&ppo.network.forward(&inputs).0.policy);
+    let logits = to_host(&ppo.network.forward(&inputs, None).0.policy);
     assert!(logits.iter().all(|logit| logit.abs() < 0.05), "{logits:?}");
     assert!(logits.iter().any(|logit| *logit != 0.0));
 }
@@ -512,7 +524,7 @@ fn a_gradient_in_blocks_is_that_of_all_rows() {
     let observations: Vec<f32> = (0..3 * rows).map(|i| (i as f32 * 0.37).sin()).collect();
     let inputs = ppo.network.encode(&observations).unwrap();
     let gradient = |inputs: &Tensor| {
-        let (outputs, tape) = ppo.network.forward(inputs);
+        let (outputs, tape) = ppo.network.forward(inputs, None);
         // That of the sum of all squares.
         let gradient = OutputGradient {
             policy: outputs.policy * 2.0,

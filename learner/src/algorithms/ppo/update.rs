@@ -10,6 +10,7 @@ use super::loss::{
     LossOptions, Losses, Minibatch, approximate_kl, clip_fraction, losses, normalise_advantages,
     surrogate_columns,
 };
+use super::sequences::Lanes;
 use super::{Ppo, PpoError};
 use crate::algorithms::returns::{RewardColumns, explained_variance, generalised_advantages};
 use crate::algorithms::round::Round;
@@ -60,9 +61,11 @@ pub(super) struct Columns {
     inputs: Tensor,
     /// The row of `inputs` for each step, on the host.
     rows: Vec<i64>,
+    /// Of a recurrent policy: the environments as sequences.
+    lanes: Option<Lanes>,
     actions: Tensor,
     negative_log_probs: Tensor,
-    advantages: Tensor,
+    pub(super) advantages: Tensor,
     returns: Tensor,
     old_values: Option<Tensor>,
 }
@@ -84,7 +87,8 @@ impl Ppo {
     ///
     /// Values and advantages are computed once, with the parameters at the start. Each epoch takes
     /// the steps in an order of its own, derived from the seed, `version` and the epoch, and cuts
-    /// it into minibatches; the last holds what is left. Where there is a target divergence, a
+    /// it into minibatches; the last holds what is left. A recurrent policy's epoch takes whole
+    /// environments in such an order, each with all of its steps. Where there is a target divergence, a
     /// minibatch that exceeds it ends the update *before* a step is taken on it.
     ///
     /// `progress` is the share of the run that is done, for schedules; `version` the number of
@@ -107,9 +111,9 @@ impl Ppo {
         let (columns, explained_variance) = self.columns(round)?;
         let mut record = Record::default();
         for epoch in 0..self.config.epochs {
-            let mut order: Vec<i64> = (0..columns.rows.len() as i64).collect();
-            Random::derive(self.seed, Purpose::Minibatch, version, u64::from(epoch))
-                .shuffle(&mut order);
+            let mut random =
+                Random::derive(self.seed, Purpose::Minibatch, version, u64::from(epoch));
+            let order = self.order(&columns, &mut random);
             for minibatch in self.minibatches(&columns, &order, clip_range) {
                 self.minibatch_step(&minibatch, &loss_options, learning_rate, &mut record);
                 if record.stopped_early {
@@ -128,7 +132,9 @@ impl Ppo {
         learning_rate: f64,
         record: &mut Record,
     ) {
-        let (outputs, tape) = self.network.forward(&minibatch.inputs);
+        let (outputs, tape) = self
+            .network
+            .forward(&minibatch.inputs, minibatch.sequences.as_ref());
         let losses = losses(&outputs, minibatch, loss_options);
         record.keep(minibatch, &losses);
         if let Some(target) = self.config.target_kl {
@@ -152,10 +158,18 @@ impl Ppo {
     /// returns' variance the critic explains.
     pub(super) fn columns(&self, round: &Round) -> Result<(Columns, Option<f64>), PpoError> {
         let policy = &self.network.spec().policy;
-        round.check(policy.observation_width(), policy.action_width())?;
+        round.check(
+            policy.observation_width(),
+            policy.action_width(),
+            policy.state_width(),
+        )?;
+        let lanes = self.lanes(round)?;
         let actions = self.actions(&round.actions)?;
         let inputs = self.network.encode(&round.observations)?;
-        let values = self.network.values(&inputs);
+        let values = match &lanes {
+            None => self.network.values(&inputs),
+            Some(lanes) => lanes.values(&self.network, round, &inputs),
+        };
 
         let num_steps = round.num_steps();
         let mut advantages = vec![0.0; num_steps];
@@ -196,6 +210,7 @@ impl Ppo {
         let columns = Columns {
             inputs,
             rows: round.rows_of_steps(),
+            lanes,
             actions,
             negative_log_probs: column(&round.log_probs).neg(),
             advantages: match self.config.advantage_normalisation {
@@ -209,6 +224,39 @@ impl Ppo {
                 .map(|_| column(&old_values).unsqueeze(-1)),
         };
         Ok((columns, explained_variance))
+    }
+
+    /// Of a recurrent policy: the environments of a checked round as sequences, whole ones of which
+    /// fill a minibatch.
+    pub(super) fn lanes(&self, round: &Round) -> Result<Option<Lanes>, PpoError> {
+        let state_width = self.network.spec().policy.state_width();
+        if state_width == 0 {
+            return Ok(None);
+        }
+        let length = round.num_steps() / round.num_envs();
+        if !self.config.minibatch_size.is_multiple_of(length) {
+            return Err(PpoError::Option {
+                option: "minibatch_size",
+                expected: "a multiple of the steps of an unroll, because the policy is recurrent",
+                got: self.config.minibatch_size.to_string(),
+            });
+        }
+        let lanes = Lanes::new(round, state_width, self.network.device());
+        Ok(Some(lanes))
+    }
+
+    /// The steps of one epoch in the order that its minibatches are cut from.
+    pub(super) fn order(&self, columns: &Columns, random: &mut Random) -> Vec<i64> {
+        let num_drawn = match &columns.lanes {
+            None => columns.rows.len(),
+            Some(lanes) => lanes.num_envs(),
+        };
+        let mut drawn: Vec<i64> = (0..num_drawn as i64).collect();
+        random.shuffle(&mut drawn);
+        match &columns.lanes {
+            None => drawn,
+            Some(lanes) => lanes.steps(&drawn, self.config.minibatch_size),
+        }
     }
 
     /// Indices `[R]`, i64, or vectors `[R, dimension]`, f32.
@@ -253,6 +301,10 @@ impl Ppo {
             .map(|&step| columns.rows[step as usize])
             .collect();
         let rows = Tensor::from_slice(&rows).to_device(device);
+        let lanes = columns.lanes.as_ref();
+        let mut sequences = order
+            .chunks(size as usize)
+            .map(|steps| lanes.map(|lanes| lanes.sequences(steps)));
         let order = Tensor::from_slice(order).to_device(device);
         let cut = |column: &Tensor| column.index_select(0, &order).split(size, 0).into_iter();
 
@@ -272,6 +324,7 @@ impl Ppo {
             .map_while(|surrogate| {
                 Some(Minibatch {
                     inputs: inputs.next()?,
+                    sequences: sequences.next()?,
                     actions: actions.next()?,
                     negative_log_probs: negative_log_probs.next()?,
                     surrogate,
