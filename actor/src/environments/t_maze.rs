@@ -13,9 +13,8 @@
 //!
 //! # Source
 //! Bakker 2002, "Reinforcement learning with long short-term memory", section 4.1, the task without
-//! noise. It states no time limit and no number for the walls' sake; here an episode is truncated after
-//! ten steps for each cell and the junction, and a step against the east wall of the junction stands
-//! still too.
+//! noise. It states no time limit; here an episode is truncated after ten steps for each cell and the
+//! junction, so that no policy walks about for ever.
 
 use rookery_common::seeds::Random;
 use rookery_common::spaces::Space;

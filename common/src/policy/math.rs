@@ -146,7 +146,7 @@ pub fn ln(x: f32) -> f32 {
 /// The logistic function, `1 / (1 + exp(-x))`.
 ///
 /// `exp(-|x|)` never overflows, and is the small one of the two terms of the denominator; so results
-/// underflow as gradually as those of [`exp`]. The largest error is measured at 2.1 units in the
+/// underflow as gradually as those of [`exp`]. The largest error is measured at 2.41 units in the
 /// last place; the result never leaves `[0, 1]`.
 #[inline(always)]
 #[must_use]
@@ -221,7 +221,7 @@ mod tests {
                 4.6,
             ),
             ("exp", exp, libm::exp, 1.01),
-            ("sigmoid", sigmoid, |x| 1.0 / (1.0 + libm::exp(-x)), 2.1),
+            ("sigmoid", sigmoid, |x| 1.0 / (1.0 + libm::exp(-x)), 2.41),
             ("ln", ln, libm::log, 0.89),
         ] {
             let (error, x) = worst(stride, function, exact);
