@@ -579,7 +579,7 @@ mod tests {
         for (name, columns) in [("weight_ih", 7), ("weight_hh", UNITS)] {
             let weight = Tensor::from_slice(of(name)).view([-1, columns as i64]);
             let squares = to_host(&weight.tr().matmul(&weight));
-            let unit = Tensor::eye(columns as i64, (tch::Kind::Float, Device::Cpu));
+            let unit = Tensor::eye(columns as i64, (Kind::Float, Device::Cpu));
             close(&squares, &to_host(&unit));
         }
     }

@@ -8,13 +8,13 @@
 
 use tch::{Device, Tensor};
 
-use crate::algorithms::round::Round;
+use crate::algorithms::round::{Round, ShardColumns};
 use crate::networks::{ActorCritic, Sequences};
 
 /// The environments of a round as sequences of equal length.
 #[derive(Debug)]
 pub(super) struct Lanes {
-    lanes: Vec<Lane>,
+    envs: Vec<Lane>,
     /// Steps of each environment, `T`.
     length: usize,
     /// Whether a step ended its episode, `[R]` in the order of the round.
@@ -57,8 +57,8 @@ impl Lanes {
             .to_device(device);
         Self {
             length: round.num_steps() / lanes.len(),
-            ended: round.shards.iter().flat_map(|s| s.ended()).collect(),
-            lanes,
+            ended: round.shards.iter().flat_map(ShardColumns::ended).collect(),
+            envs: lanes,
             env_of_step,
             initial_states,
         }
@@ -66,7 +66,7 @@ impl Lanes {
 
     /// Number of environments, `N`.
     pub(super) fn num_envs(&self) -> usize {
-        self.lanes.len()
+        self.envs.len()
     }
 
     /// The steps of `envs`, minibatch after minibatch of `minibatch_size` steps; time-major within each,
@@ -75,7 +75,7 @@ impl Lanes {
         let mut steps = Vec::with_capacity(envs.len() * self.length);
         for envs in envs.chunks(minibatch_size / self.length) {
             for t in 0..self.length {
-                let lanes = envs.iter().map(|&env| self.lanes[env as usize]);
+                let lanes = envs.iter().map(|&env| self.envs[env as usize]);
                 steps.extend(lanes.map(|lane| (lane.first_step + t * lane.stride) as i64));
             }
         }
@@ -98,9 +98,9 @@ impl Lanes {
     /// step left.
     pub(super) fn values(&self, network: &ActorCritic, round: &Round, inputs: &Tensor) -> Vec<f32> {
         let device = inputs.device();
-        let (length, num_envs) = (self.length, self.lanes.len());
+        let (length, num_envs) = (self.length, self.envs.len());
         let rows: Vec<i64> = (0..=length)
-            .flat_map(|t| self.lanes.iter().map(move |lane| (t, lane)))
+            .flat_map(|t| self.envs.iter().map(move |lane| (t, lane)))
             .map(|(t, lane)| (lane.first_row + t * lane.stride) as i64)
             .collect();
         let timeline = inputs.index_select(0, &Tensor::from_slice(&rows).to_device(device));

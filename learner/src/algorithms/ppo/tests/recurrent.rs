@@ -2,7 +2,7 @@
 
 use rookery_common::policy::distribution::{Categorical, DiagonalGaussian};
 use rookery_common::policy::forward::{Network, Scratch};
-use rookery_common::policy::{Inputs, RecurrentCell};
+use rookery_common::policy::{Inputs, RecurrentCell, TensorSlot};
 use rookery_common::seeds::{Purpose, Random};
 use serde::Deserialize;
 
@@ -163,7 +163,7 @@ fn acted(ppo: &Ppo, round: &Round) -> Vec<f32> {
     let spec = &ppo.network.spec().policy;
     let parameters = ppo.network.export_policy();
     let network = Network::new(spec, &parameters).unwrap();
-    let log_std = spec.layout().find("policy.log_std").map(|t| t.range());
+    let log_std = spec.layout().find("policy.log_std").map(TensorSlot::range);
     let (state_width, width) = (spec.state_width(), spec.observation_width());
     let mut states = round.initial_states.clone();
     let (mut first_row, mut first_env, mut log_probs) = (0, 0, Vec::new());
