@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
-use rookery_common::policy::{Acting, Policy, Workspace};
+use rookery_common::policy::{Acting, Inputs, Policy, Workspace};
 use rookery_common::seeds::{Purpose, Random};
 use rookery_common::unroll::{
     LeaseEpoch, PolicyVersion, ShardId, Unroll, UnrollIndex, UnrollKey, UnrollShape,
@@ -120,6 +120,20 @@ struct Work {
     discontinuous: bool,
 }
 
+impl Work {
+    /// Names the unroll that has been collected; the next one comes behind it.
+    fn next_key(&mut self, run_id: &str, shard: ShardId) -> UnrollKey {
+        let index = self.next_index;
+        self.next_index = UnrollIndex(index.0 + 1);
+        UnrollKey {
+            run_id: run_id.to_owned(),
+            shard,
+            lease_epoch: self.epoch,
+            index,
+        }
+    }
+}
+
 /// A collector; [`Collector::run`] is its thread.
 pub struct Collector {
     plan: Arc<CollectionPlan>,
@@ -222,13 +236,16 @@ impl Collector {
         let make = |first_episode| {
             let num_envs = plan.shape.envs_per_shard;
             let environment = environments::make(&plan.environment, &plan.arguments, num_envs)?;
-            Ok::<_, EnvironmentError>(Shard::starting_at(
-                environment,
-                lease.first_env,
-                plan.seed,
-                Purpose::Episode,
-                first_episode,
-            ))
+            Ok::<_, EnvironmentError>(
+                Shard::starting_at(
+                    environment,
+                    lease.first_env,
+                    plan.seed,
+                    Purpose::Episode,
+                    first_episode,
+                )
+                .with_recurrent_state(plan.shape.state_width),
+            )
         };
         let mut shard = make(0)?;
         let mut discontinuous = false;
@@ -301,6 +318,7 @@ impl Collector {
             envs_per_shard,
             observation_width,
             action_width,
+            ..
         } = plan.shape;
         let num_steps = plan.shape.num_steps();
         let row = envs_per_shard * observation_width;
@@ -318,6 +336,7 @@ impl Collector {
         let mut final_index = Vec::new();
         let mut episode_index = Vec::new();
         work.shard.observe(&mut observation[..row]);
+        let initial_state = work.shard.recurrent_state().to_vec();
         let first_step = work.next_index.0 * unroll_length as u64;
         for t in 0..unroll_length {
             let draw = held.acting.draw_of(first_step + t as u64);
@@ -328,7 +347,10 @@ impl Collector {
             policy.act(
                 &mut self.workspace,
                 behaviour,
-                &past[t * row..],
+                Inputs {
+                    observations: &past[t * row..],
+                    state: work.shard.recurrent_state(),
+                },
                 |env| {
                     let env = u64::from(work.first_env) + env as u64;
                     Random::derive(plan.seed, Purpose::Action, env, draw)
@@ -361,21 +383,15 @@ impl Collector {
         }
         times.record(unroll_length);
 
-        let index = work.next_index;
-        work.next_index = UnrollIndex(index.0 + 1);
         work.unanswered += 1;
         Unroll {
-            key: UnrollKey {
-                run_id: plan.run_id.clone(),
-                shard: id,
-                lease_epoch: work.epoch,
-                index,
-            },
+            key: work.next_key(&plan.run_id, id),
             version: PolicyVersion {
                 learner_epoch: plan.learner_epoch,
                 version,
             },
             observation: observation.into(),
+            initial_state: initial_state.into(),
             action: action.into(),
             log_prob: log_prob.into(),
             reward: reward.into(),

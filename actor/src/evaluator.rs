@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use rookery_common::policy::{Policy, Workspace};
+use rookery_common::policy::{Inputs, Policy, Workspace};
 use rookery_common::seeds::Purpose;
 use rookery_common::spaces::EnvironmentSpec;
 use rookery_common::wire::Publication;
@@ -87,7 +87,8 @@ pub fn evaluate(
 ) -> Result<Evaluation, EvaluationError> {
     let num_envs = episodes as usize;
     let batch = environments::make(&environment.id, &environment.arguments, num_envs)?;
-    let mut shard = Shard::new(batch, 0, seed, Purpose::Evaluation);
+    let mut shard = Shard::new(batch, 0, seed, Purpose::Evaluation)
+        .with_recurrent_state(policy.spec().state_width());
     let mut workspace = Workspace::default();
     let mut observations = vec![0.0; num_envs * environment.observation.width()];
     shard.observe(&mut observations);
@@ -102,7 +103,11 @@ pub fn evaluate(
         if num_ended == num_envs {
             break;
         }
-        policy.act_greedily(&mut workspace, &observations, &mut actions);
+        let inputs = Inputs {
+            observations: &observations,
+            state: shard.recurrent_state(),
+        };
+        policy.act_greedily(&mut workspace, inputs, &mut actions);
         let mut ended = Vec::new();
         shard.step(
             &actions,
@@ -240,4 +245,58 @@ async fn report(
             status,
         })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rookery_common::policy::{Activation, PolicySpec, Recurrent, RecurrentCell};
+
+    use super::*;
+
+    /// A policy for `TMaze-v0` made by hand. Its first unit adds up what the sign shows, +1 for north
+    /// and -1 for south; its second one is up at the junction alone.
+    fn reader_of_signs(environment: &EnvironmentSpec) -> Policy {
+        let (observation, action) = (&environment.observation, &environment.action);
+        let spec = PolicySpec::new(observation, action, Vec::new(), Activation::Tanh).unwrap();
+        let layer = Recurrent {
+            cell: RecurrentCell::Lstm,
+            units: 2,
+        };
+        let spec = spec.with_recurrent(Some(layer)).unwrap();
+        let layout = spec.layout();
+        let mut parameters = vec![0.0; layout.len()];
+        let mut set = |name: &str, values: &[f32]| {
+            let tensor = layout.find(&format!("policy.{name}")).unwrap();
+            parameters[tensor.range()].copy_from_slice(values);
+        };
+        let (open, shut) = (20.0, -20.0);
+        set(
+            "recurrent.weight_ih",
+            &[
+                [0.0; 12].as_slice(),
+                // The candidates are rows 4 and 5 of the gates i, f, g, o.
+                &[-5.0, 0.0, 5.0, -5.0, 5.0, -5.0],
+                &[0.0; 6],
+            ]
+            .concat(),
+        );
+        set(
+            "recurrent.bias_ih",
+            &[open, open, open, shut, 0.0, 0.0, open, open],
+        );
+        // North, east, south, west.
+        set("head.weight", &[2.0, 10.0, 0.0, 0.0, -2.0, 10.0, 0.0, 0.0]);
+        set("head.bias", &[0.0, 3.0, 0.0, -9.0]);
+        Policy::new(spec, &parameters, None).unwrap()
+    }
+
+    #[test]
+    fn t17_a_policy_that_remembers_is_evaluated_with_its_memory() {
+        let arguments = [("length".to_owned(), "6".to_owned())].into();
+        let maze = environments::make("TMaze-v0", &arguments, 1).unwrap();
+        let policy = reader_of_signs(maze.spec());
+        let evaluation = evaluate(maze.spec(), &policy, 60, 3).unwrap();
+        assert_eq!(evaluation.returns, [4.0; 60]);
+        assert_eq!(evaluation.lengths, [7; 60]);
+    }
 }

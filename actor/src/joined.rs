@@ -67,6 +67,7 @@ impl Joined {
             envs_per_shard: reply.envs_per_shard as usize,
             observation_width: environment.observation.width(),
             action_width: environment.action.width(),
+            state_width: policy.state_width(),
         };
         check_shape(&shape, max_message_bytes)?;
         // An evaluation steps all its episodes at once, as a step of that many environments.
@@ -158,7 +159,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
-    use rookery_common::policy::{Activation, ValueDistribution};
+    use rookery_common::policy::{Activation, Recurrent, RecurrentCell, ValueDistribution};
     use rookery_common::spaces::Space;
 
     use super::*;
@@ -271,6 +272,33 @@ mod tests {
             change(&mut reply);
             assert_eq!(read(reply).unwrap_err().field, field);
         }
+    }
+
+    #[test]
+    fn a_recurrent_policy_makes_unrolls_with_states_that_are_bounded_too() {
+        let recurrent = |units, envs_per_shard| {
+            let mut reply = reply();
+            let environment = environment();
+            let spec = PolicySpec::new(
+                &environment.observation,
+                &environment.action,
+                vec![1],
+                Activation::Relu,
+            );
+            let layer = Recurrent {
+                cell: RecurrentCell::Lstm,
+                units,
+            };
+            let spec = spec.unwrap().with_recurrent(Some(layer)).unwrap();
+            reply.policy = Some((&spec).into());
+            (reply.exploration, reply.envs_per_shard) = (None, envs_per_shard);
+            read(reply)
+        };
+        assert_eq!(recurrent(5, 4).unwrap().plan.shape.state_width, 10);
+        // The states of 64 environments are more than a message holds, those of 20 episodes too.
+        let refused = |units, envs| recurrent(units, envs).unwrap_err().field;
+        assert_eq!(refused(8192, 64), "envs_per_shard");
+        assert_eq!(refused(8192, 4), "evaluation_episodes");
     }
 
     #[test]

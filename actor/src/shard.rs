@@ -21,6 +21,8 @@ pub struct Shard {
     stream: Stream,
     progress: Progress,
     observation_width: usize,
+    /// The recurrent state of whoever acts, `[B, S]`.
+    recurrent_state: Vec<f32>,
 }
 
 /// Where the episodes of a shard are drawn from.
@@ -136,7 +138,24 @@ impl Shard {
                 returns: vec![0.0; num_envs],
             },
             observation_width,
+            recurrent_state: Vec::new(),
         }
+    }
+
+    /// This shard with `width` values of recurrent state for each environment, all zero as at the
+    /// beginning of an episode. Without it there are none.
+    #[must_use]
+    pub fn with_recurrent_state(mut self, width: usize) -> Self {
+        self.recurrent_state = vec![0.0; self.num_envs() * width];
+        self
+    }
+
+    /// What whoever acts remembers of each episode so far, `[B, S]`: zero where an episode begins
+    /// (T17), and otherwise what was last written here. It is saved with the environments, so that
+    /// whoever goes on with them remembers the same.
+    #[must_use]
+    pub fn recurrent_state(&mut self) -> &mut [f32] {
+        &mut self.recurrent_state
     }
 
     /// What each environment is.
@@ -195,6 +214,7 @@ impl Shard {
             },
         );
         let limit = self.max_episode_steps();
+        let state_width = self.recurrent_state.len() / num_envs;
         for index in 0..num_envs {
             let elapsed = self.progress.elapsed[index] + 1;
             let return_ = self.progress.returns[index] + f64::from(rewards[index]);
@@ -223,6 +243,7 @@ impl Shard {
             self.progress.episodes[index] = episode;
             self.progress.elapsed[index] = 0;
             self.progress.returns[index] = 0.0;
+            self.recurrent_state[index * state_width..][..state_width].fill(0.0);
         }
     }
 
@@ -239,6 +260,9 @@ impl Shard {
         let mut state = Vec::with_capacity(64 * (1 + self.num_envs()));
         let identity = (self.stream.seed, self.stream.first_env);
         snapshot::encode(SNAPSHOT_VERSION, &(identity, &self.progress), &mut state);
+        if !self.recurrent_state.is_empty() {
+            snapshot::encode(SNAPSHOT_VERSION, &self.recurrent_state, &mut state);
+        }
         self.environment.save(&mut state);
         state
     }
@@ -249,8 +273,13 @@ impl Shard {
     /// # Errors
     /// Where `state` is anything else; the shard is then unchanged.
     pub fn restore(&mut self, state: &[u8]) -> Result<(), RestoreError> {
-        let (((seed, first_env), progress), environment) =
+        let (((seed, first_env), progress), rest) =
             snapshot::decode::<((u64, u32), Progress)>(SNAPSHOT_VERSION, state)?;
+        let (recurrent_state, environment) = if self.recurrent_state.is_empty() {
+            (Vec::new(), rest)
+        } else {
+            snapshot::decode::<Vec<f32>>(SNAPSHOT_VERSION, rest)?
+        };
         let num_envs = self.num_envs() as u64;
         for (field, expected, got) in [
             ("run seed", self.stream.seed, seed),
@@ -262,6 +291,11 @@ impl Shard {
             ("episode count", num_envs, progress.episodes.len() as u64),
             ("elapsed count", num_envs, progress.elapsed.len() as u64),
             ("return count", num_envs, progress.returns.len() as u64),
+            (
+                "recurrent state of size",
+                self.recurrent_state.len() as u64,
+                recurrent_state.len() as u64,
+            ),
         ] {
             if got != expected {
                 return Err(RestoreError::Mismatch {
@@ -278,8 +312,13 @@ impl Shard {
         {
             return Err(RestoreError::ImpossibleState { index });
         }
+        if let Some(value) = recurrent_state.iter().position(|value| !value.is_finite()) {
+            let index = value / (recurrent_state.len() / self.num_envs());
+            return Err(RestoreError::ImpossibleState { index });
+        }
         self.environment.restore(environment)?;
         self.progress = progress;
+        self.recurrent_state = recurrent_state;
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! The native environments against traces of Gymnasium 1.4.0 that `scripts/golden/environments.py`
-//! wrote, those that Gymnasium lacks against traces of `scripts/golden/goals.py` and `images.py`:
-//! every recorded transition is replayed from its recorded start state.
+//! wrote, those that Gymnasium lacks against traces of `scripts/golden/goals.py`, `images.py` and
+//! `memory.py`: every recorded transition is replayed from its recorded start state.
 //!
 //! Tolerances are in roundings: multiples of the precision's `EPSILON`, relative above one and
 //! absolute below. They exist because Gymnasium's sines and cosines are `NumPy`'s, which may round
@@ -291,4 +291,19 @@ fn point_reach_is_the_independent_one() {
 #[test]
 fn catch_is_the_independent_one() {
     replay::<u8, 3>(golden!("catch"), 1.0, EXACT);
+}
+
+#[test]
+fn cart_pole_without_velocities_is_the_independent_one() {
+    let tolerance = Tolerance {
+        state: 1.0,
+        ..EXACT
+    };
+    replay::<f64, 4>(golden!("cart_pole_no_velocity"), f64::EPSILON, tolerance);
+}
+
+#[test]
+fn t_maze_is_the_independent_one() {
+    replay::<u32, 2>(golden!("t_maze"), 1.0, EXACT);
+    replay::<u32, 2>(golden!("t_maze_3"), 1.0, EXACT);
 }

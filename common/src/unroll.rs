@@ -13,6 +13,12 @@
 //! episode end, and no advantage ever joins two unrolls that are not consecutive unrolls of the
 //! same shard.
 //!
+//! A recurrent policy's state is zero where an episode begins, so also behind a step that ended one
+//! inside the unroll (T17). `initial_state` is the state before step 0: what the parameters of
+//! earlier versions have made of the episode so far. Each later state follows from it, the
+//! observations and the parameters; that of a truncated step's final observation follows from the
+//! state that the step left.
+//!
 //! # Layout
 //! Columns are row-major `[T, B, ..]` little-endian arrays: time first, then the environment
 //! within the shard. An index `t * B + b` names one step.
@@ -111,6 +117,8 @@ pub struct UnrollShape {
     pub observation_width: usize,
     /// `A`, values in an action row.
     pub action_width: usize,
+    /// `S`, values of an environment's recurrent state; none where the policy remembers nothing.
+    pub state_width: usize,
 }
 
 impl UnrollShape {
@@ -123,14 +131,15 @@ impl UnrollShape {
     /// Bytes of the dense columns, without overflow for whatever extents a message holds.
     #[must_use]
     pub const fn num_bytes(&self) -> u128 {
-        let [t, b, w, a] = [
+        let [t, b, w, a, s] = [
             self.unroll_length as u128,
             self.envs_per_shard as u128,
             self.observation_width as u128,
             self.action_width as u128,
+            self.state_width as u128,
         ];
-        // Observations, actions, log-probabilities and rewards are f32; two flags are bytes.
-        (t + 1) * b * w * 4 + t * b * (a * 4 + 4 + 4 + 2)
+        // Observations, states, actions, log-probabilities and rewards are f32; two flags are bytes.
+        (t + 1) * b * w * 4 + b * s * 4 + t * b * (a * 4 + 4 + 4 + 2)
     }
 }
 
@@ -241,6 +250,8 @@ pub struct Unroll {
     pub version: PolicyVersion,
     /// `[T + 1, B, W]`, raw.
     pub observation: Column<f32>,
+    /// `[B, S]`: the recurrent state before step 0.
+    pub initial_state: Column<f32>,
     /// `[T, B, A]`, as given to the environment, which may clip it to its bounds.
     pub action: Column<f32>,
     /// `[T, B]`, of that action as it was chosen: under the version's policy, or as the run
@@ -301,6 +312,7 @@ impl Unroll {
     #[must_use]
     pub fn num_bytes(&self) -> usize {
         self.observation.data.len()
+            + self.initial_state.data.len()
             + self.action.data.len()
             + self.log_prob.data.len()
             + self.reward.data.len()
@@ -328,6 +340,11 @@ impl Unroll {
                 (steps + shape.envs_per_shard) * shape.observation_width,
                 self.observation.len(),
             ),
+            (
+                "initial_state",
+                shape.envs_per_shard * shape.state_width,
+                self.initial_state.len(),
+            ),
             ("action", steps * shape.action_width, self.action.len()),
             ("log_prob", steps, self.log_prob.len()),
             ("reward", steps, self.reward.len()),
@@ -351,6 +368,7 @@ impl Unroll {
         }
         for (field, column) in [
             ("observation", &self.observation),
+            ("initial_state", &self.initial_state),
             ("action", &self.action),
             ("log_prob", &self.log_prob),
             ("reward", &self.reward),
@@ -457,6 +475,7 @@ pub(crate) mod tests {
         envs_per_shard: 2,
         observation_width: 2,
         action_width: 1,
+        state_width: 3,
     };
     pub(crate) const ACTIONS: Space = Space::Discrete { n: 2 };
 
@@ -474,6 +493,7 @@ pub(crate) mod tests {
                 version: 9,
             },
             observation: (0..16).map(|x| x as f32).collect::<Vec<_>>().into(),
+            initial_state: vec![0.5, -0.25, 0.125, 0.0, 0.0, 0.0].into(),
             action: vec![0.0, 1.0, 1.0, 0.0, 0.0, 1.0].into(),
             log_prob: vec![-0.7; 6].into(),
             reward: vec![1.0; 6].into(),
@@ -504,7 +524,8 @@ pub(crate) mod tests {
 
     #[test]
     fn every_wrong_extent_names_its_field() {
-        let cases: [(&str, Spoil); 6] = [
+        let cases: [(&str, Spoil); 7] = [
+            ("initial_state", |u| u.initial_state = Vec::new().into()),
             ("observation", |u| u.observation = vec![0.0; 15].into()),
             ("action", |u| u.action = vec![0.0; 7].into()),
             ("reward", |u| u.reward = Vec::new().into()),
@@ -526,7 +547,10 @@ pub(crate) mod tests {
 
     #[test]
     fn every_non_finite_value_names_its_field_and_place() {
-        let cases: [(&str, Spoil); 4] = [
+        let cases: [(&str, Spoil); 5] = [
+            ("initial_state", |u| {
+                u.initial_state = vec![0.0, 0.0, f32::NAN, 0.0, 0.0, 0.0].into();
+            }),
             ("observation", |u| {
                 let mut values = u.observation.to_vec();
                 values[5] = f32::NAN;

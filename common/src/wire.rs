@@ -174,6 +174,8 @@ pub fn encode_unroll(unroll: &Unroll, shape: &UnrollShape) -> v1::Unroll {
         }),
         version: Some(unroll.version.into()),
         observation: Some(encode_column(&unroll.observation, &[t + 1, b, w])),
+        initial_state: (shape.state_width > 0)
+            .then(|| encode_column(&unroll.initial_state, &[b, shape.state_width])),
         action: Some(encode_column(&unroll.action, &[t, b, shape.action_width])),
         log_prob: Some(encode_column(&unroll.log_prob, &[t, b])),
         reward: Some(encode_column(&unroll.reward, &[t, b])),
@@ -223,6 +225,7 @@ pub fn decode_unroll(message: v1::Unroll, shape: &UnrollShape) -> Result<Unroll,
         key,
         version,
         observation: decode_column("observation", message.observation, &[rows, b, w])?,
+        initial_state: decode_state(message.initial_state, shape)?,
         action: decode_column("action", message.action, &[t, b, a])?,
         log_prob: decode_column("log_prob", message.log_prob, &[t, b])?,
         reward: decode_column("reward", message.reward, &[t, b])?,
@@ -240,6 +243,20 @@ pub fn decode_unroll(message: v1::Unroll, shape: &UnrollShape) -> Result<Unroll,
         state_after: message.state_after,
         discontinuous: message.discontinuous,
     })
+}
+
+/// Reads the recurrent state, which is there where the run's policy remembers something.
+fn decode_state(column: Option<v1::Column>, shape: &UnrollShape) -> Result<Column<f32>, WireError> {
+    const FIELD: &str = "initial_state";
+    match (shape.state_width, column) {
+        (0, None) => Ok(Vec::new().into()),
+        (0, Some(column)) => Err(WireError::new(
+            FIELD,
+            "nothing, because the policy is not recurrent",
+            format!("shape {:?}", column.shape),
+        )),
+        (width, column) => decode_column(FIELD, column, &[Some(shape.envs_per_shard), Some(width)]),
+    }
 }
 
 impl From<&Space> for v1::Space {
@@ -412,12 +429,43 @@ mod tests {
             decode_unroll(message, &SHAPE).unwrap_err().to_string(),
             "field `version`: expected a value, got nothing"
         );
+        let mut message = encode_unroll(&unroll(), &SHAPE);
+        message.initial_state.as_mut().unwrap().shape = vec![2, u32::MAX];
+        assert_eq!(
+            decode_unroll(message, &SHAPE).unwrap_err().to_string(),
+            "field `initial_state`: expected shape [2, 3], got shape [2, 4294967295]"
+        );
+        let mut message = encode_unroll(&unroll(), &SHAPE);
+        message.initial_state = None;
+        assert_eq!(
+            decode_unroll(message, &SHAPE).unwrap_err().to_string(),
+            "field `initial_state`: expected a value, got nothing"
+        );
         // A shape whose size overflows claims nothing.
         let mut message = encode_unroll(&unroll(), &SHAPE);
         message.final_index.as_mut().unwrap().shape = vec![u32::MAX];
         assert_eq!(
             decode_unroll(message, &SHAPE).unwrap_err().field,
             "final_index"
+        );
+    }
+
+    #[test]
+    fn a_policy_that_remembers_nothing_has_no_initial_state() {
+        let shape = UnrollShape {
+            state_width: 0,
+            ..SHAPE
+        };
+        let mut forgetful = unroll();
+        forgetful.initial_state = Vec::new().into();
+        let message = encode_unroll(&forgetful, &shape);
+        assert_eq!(message.initial_state, None);
+        assert_eq!(decode_unroll(message, &shape).unwrap(), forgetful);
+        let message = encode_unroll(&unroll(), &SHAPE);
+        assert_eq!(
+            decode_unroll(message, &shape).unwrap_err().to_string(),
+            "field `initial_state`: expected nothing, because the policy is not recurrent, got \
+             shape [2, 3]"
         );
     }
 

@@ -67,7 +67,7 @@ fn what_no_off_policy_run_can_do_is_refused_with_the_remedy() {
     for algorithm in ["dqn", "sac"] {
         let text = format!(
             "[run]\nalgorithm = \"{algorithm}\"\n[normalisation]\nobservations = true\nrewards = true\n\
-             [policy]\nshared_trunk = true\n"
+             [policy]\nshared_trunk = true\nrecurrent = \"gru\"\n"
         );
         refused(
             &text,
@@ -75,6 +75,7 @@ fn what_no_off_policy_run_can_do_is_refused_with_the_remedy() {
                 "set normalisation.observations = false",
                 "set normalisation.rewards = false",
                 "set policy.shared_trunk = false",
+                "train with ppo, or set policy.recurrent = \"none\"",
             ],
         );
     }

@@ -25,6 +25,7 @@ pub fn update(seconds: f64) -> Result<()> {
             observation_width: 4,
             head: Head::Categorical { num_actions: 2 },
             hidden: vec![64, 64],
+            recurrent: None,
             minibatch_size,
             num_minibatches: 8,
             epochs: 4,

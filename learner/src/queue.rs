@@ -233,6 +233,7 @@ mod tests {
             envs_per_shard: 1,
             observation_width: 1,
             action_width: 1,
+            state_width: 0,
         };
         // 18 bytes a step and 4 for the last observation.
         assert_eq!(BOUND.check(&shape(2)), Ok(()));

@@ -94,6 +94,7 @@ pub fn unroll(joined: &v1::JoinReply, lease: &v1::Lease) -> v1::Unroll {
         episode_length: column(v1::ElementType::U32, 4, &[0]),
         state_after: Bytes::new(),
         discontinuous: false,
+        initial_state: None,
     }
 }
 

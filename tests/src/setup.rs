@@ -119,6 +119,25 @@ impl Setup {
         Self::sarsa().set("run.algorithm", "q_learning")
     }
 
+    /// `CartPoleNoVelocity-v1` with an LSTM, and observations normalised: what the state is computed
+    /// from is part of a version too.
+    pub fn lstm() -> Self {
+        Self::small("CartPoleNoVelocity-v1")
+            .set("normalisation.observations", true)
+            .recurrent("lstm")
+    }
+
+    /// `Pendulum-v1` with a GRU.
+    pub fn gru() -> Self {
+        Self::small("Pendulum-v1").recurrent("gru")
+    }
+
+    fn recurrent(self, cell: &str) -> Self {
+        self.set("policy.recurrent", cell)
+            .set("policy.recurrent_units", 16)
+            .set("policy.shared_trunk", true)
+    }
+
     fn replay(self) -> Self {
         self.set("replay.capacity", 4_000)
             .set("replay.minimum_size", 500)

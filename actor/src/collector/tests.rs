@@ -1,6 +1,7 @@
 use rookery_common::policy::exploration::{EPSILON, NOISE_HOLD, UNIFORM};
 use rookery_common::policy::{
-    Activation, ApeX, Exploration, PolicySpec, SpecError, ValueDistribution,
+    Activation, ApeX, Behaviour, Exploration, PolicySpec, Recurrent, RecurrentCell, SpecError,
+    ValueDistribution,
 };
 use rookery_common::spaces::EnvironmentSpec;
 
@@ -58,6 +59,10 @@ fn version(
 }
 
 fn collector(environment: &EnvironmentSpec, lag: u64) -> Collector {
+    remembering(environment, lag, 0)
+}
+
+fn remembering(environment: &EnvironmentSpec, lag: u64, state_width: usize) -> Collector {
     let plan = CollectionPlan {
         run_id: "run".to_owned(),
         learner_epoch: 1,
@@ -67,6 +72,7 @@ fn collector(environment: &EnvironmentSpec, lag: u64) -> Collector {
             envs_per_shard: ENVS_PER_SHARD,
             observation_width: environment.observation.width(),
             action_width: environment.action.width(),
+            state_width,
         },
         pacing: Pacing::Synchronous { lag },
         environment: environment.id.clone(),
@@ -98,7 +104,10 @@ fn lease(shard: u32, previous: Option<&Unroll>) -> Instruction {
 
 /// Three rounds of four shards on one collector, by round and shard.
 fn rounds(environment: &EnvironmentSpec, versions: &[Instruction]) -> Vec<Vec<Unroll>> {
-    let mut collector = collector(environment, 0);
+    rounds_of(collector(environment, 0), versions)
+}
+
+fn rounds_of(mut collector: Collector, versions: &[Instruction]) -> Vec<Vec<Unroll>> {
     for shard in 0..4 {
         collector.follow(lease(shard, None)).unwrap();
     }
@@ -135,6 +144,97 @@ fn t30_an_unroll_does_not_depend_on_who_collects_it() {
             assert_eq!(other.next(), Some((expected.key.shard, k as u64)));
             assert_eq!(&other.collect(expected.key.shard, k as u64), expected);
         }
+    }
+}
+
+/// A recurrent policy for an environment.
+fn recurrent(environment: &EnvironmentSpec, cell: RecurrentCell) -> PolicySpec {
+    let (observation, action) = (&environment.observation, &environment.action);
+    let spec = PolicySpec::new(observation, action, vec![8], Activation::Tanh).unwrap();
+    let layer = Recurrent { cell, units: 6 };
+    spec.with_recurrent(Some(layer)).unwrap()
+}
+
+/// T17, T34: the recurrent state belongs to the shard, whoever holds it.
+#[test]
+fn t17_an_unroll_goes_on_with_the_recurrent_state_whoever_collects_it() {
+    for (id, cell) in [
+        ("CartPoleNoVelocity-v1", RecurrentCell::Lstm),
+        ("Pendulum-v1", RecurrentCell::Gru),
+    ] {
+        let environment = spec_of(id);
+        let spec = recurrent(&environment, cell);
+        let versions: Vec<Instruction> = (0..3)
+            .map(|number| version(&spec, Exploration::None, number, &[]))
+            .collect();
+        let new = || remembering(&environment, 0, spec.state_width());
+        let rounds = rounds_of(new(), &versions);
+        for (k, round) in rounds.iter().enumerate() {
+            for shard in (0..4).rev() {
+                let expected = &round[shard];
+                let begins_at_zero = expected.initial_state.iter().all(|value| value == 0.0);
+                assert_eq!(begins_at_zero, k == 0, "an episode outlasts these unrolls");
+                let previous = k.checked_sub(1).map(|before| &rounds[before][shard]);
+                let mut other = new();
+                other.follow(versions[k].clone()).unwrap();
+                other.follow(lease(shard as u32, previous)).unwrap();
+                assert_eq!(&other.collect(expected.key.shard, k as u64), expected);
+            }
+        }
+    }
+}
+
+/// T17: what an actor did follows from the unroll alone, so a learner can compute it again.
+#[test]
+fn t17_log_probs_follow_from_the_initial_state_and_the_episode_ends() {
+    let environment = spec_of("CartPoleNoVelocity-v1");
+    for cell in [RecurrentCell::Lstm, RecurrentCell::Gru] {
+        let spec = recurrent(&environment, cell);
+        let versions: Vec<Instruction> = (0..12)
+            .map(|number| version(&spec, Exploration::None, number, &[]))
+            .collect();
+        let width = spec.state_width();
+        let rounds = rounds_of(remembering(&environment, 0, width), &versions);
+        let mut ends_inside = 0;
+        for (k, unroll) in rounds.iter().enumerate().flat_map(|(k, round)| {
+            let unrolls = round.iter();
+            unrolls.map(move |unroll| (k, unroll))
+        }) {
+            let Instruction::Policy(_, version) = &versions[k] else {
+                panic!("these are versions");
+            };
+            let mut state = unroll.initial_state.to_vec();
+            let (observations, log_probs) = (unroll.observation.to_vec(), unroll.log_prob.to_vec());
+            let (terminated, truncated) = (unroll.terminated.to_vec(), unroll.truncated.to_vec());
+            let rows = observations.chunks(ENVS_PER_SHARD * 2);
+            for (t, observations) in rows.take(UNROLL_LENGTH).enumerate() {
+                let steps = t * ENVS_PER_SHARD..(t + 1) * ENVS_PER_SHARD;
+                let mut actions = [0.0; ENVS_PER_SHARD];
+                let mut got = [0.0; ENVS_PER_SHARD];
+                let inputs = Inputs {
+                    observations,
+                    state: &mut state,
+                };
+                let step = unroll.key.index.0 * UNROLL_LENGTH as u64 + t as u64;
+                let first_env = u64::from(unroll.key.shard.0) * ENVS_PER_SHARD as u64;
+                version.policy.act(
+                    &mut Workspace::default(),
+                    Behaviour::OnPolicy,
+                    inputs,
+                    |env| Random::derive(SEED, Purpose::Action, first_env + env as u64, step),
+                    &mut actions,
+                    &mut got,
+                );
+                assert_eq!(got, log_probs[steps.clone()]);
+                for (env, step) in steps.enumerate() {
+                    if terminated[step] | truncated[step] == 1 {
+                        state[env * width..(env + 1) * width].fill(0.0);
+                        ends_inside += usize::from(t + 1 < UNROLL_LENGTH);
+                    }
+                }
+            }
+        }
+        assert!(ends_inside > 0);
     }
 }
 

@@ -1,8 +1,11 @@
-//! `CartPole-v1`: balance a pole on a cart by pushing left (0) or right (1).
+//! `CartPole-v1`: balance a pole on a cart by pushing left (0) or right (1). `CartPoleNoVelocity-v1`:
+//! the same without seeing how fast cart and pole move, which takes a memory.
 //!
 //! # Source
 //! Barto, Sutton and Anderson 1983, "Neuronlike adaptive elements that can solve difficult learning
-//! control problems"; Gymnasium 1.4.0's dynamics and constants.
+//! control problems"; Gymnasium 1.4.0's dynamics and constants. Hiding the velocities is the test of
+//! Gomez and Miikkulainen 1999, "Solving non-Markovian control tasks with neuroevolution"; RL
+//! Baselines3 Zoo's `CartPoleNoVel-v1` shows zeros in their place, here they are left out.
 
 use rookery_common::seeds::Random;
 use rookery_common::spaces::Space;
@@ -25,20 +28,35 @@ const TIME_STEP: f64 = 0.02;
 const MAX_ANGLE: f64 = 12.0 * 2.0 * std::f64::consts::PI / 360.0;
 const MAX_POSITION: f64 = 2.4;
 const MAX_EPISODE_STEPS: u32 = 500;
+/// Bounds of what is seen: twice what ends an episode.
+const HIGHEST_POSITION: f32 = (MAX_POSITION * 2.0) as f32;
+const HIGHEST_ANGLE: f32 = (MAX_ANGLE * 2.0) as f32;
 
 pub(super) fn make(
     mut arguments: Arguments<'_>,
     num_envs: usize,
 ) -> Result<Box<dyn BatchedEnvironment>, EnvironmentError> {
-    let dynamics = CartPole {
-        sutton_barto_reward: arguments.flag("sutton_barto_reward", false)?,
-    };
+    let dynamics = CartPole::new(&mut arguments)?;
     let high = [
-        (MAX_POSITION * 2.0) as f32,
+        HIGHEST_POSITION,
         f32::INFINITY,
-        (MAX_ANGLE * 2.0) as f32,
+        HIGHEST_ANGLE,
         f32::INFINITY,
     ];
+    let spec = arguments.into_spec(
+        Space::bounded(&high.map(|bound| -bound), &high),
+        Space::Discrete { n: 2 },
+        MAX_EPISODE_STEPS,
+    )?;
+    Ok(Box::new(Batch::new(spec, dynamics, num_envs)))
+}
+
+pub(super) fn make_without_velocities(
+    mut arguments: Arguments<'_>,
+    num_envs: usize,
+) -> Result<Box<dyn BatchedEnvironment>, EnvironmentError> {
+    let dynamics = WithoutVelocities(CartPole::new(&mut arguments)?);
+    let high = [HIGHEST_POSITION, HIGHEST_ANGLE];
     let spec = arguments.into_spec(
         Space::bounded(&high.map(|bound| -bound), &high),
         Space::Discrete { n: 2 },
@@ -52,6 +70,14 @@ pub(super) fn make(
 struct CartPole {
     /// Rewards 0 a step and -1 for falling, instead of 1 a step.
     sutton_barto_reward: bool,
+}
+
+impl CartPole {
+    fn new(arguments: &mut Arguments<'_>) -> Result<Self, EnvironmentError> {
+        Ok(Self {
+            sutton_barto_reward: arguments.flag("sutton_barto_reward", false)?,
+        })
+    }
 }
 
 impl Dynamics<4> for CartPole {
@@ -93,5 +119,32 @@ impl Dynamics<4> for CartPole {
 
     fn is_possible(&self, state: &Self::State) -> bool {
         state.iter().all(|value| value.is_finite())
+    }
+}
+
+/// The same rules for an agent that sees position and angle alone.
+#[derive(Debug)]
+struct WithoutVelocities(CartPole);
+
+impl Dynamics<2> for WithoutVelocities {
+    type State = [f64; 4];
+
+    fn begin(&self, random: Random) -> Self::State {
+        self.0.begin(random)
+    }
+
+    #[inline]
+    fn advance(&self, state: &mut Self::State, action: f32) -> (f32, bool) {
+        self.0.advance(state, action)
+    }
+
+    #[inline]
+    fn observe(&self, state: &Self::State) -> [f32; 2] {
+        let [position, _, angle, _] = self.0.observe(state);
+        [position, angle]
+    }
+
+    fn is_possible(&self, state: &Self::State) -> bool {
+        self.0.is_possible(state)
     }
 }

@@ -34,6 +34,7 @@ mod bit_flip;
 mod point_reach;
 mod catch;
 mod breakout;
+mod t_maze;
 
 #[cfg(test)]
 pub(crate) use batch::{Batch, Dynamics};

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::{
     BatchedEnvironment, acrobot, bit_flip, breakout, cart_pole, catch, frozen_lake, grid_world,
-    mountain_car, mountain_car_continuous, pendulum, point_reach,
+    mountain_car, mountain_car_continuous, pendulum, point_reach, t_maze,
 };
 
 /// What builds a batch of `num_envs` instances from parsed arguments.
@@ -17,7 +17,7 @@ type Constructor =
     fn(Arguments<'_>, usize) -> Result<Box<dyn BatchedEnvironment>, EnvironmentError>;
 
 /// Every environment, by its id.
-const REGISTRY: [(&str, Constructor); 11] = [
+const REGISTRY: [(&str, Constructor); 13] = [
     ("CartPole-v1", cart_pole::make),
     ("Pendulum-v1", pendulum::make),
     ("MountainCar-v0", mountain_car::make),
@@ -29,6 +29,8 @@ const REGISTRY: [(&str, Constructor); 11] = [
     ("PointReach-v0", point_reach::make),
     ("Catch-v0", catch::make),
     ("Breakout-MinAtar-v0", breakout::make),
+    ("CartPoleNoVelocity-v1", cart_pole::make_without_velocities),
+    ("TMaze-v0", t_maze::make),
 ];
 
 /// Similarity (Jaro and Winkler) from which on a name is taken for a misspelling of another.
@@ -324,6 +326,9 @@ mod tests {
         assert_eq!(limit("Breakout-MinAtar-v0", &[]), 1000);
         let catch = make("Catch-v0", &BTreeMap::new(), 1).unwrap();
         assert_eq!(catch.spec().max_episode_steps, None);
+        assert_eq!(limit("CartPoleNoVelocity-v1", &[]), 500);
+        assert_eq!(limit("TMaze-v0", &[]), 110);
+        assert_eq!(limit("TMaze-v0", &[("length", "4")]), 50);
     }
 
     #[test]
@@ -347,7 +352,7 @@ mod tests {
             "{message}"
         );
         assert!(
-            message.ends_with("PointReach-v0, Catch-v0, Breakout-MinAtar-v0"),
+            message.ends_with("Catch-v0, Breakout-MinAtar-v0, CartPoleNoVelocity-v1, TMaze-v0"),
             "{message}"
         );
         assert!(!error("Hopper", &[]).contains("did you mean"));

@@ -212,6 +212,61 @@ fn termination_at_the_limit_sets_both_flags_and_ships_no_final_observation() {
     assert_eq!(step.episodes.len(), 1);
 }
 
+/// Holds T17: whatever ends an episode, the next one begins without a memory of it.
+#[test]
+fn t17_a_recurrent_state_is_zero_where_an_episode_begins() {
+    let mut shard = scripted(3, 3).with_recurrent_state(2);
+    assert_eq!(shard.recurrent_state(), [0.0; 6]);
+    for actions in [[0.0, 1.0, 0.0], [0.0; 3], [0.0; 3]] {
+        shard.recurrent_state().fill(7.0);
+        shard.take(&actions);
+        // The first and the last one reach the time limit with the third step, the second one has
+        // terminated with the first.
+        let ended = [shard.progress.elapsed[0] == 0, actions[1] == 1.0];
+        let expected = |ended: bool| [if ended { 0.0 } else { 7.0 }; 2];
+        let [limit, terminated] = ended.map(expected);
+        let states = [limit, terminated, limit];
+        assert_eq!(shard.recurrent_state(), states.as_flattened());
+    }
+    assert_eq!(shard.progress.elapsed, [0, 2, 0]);
+}
+
+#[test]
+fn a_recurrent_state_is_saved_with_the_shard() {
+    let shard = |width| shard_of(0, 4, 2, 1).with_recurrent_state(width);
+    let mut original = shard(3);
+    let remembered = [0.5, -0.0, 1e-40, 0.0, 3.0, -7.5];
+    original.recurrent_state().copy_from_slice(&remembered);
+    let state = original.save();
+    let mut restored = shard(3);
+    restored.restore(&state).unwrap();
+    assert_eq!(restored.save(), state);
+    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(restored.recurrent_state()), bits(&remembered));
+
+    // Of another width it is refused, and so is a shard that remembers nothing.
+    for width in [0, 2, 6] {
+        assert!(shard(width).restore(&state).is_err(), "{width}");
+        assert!(restored.restore(&shard(width).save()).is_err(), "{width}");
+    }
+    original.recurrent_state()[4] = f32::NAN;
+    let damaged = original.save();
+    assert_eq!(
+        restored.restore(&damaged),
+        Err(RestoreError::ImpossibleState { index: 1 })
+    );
+    assert_eq!(restored.save(), state, "what is refused changes nothing");
+}
+
+#[test]
+fn a_shard_that_remembers_nothing_is_saved_as_it_always_was() {
+    let shard = shard_of(0, 4, 2, 1);
+    assert_eq!(
+        shard.save(),
+        shard_of(0, 4, 2, 1).with_recurrent_state(0).save()
+    );
+}
+
 #[test]
 fn sinks_are_appended_to() {
     let mut shard = scripted(1, 1);
@@ -295,9 +350,9 @@ fn the_seed_the_environment_and_the_purpose_draw_different_starts() {
         let start = |first_env, seed| shard_of(variant, first_env, 4, seed).shown();
         let reference = start(0, 1);
         assert_eq!(reference, start(0, 1));
-        // The lake and the grid begin in the same cell whatever is drawn.
+        // The lake and the grid begin in the same cell whatever is drawn, the maze in one of two.
         let (id, arguments) = &variants()[variant];
-        if matches!(*id, "FrozenLake-v1" | "GridWorld-v0") {
+        if matches!(*id, "FrozenLake-v1" | "GridWorld-v0" | "TMaze-v0") {
             continue;
         }
         assert_ne!(reference, start(0, 2));

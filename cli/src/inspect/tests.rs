@@ -83,6 +83,7 @@ fn an_actor_critic_shows_probabilities_and_the_critics_values() {
         encoder: Encoder::Identity { width: 2 },
         hidden: Vec::new(),
         activation: Activation::Tanh,
+        recurrent: None,
         head: Head::Categorical { num_actions: 4 },
     };
     let mut policy = vec![0.0; 8];
@@ -122,6 +123,7 @@ fn a_critic_shares_the_policys_hidden_layers_where_it_is_configured() {
         encoder: Encoder::OneHot { n: 16 },
         hidden: vec![1],
         activation: Activation::Relu,
+        recurrent: None,
         head: Head::Categorical { num_actions: 4 },
     };
     let hidden: Vec<f32> = (0..16).map(|state| state as f32).chain([0.5]).collect();

@@ -30,7 +30,7 @@ mod violation;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-pub use crate::policy::{Activation, EncoderKind};
+pub use crate::policy::{Activation, EncoderKind, RecurrentCell};
 pub use a2c::A2cConfiguration;
 pub use dqn::{DqnConfiguration, ReturnDistribution};
 pub use impala::ImpalaConfiguration;

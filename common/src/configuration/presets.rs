@@ -38,6 +38,7 @@ pub(super) const PRESETS: &[Preset] = embed![
     "cartpole-a2c",
     "cartpole-dqn",
     "cartpole-impala",
+    "cartpole-memory-ppo",
     "cartpole-ppo",
     "cartpole-reinforce",
     "catch-dqn",
@@ -51,6 +52,7 @@ pub(super) const PRESETS: &[Preset] = embed![
     "pendulum-ppo",
     "pendulum-sac",
     "pointreach-sac-her",
+    "tmaze-ppo",
 ];
 
 /// The preset with this name.

@@ -8,7 +8,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::units::{HumanDuration, or_none};
-use crate::policy::{Activation, EncoderKind, Stage};
+use crate::policy::{Activation, EncoderKind, Recurrent, RecurrentCell, Stage};
 
 /// What learns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,8 +181,14 @@ pub struct PolicyConfiguration {
     pub hidden: Vec<usize>,
     /// What follows each hidden layer. \[`"tanh"`\]
     pub activation: Activation,
-    /// Whether the value function is a second head on the policy's hidden layers, and not a
-    /// network of its own with the same encoder and widths. \[`false`\]
+    /// What remembers, between the last hidden layer and the head: `"lstm"`, `"gru"`, or nothing.
+    /// For PPO with `shared_trunk`. \[none\]
+    #[serde(serialize_with = "or_none")]
+    pub recurrent: Option<RecurrentCell>,
+    /// Outputs of that layer. \[`64`\]
+    pub recurrent_units: usize,
+    /// Whether the value function is a second head on the policy's layers, and not a network of its
+    /// own with the same encoder and widths. \[`false`\]
     pub shared_trunk: bool,
     /// Logarithm of the standard deviation with which continuous actions start. \[`0.0`\]
     pub initial_log_std: f64,
@@ -203,9 +209,22 @@ impl Default for PolicyConfiguration {
             channel_multiplier: 1,
             hidden: vec![64, 64],
             activation: Activation::Tanh,
+            recurrent: None,
+            recurrent_units: 64,
             shared_trunk: false,
             initial_log_std: 0.0,
         }
+    }
+}
+
+impl PolicyConfiguration {
+    /// The recurrent layer, where there is one.
+    #[must_use]
+    pub fn recurrent_layer(&self) -> Option<Recurrent> {
+        self.recurrent.map(|cell| Recurrent {
+            cell,
+            units: self.recurrent_units,
+        })
     }
 }
 

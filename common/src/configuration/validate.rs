@@ -1,6 +1,7 @@
 //! What a configuration must hold beyond its types.
 
 mod schedule;
+mod policy;
 mod impala;
 mod off_policy;
 mod simple;
@@ -14,7 +15,6 @@ use super::violation::{Key, Problem, Violation};
 use super::{
     AdvantageNormalisation, Algorithm, ByteSize, Configuration, HumanDuration, ScheduleKind,
 };
-use crate::policy::EncoderKind;
 use crate::security::{Address, Scheme};
 
 /// Most environments of a run and most steps of an unroll.
@@ -26,12 +26,6 @@ const MAX_ROUND_ROWS: usize = (1 << 31) - 1;
 const MAX_ENV_STEPS: u64 = 1 << 52;
 /// Most threads of a process.
 const MAX_THREADS: usize = 1024;
-/// Most hidden layers.
-const MAX_HIDDEN_LAYERS: usize = 64;
-/// Most times that the planes of an encoder are multiplied.
-const MAX_CHANNEL_MULTIPLIER: usize = 64;
-/// Widest hidden layer.
-const MAX_HIDDEN_WIDTH: usize = 1 << 16;
 
 /// Everything that is wrong with `configuration`, in the order of its sections.
 pub(super) fn validate(configuration: &Configuration) -> Vec<Violation> {
@@ -205,75 +199,6 @@ impl Check {
                 ],
                 format!("the run would end before its first round of {rows} steps is whole"),
                 format!("set total_env_steps to at least {rows}"),
-            );
-        }
-    }
-
-    fn policy(&mut self, configuration: &Configuration) {
-        let policy = &configuration.policy;
-        if policy.hidden.len() > MAX_HIDDEN_LAYERS {
-            self.unexpected(
-                "policy.hidden",
-                format!("at most {MAX_HIDDEN_LAYERS} layers"),
-                policy.hidden.len(),
-            );
-        }
-        for (layer, width) in policy.hidden.iter().enumerate() {
-            self.range(
-                &format!("policy.hidden[{layer}]"),
-                *width,
-                1..=MAX_HIDDEN_WIDTH,
-            );
-        }
-        self.range(
-            "policy.initial_log_std",
-            policy.initial_log_std,
-            -20.0..=2.0,
-        );
-        self.encoder(configuration);
-    }
-
-    fn encoder(&mut self, configuration: &Configuration) {
-        let multiplier = configuration.policy.channel_multiplier;
-        self.range(
-            "policy.channel_multiplier",
-            multiplier,
-            1..=MAX_CHANNEL_MULTIPLIER,
-        );
-        let kind = configuration.policy.encoder;
-        let name = format!("{:?}", kind.name());
-        let encoder: (&str, &dyn Display) = ("policy.encoder", &name);
-        if kind == EncoderKind::Mlp {
-            if multiplier > 1 {
-                self.impossible(
-                    &[encoder, ("policy.channel_multiplier", &multiplier)],
-                    "there are no convolutions to widen",
-                    "choose an encoder of images, or channel_multiplier = 1",
-                );
-            }
-            return;
-        }
-        let algorithm = configuration.run.algorithm;
-        let lack = match algorithm {
-            Algorithm::Sac => Some("the critics of sac have no convolutions"),
-            Algorithm::QLearning | Algorithm::Sarsa => Some("a table has no convolutions"),
-            _ => None,
-        };
-        if let Some(lack) = lack {
-            let algorithm = format!("{:?}", algorithm.name());
-            self.impossible(
-                &[encoder, ("run.algorithm", &algorithm)],
-                lack,
-                "train with \"dqn\" or \"ppo\", or set encoder = \"mlp\"",
-            );
-        }
-        let normalised = configuration.normalisation.observations;
-        if normalised {
-            self.impossible(
-                &[encoder, ("normalisation.observations", &normalised)],
-                "planes come scaled from 0 to 1, and a position that is the same in every \
-                 observation has no deviation to be divided by",
-                "set normalisation.observations = false, or encoder = \"mlp\"",
             );
         }
     }

@@ -5,7 +5,7 @@
     reason = "a function must be compiled with the vector instructions of its caller"
 )]
 
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 /// Inputs that are added between two checks of bounds.
 const DEPTH: usize = 4;
@@ -43,6 +43,17 @@ impl Dense {
             }
         }
         packed
+    }
+
+    /// `output[row] = bias + weight x[row]` for rows, or for the unit vectors that indices stand for.
+    #[inline(always)]
+    pub(super) fn forward<S: Simd>(&self, simd: S, input: Input<'_>, output: &mut [f32]) {
+        // A call of its own, so that its many tiles are compiled once for an instruction set.
+        simd.vectorize(Product {
+            layer: self,
+            input,
+            output,
+        });
     }
 
     /// `output[row] = bias + weight x[row]`.
@@ -143,7 +154,7 @@ impl Dense {
 
     /// What [`Dense::apply`] gives for unit vectors: the sum of the bias and one weight column.
     #[inline(always)]
-    pub(super) fn apply_one_hot<S: Simd>(&self, simd: S, indices: &[f32], output: &mut [f32]) {
+    fn apply_one_hot<S: Simd>(&self, simd: S, indices: &[f32], output: &mut [f32]) {
         let (weights, _) = S::as_simd_f32s(&self.weights);
         let (bias, _) = S::as_simd_f32s(&self.bias);
         for (index, output) in indices.iter().zip(output.chunks_exact_mut(self.width)) {
@@ -196,6 +207,30 @@ impl Dense {
     }
 }
 
+/// [`Dense::forward`] as something that can be compiled for an instruction set.
+struct Product<'a> {
+    layer: &'a Dense,
+    input: Input<'a>,
+    output: &'a mut [f32],
+}
+
+impl WithSimd for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self {
+            layer,
+            input,
+            output,
+        } = self;
+        match input {
+            Input::Indices(indices) => layer.apply_one_hot(simd, indices, output),
+            Input::Rows(x) => layer.apply(simd, x, output),
+        }
+    }
+}
+
 /// Adds one input of each row, times its weights, to a tile of sums.
 #[inline(always)]
 fn accumulate<S: Simd, const ROWS: usize, const PANELS: usize>(
@@ -210,6 +245,15 @@ fn accumulate<S: Simd, const ROWS: usize, const PANELS: usize>(
             *sum = simd.mul_add_f32s(x, weight, *sum);
         }
     }
+}
+
+/// What a layer computes from.
+#[derive(Clone, Copy)]
+pub(super) enum Input<'a> {
+    /// Values.
+    Rows(Rows<'a>),
+    /// An index for each row, which stands for the unit vector with a one there.
+    Indices(&'a [f32]),
 }
 
 /// Rows of equal stride in a slice.

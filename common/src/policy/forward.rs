@@ -2,9 +2,12 @@
 //!
 //! Every output is the fused multiply-add sum over the inputs in index order, starting from the
 //! bias, whatever the batch, the row's place in it or the width of the vectors; an activation is a
-//! function of [`math`]. The same is true of the convolutions that an image goes through first, whose
-//! features are added up position by position. So a row's result is a function of the row and the
-//! parameters alone, with the same bits on every processor.
+//! function of [`math`], and a [recurrent] layer's gates are sums of two such outputs. The same is
+//! true of the convolutions that an image goes through first, whose features are added up position by
+//! position. So a row's result is a function of the row, its recurrent state and the parameters alone,
+//! with the same bits on every processor.
+//!
+//! [recurrent]: super::recurrent
 //!
 //! The work is shaped for vector registers: weights are repacked once into panels of as many
 //! outputs as a vector has lanes, and a tile of rows x panels is accumulated in registers over all
@@ -22,8 +25,9 @@ use std::sync::Arc;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::convolution::{Convolutions, ImageScratch};
-use super::dense::{Dense, Rows};
+use super::dense::{Dense, Input, Rows};
 use super::math;
+use super::recurrent::Cell;
 use super::spec::{Activation, Encoder, PolicySpec};
 use crate::seeds::Random;
 
@@ -38,6 +42,27 @@ pub struct ShapeMismatch {
     pub expected: usize,
     /// Length of the vector.
     pub got: usize,
+}
+
+/// What a network computes from.
+///
+/// A slice alone is what a network sees that remembers nothing.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    /// What it sees, `[rows, observation width]`.
+    pub observations: &'a [f32],
+    /// What it remembers, `[rows, S]`: before the step and, once that is computed, after it. Zero
+    /// where an episode begins, and empty where a network is not recurrent.
+    pub state: &'a mut [f32],
+}
+
+impl<'a, T: AsRef<[f32]> + ?Sized> From<&'a T> for Inputs<'a> {
+    fn from(observations: &'a T) -> Self {
+        Self {
+            observations: observations.as_ref(),
+            state: &mut [],
+        }
+    }
 }
 
 /// The packed network of one parameter version. Immutable: threads share one, each with its own
@@ -55,6 +80,10 @@ pub struct Network {
     layers: Vec<Dense>,
     /// Index of the head.
     head: usize,
+    /// What remembers, before the head.
+    recurrent: Option<Cell>,
+    /// Values of the recurrent state of a row.
+    state_width: usize,
     /// The standard deviations of each layer of a noisy network.
     sigma: Vec<Dense>,
 }
@@ -63,6 +92,7 @@ pub struct Network {
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     layers: [Vec<f32>; 2],
+    gates: [Vec<f32>; 2],
     value: Vec<f32>,
     image: ImageScratch,
 }
@@ -100,22 +130,33 @@ impl Network {
             Encoder::Identity { .. } | Encoder::OneHot { .. } => None,
         };
         let head = spec.hidden.len();
-        let slots = slots.chunks_exact(if is_noisy { 4 } else { 2 });
-        let (mut layers, mut sigma) = (Vec::new(), Vec::new());
-        for (index, ((inputs, _), slots)) in spec.layer_shapes().zip(slots).enumerate() {
-            let dense = |weight: usize| {
-                let bias = &parameters[slots[weight + 1].range()];
-                let weight = &parameters[slots[weight].range()];
-                match &image {
-                    Some(image) if index.min(head) == 0 => {
-                        Dense::new(&image.turned(weight), bias, inputs, lanes)
-                    }
-                    _ => Dense::new(weight, bias, inputs, lanes),
+        let mut slots = slots.chunks_exact(2);
+        // A layer's tensors are pairs of a weight and a bias, in the order of the layout. Where it
+        // sees what convolutions give, its inputs are turned as those lie.
+        let mut next = |inputs, sees_features: bool| {
+            slots.next().map(|slots| {
+                let [weight, bias] = [0, 1].map(|index: usize| &parameters[slots[index].range()]);
+                match image.as_ref().filter(|_| sees_features) {
+                    Some(image) => Dense::new(&image.turned(weight), bias, inputs, lanes),
+                    None => Dense::new(weight, bias, inputs, lanes),
                 }
-            };
-            layers.push(dense(0));
+            })
+        };
+        let (mut layers, mut sigma) = (Vec::new(), Vec::new());
+        let mut recurrent = None;
+        for (index, (inputs, _)) in spec.layer_shapes().enumerate() {
+            if let Some(of) = spec.recurrent.filter(|_| index == head) {
+                let parts = next(spec.trunk_width(), head == 0).zip(next(of.units, false));
+                recurrent = parts.map(|(from_input, from_state)| Cell {
+                    spec: of,
+                    from_input,
+                    from_state,
+                });
+            }
+            let is_first = index.min(head) == 0 && (head > 0 || recurrent.is_none());
+            layers.extend(next(inputs, is_first));
             if is_noisy {
-                sigma.push(dense(2));
+                sigma.extend(next(inputs, is_first));
             }
         }
         Ok(Self {
@@ -127,6 +168,8 @@ impl Network {
             outputs: spec.head_width(),
             layers,
             head,
+            recurrent,
+            state_width: spec.state_width(),
             sigma,
         })
     }
@@ -168,31 +211,47 @@ impl Network {
             .collect();
         Some(Self {
             layers,
+            recurrent: self.recurrent.clone(),
             sigma: Vec::new(),
             image: self.image.clone(),
             ..*self
         })
     }
 
-    /// Computes the head's outputs for each observation.
+    /// Computes the head's outputs for each observation, and moves the recurrent states on.
     ///
     /// # Shapes
-    /// `observations`: `[rows, observation width]`; `outputs`: `[rows, head width]`.
+    /// `inputs`: [`Inputs`] of as many rows as `outputs`, `[rows, head width]`.
     ///
     /// # Panics
     /// If the shapes disagree, or if the encoder is one-hot and an observation is no index.
-    pub fn forward(&self, scratch: &mut Scratch, observations: &[f32], outputs: &mut [f32]) {
+    pub fn forward<'a>(
+        &self,
+        scratch: &mut Scratch,
+        inputs: impl Into<Inputs<'a>>,
+        outputs: &mut [f32],
+    ) {
         self.arch.dispatch(Forward {
             network: self,
             scratch,
-            observations,
+            inputs: inputs.into(),
             outputs,
         });
     }
 
     #[inline(always)]
-    fn forward_block<S: Simd>(&self, simd: S, scratch: &mut Scratch, x: &[f32], y: &mut [f32]) {
+    fn forward_block<S: Simd>(
+        &self,
+        simd: S,
+        scratch: &mut Scratch,
+        inputs: Inputs<'_>,
+        y: &mut [f32],
+    ) {
         let rows = y.len() / self.outputs;
+        let Inputs {
+            observations: x,
+            state,
+        } = inputs;
         let [mut previous, mut current] = scratch.layers.each_mut().map(|buffer| &mut buffer[..]);
         let (x, mut stride) = match &self.image {
             Some(image) => {
@@ -201,44 +260,51 @@ impl Network {
             }
             None => (x, self.observation_width),
         };
-        for (index, layer) in self.layers.iter().enumerate() {
-            // A value stream sees what the head has seen, which still lies in the buffer that a next
-            // layer would overwrite.
-            let is_value = index > self.head;
-            let (features, output) = if is_value {
-                (&*current, &mut scratch.value[..])
-            } else {
-                (&*previous, &mut current[..])
+        let seen = if self.one_hot {
+            Input::Indices(x)
+        } else {
+            Input::Rows(Rows { values: x, stride })
+        };
+        let (hidden, rest) = self.layers.split_at(self.head);
+        for (index, layer) in hidden.iter().enumerate() {
+            let values = &*previous;
+            let input = match index {
+                0 => seen,
+                _ => Input::Rows(Rows { values, stride }),
             };
-            let output = &mut output[..rows * layer.width];
-            let is_first = self.is_first(index);
-            if is_first && self.one_hot {
-                layer.apply_one_hot(simd, x, output);
-            } else {
-                let values = if is_first { x } else { features };
-                let x = Rows { values, stride };
-                layer.apply(simd, x, output);
-            }
-            if index < self.head {
-                activate(self.activation, output);
-                stride = layer.width;
-            }
-            if !is_value {
-                std::mem::swap(&mut previous, &mut current);
-            }
+            let output = &mut current[..rows * layer.width];
+            layer.forward(simd, input, output);
+            activate(self.activation, output);
+            stride = layer.width;
+            std::mem::swap(&mut previous, &mut current);
         }
-        let stride = self.layers[self.head].width;
-        for (y, head) in y
-            .chunks_exact_mut(self.outputs)
-            .zip(previous.chunks_exact(stride))
-        {
+        let mut features = match hidden {
+            [] => seen,
+            _ => Input::Rows(Rows {
+                values: previous,
+                stride,
+            }),
+        };
+        if let Some(cell) = &self.recurrent {
+            cell.step(simd, features, state, &mut scratch.gates);
+            features = Input::Rows(Rows {
+                values: state,
+                stride: self.state_width,
+            });
+        }
+
+        let head = &rest[0];
+        let output = &mut current[..rows * head.width];
+        head.forward(simd, features, output);
+        let rows_of_head = output.chunks_exact(head.width);
+        for (y, head) in y.chunks_exact_mut(self.outputs).zip(rows_of_head) {
             y.copy_from_slice(&head[..self.outputs]);
         }
         if let Some(value) = self.value() {
-            for (y, state) in y
-                .chunks_exact_mut(self.outputs)
-                .zip(scratch.value.chunks_exact(value.width))
-            {
+            let output = &mut scratch.value[..rows * value.width];
+            value.forward(simd, features, output);
+            let states = output.chunks_exact(value.width);
+            for (y, state) in y.chunks_exact_mut(self.outputs).zip(states) {
                 join_streams(&state[..value.outputs], y);
             }
         }
@@ -321,7 +387,7 @@ impl WithSimd for CountLanes {
 pub(super) struct Forward<'a> {
     pub(super) network: &'a Network,
     pub(super) scratch: &'a mut Scratch,
-    pub(super) observations: &'a [f32],
+    pub(super) inputs: Inputs<'a>,
     pub(super) outputs: &'a mut [f32],
 }
 
@@ -334,14 +400,25 @@ impl WithSimd for Forward<'_> {
             observation_width,
             outputs: head,
             layers,
+            recurrent,
+            state_width,
             ..
         } = self.network;
+        let Inputs {
+            observations,
+            mut state,
+        } = self.inputs;
         let rows = self.outputs.len() / head;
         assert_eq!(self.outputs.len(), rows * head, "outputs are whole rows");
         assert_eq!(
-            self.observations.len(),
+            observations.len(),
             rows * observation_width,
             "one observation a row"
+        );
+        assert_eq!(
+            state.len(),
+            rows * state_width,
+            "a recurrent state of {state_width} values a row"
         );
 
         let widest = layers.iter().map(|layer| layer.width).max().unwrap_or(0);
@@ -357,9 +434,21 @@ impl WithSimd for Forward<'_> {
         if let Some(image) = &self.network.image {
             image.reserve(&mut self.scratch.image, BLOCK_ROWS);
         }
-        let blocks = self.observations.chunks(BLOCK_ROWS * observation_width);
-        for (x, y) in blocks.zip(self.outputs.chunks_mut(BLOCK_ROWS * head)) {
-            self.network.forward_block(simd, self.scratch, x, y);
+        let gate_width = recurrent.as_ref().map_or(0, |cell| cell.from_input.width);
+        for buffer in &mut self.scratch.gates {
+            if buffer.len() < BLOCK_ROWS * gate_width {
+                buffer.resize(BLOCK_ROWS * gate_width, 0.0);
+            }
+        }
+        let blocks = observations.chunks(BLOCK_ROWS * observation_width);
+        for (observations, y) in blocks.zip(self.outputs.chunks_mut(BLOCK_ROWS * head)) {
+            let block;
+            (block, state) = std::mem::take(&mut state).split_at_mut(y.len() / head * state_width);
+            let inputs = Inputs {
+                observations,
+                state: block,
+            };
+            self.network.forward_block(simd, self.scratch, inputs, y);
         }
     }
 }

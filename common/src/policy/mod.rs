@@ -13,6 +13,7 @@ pub mod layout;
 pub mod math;
 mod dense;
 mod convolution;
+pub mod recurrent;
 pub mod forward;
 pub mod distribution;
 pub mod values;
@@ -23,9 +24,11 @@ pub mod artifact;
 
 pub use self::artifact::{ArtifactError, PolicyArtifact};
 pub use self::exploration::{Acting, ApeX, Behaviour, Exploration, ExplorationError};
+pub use self::forward::Inputs;
 pub use self::head::{Head, ValueDistribution};
 pub use self::image::{EncoderKind, ImageEncoder, Stage};
 pub use self::layout::{Layout, TensorSlot};
+pub use self::recurrent::{Recurrent, RecurrentCell};
 pub use self::spec::{Activation, Encoder, PolicySpec, SpecError};
 
 use pulp::{Simd, WithSimd};
@@ -146,8 +149,8 @@ impl Policy {
 
     /// Chooses an action for each observation as `behaviour` says, and says how probable it was.
     ///
-    /// A row's action and log-probability are functions of its observation, its random stream, the
-    /// behaviour and the parameters: the other rows change no bit of them. Log-probabilities are
+    /// A row's action and log-probability are functions of its observation, its recurrent state, its
+    /// random stream, the behaviour and the parameters: the other rows change no bit of them. Log-probabilities are
     /// those of the behaviour, so of greedy actions too; where an action is continuous they are
     /// log-densities in its units, and zero where it is not drawn at all. An environment may clip
     /// the actions of a [`Head::DiagonalGaussian`] to its bounds afterwards; those of the other
@@ -156,17 +159,18 @@ impl Policy {
     /// out as it can be.
     ///
     /// # Shapes
-    /// `observations`: `[rows, observation width]`, raw; `actions`: `[rows, action width]`;
-    /// `log_probs`: `[rows]`; `random(row)` gives the stream of a row.
+    /// `inputs`: observations `[rows, observation width]`, raw, with the state of a recurrent policy,
+    /// which is moved on; `actions`: `[rows, action width]`; `log_probs`: `[rows]`; `random(row)`
+    /// gives the stream of a row.
     ///
     /// # Panics
     /// If the shapes disagree, if observations are indices and one is out of range, or if the head
     /// cannot act like that; every behaviour of an [`Acting`] for this spec suits it.
-    pub fn act(
+    pub fn act<'a>(
         &self,
         workspace: &mut Workspace,
         behaviour: Behaviour,
-        observations: &[f32],
+        inputs: impl Into<Inputs<'a>>,
         random: impl FnMut(usize) -> Random,
         actions: &mut [f32],
         log_probs: &mut [f32],
@@ -181,7 +185,7 @@ impl Policy {
         self.network.arch().dispatch(Act {
             policy: self,
             workspace,
-            observations,
+            inputs: inputs.into(),
             rows: log_probs.len(),
             choose: Sample {
                 behaviour,
@@ -196,14 +200,14 @@ impl Policy {
     /// values, the mean, or the output itself.
     ///
     /// # Shapes
-    /// `observations`: `[rows, observation width]`, raw; `actions`: `[rows, action width]`.
+    /// As [`Policy::act`].
     ///
     /// # Panics
     /// As [`Policy::act`].
-    pub fn act_greedily(
+    pub fn act_greedily<'a>(
         &self,
         workspace: &mut Workspace,
-        observations: &[f32],
+        inputs: impl Into<Inputs<'a>>,
         actions: &mut [f32],
     ) {
         let rows = actions.len() / self.spec.action_width();
@@ -215,7 +219,7 @@ impl Policy {
         self.network.arch().dispatch(Act {
             policy: self,
             workspace,
-            observations,
+            inputs: inputs.into(),
             rows,
             choose: Mode { actions },
         });
@@ -237,7 +241,7 @@ fn check_finite(tensor: &str, values: &[f32]) -> Result<(), PolicyError> {
 struct Act<'a, C> {
     policy: &'a Policy,
     workspace: &'a mut Workspace,
-    observations: &'a [f32],
+    inputs: Inputs<'a>,
     rows: usize,
     choose: C,
 }
@@ -258,18 +262,18 @@ impl<C: Choose> WithSimd for Act<'_, C> {
             observations: copy,
             outputs,
         } = self.workspace;
-        let mut observations = self.observations;
+        let mut inputs = self.inputs;
         if let Some(normaliser) = &self.policy.normaliser {
             copy.clear();
-            copy.extend_from_slice(observations);
+            copy.extend_from_slice(inputs.observations);
             normaliser.apply(copy);
-            observations = copy;
+            inputs.observations = copy;
         }
         outputs.resize(self.rows * self.policy.spec.head_width(), 0.0);
         let forward = Forward {
             network: &self.policy.network,
             scratch,
-            observations,
+            inputs,
             outputs,
         };
         forward.with_simd(simd);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 pub use super::head::{Head, ValueDistribution};
 use super::image::{ImageEncoder, ImageError, Stage};
 use super::layout::Layout;
+pub use super::recurrent::{Recurrent, RecurrentCell};
 use crate::spaces::Space;
 
 /// Most parameters that a policy may have: 2^31, or 8 GiB.
@@ -46,7 +47,8 @@ pub enum Activation {
     Relu,
 }
 
-/// A policy network: encoder, fully connected hidden layers, head.
+/// A policy network: encoder, fully connected hidden layers, recurrent layer where there is one,
+/// head.
 ///
 /// Fields are public because a spec is data that travels; [`PolicySpec::validate`] says whether
 /// it describes a network, and whatever builds one from it calls that first.
@@ -59,6 +61,10 @@ pub struct PolicySpec {
     pub hidden: Vec<usize>,
     /// What follows each hidden layer.
     pub activation: Activation,
+    /// What remembers, between the last hidden layer and the head; nothing in policies of releases
+    /// that had none.
+    #[serde(default)]
+    pub recurrent: Option<Recurrent>,
     /// What comes out.
     pub head: Head,
 }
@@ -82,6 +88,23 @@ pub enum SpecError {
     Depth {
         /// Number of hidden layers.
         got: usize,
+    },
+    /// The gates of a recurrent layer together are beyond [`MAX_WIDTH`].
+    #[error("recurrent.units is {got}, expected at most {most}")]
+    RecurrentUnits {
+        /// Its units.
+        got: usize,
+        /// The most.
+        most: usize,
+    },
+    /// No algorithm trains a recurrent layer with this head.
+    #[error(
+        "a recurrent layer goes with the heads categorical and diagonal_gaussian, got {head}: train \
+         with ppo, or without a recurrent layer"
+    )]
+    RecurrentHead {
+        /// The head.
+        head: &'static str,
     },
     /// The network has more parameters than [`MAX_PARAMETERS`].
     #[error(
@@ -305,10 +328,21 @@ impl PolicySpec {
             encoder,
             hidden,
             activation,
+            recurrent: None,
             head,
         };
         spec.validate()?;
         Ok(spec)
+    }
+
+    /// This network with a recurrent layer, or without one.
+    ///
+    /// # Errors
+    /// As [`PolicySpec::validate`].
+    pub fn with_recurrent(mut self, recurrent: Option<Recurrent>) -> Result<Self, SpecError> {
+        self.recurrent = recurrent;
+        self.validate()?;
+        Ok(self)
     }
 
     /// Whether the network sees `observation` and acts in `action`.
@@ -346,11 +380,24 @@ impl PolicySpec {
             check_width(format_args!("hidden[{index}]"), *width)?;
         }
         self.head.validate()?;
+        if let Some(recurrent) = &self.recurrent {
+            recurrent.validate()?;
+            if !matches!(
+                self.head,
+                Head::Categorical { .. } | Head::DiagonalGaussian { .. }
+            ) {
+                let head = self.head.name();
+                return Err(SpecError::RecurrentHead { head });
+            }
+        }
 
         let dense = |(inputs, outputs): (usize, usize)| (inputs as u128 + 1) * outputs as u128;
         let mut parameters: u128 = self.layer_shapes().map(dense).sum();
         if self.head.is_noisy() {
             parameters *= 2;
+        }
+        if let Some(recurrent) = &self.recurrent {
+            parameters += recurrent.num_parameters(self.trunk_width());
         }
         if let Head::DiagonalGaussian { dimension } = self.head {
             parameters += dimension as u128;
@@ -396,18 +443,37 @@ impl PolicySpec {
         self.head.width()
     }
 
+    /// Outputs of the last hidden layer, or of the encoder where there is none: what a recurrent
+    /// layer sees.
+    #[must_use]
+    pub fn trunk_width(&self) -> usize {
+        self.hidden.last().copied().unwrap_or(self.input_width())
+    }
+
+    /// Outputs of the last layer before the head, the recurrent one where there is one: what the
+    /// head sees, and what a critic may see too.
+    #[must_use]
+    pub fn feature_width(&self) -> usize {
+        self.recurrent
+            .map_or(self.trunk_width(), |recurrent| recurrent.units)
+    }
+
+    /// Values of the recurrent state of an environment, `S`; none where nothing is remembered.
+    #[must_use]
+    pub fn state_width(&self) -> usize {
+        self.recurrent
+            .map_or(0, |recurrent| recurrent.state_width())
+    }
+
     /// `(inputs, outputs)` of every fully connected layer: the hidden ones, the head, and the value
     /// stream of a dueling network.
     pub fn layer_shapes(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         let inputs = std::iter::once(self.input_width()).chain(self.hidden.iter().copied());
-        let outputs = self.hidden.iter().copied().chain([self.head_width()]);
-        let value = self.head.value_width().map(|outputs| {
-            (
-                self.hidden.last().copied().unwrap_or(self.input_width()),
-                outputs,
-            )
-        });
-        inputs.zip(outputs).chain(value)
+        let hidden = inputs.zip(self.hidden.iter().copied());
+        let features = self.feature_width();
+        let last = [Some(self.head_width()), self.head.value_width()];
+        let last = last.into_iter().flatten();
+        hidden.chain(last.map(move |outputs| (features, outputs)))
     }
 
     /// Number of the layout's first tensors that are those of convolutions.
@@ -423,7 +489,9 @@ impl PolicySpec {
     /// [`ImageEncoder::push`] lays them out, under `policy.encoder`; then `policy.0.weight`, `policy.0.bias`, ...,
     /// `policy.head.weight`, `policy.head.bias`; then, for a dueling network, `policy.value.weight`
     /// and `policy.value.bias`; then, for a diagonal Gaussian, `policy.log_std`. In a noisy network
-    /// each fully connected layer's `weight_sigma` and `bias_sigma` follow its `bias`.
+    /// each fully connected layer's `weight_sigma` and `bias_sigma` follow its `bias`. Before the head of
+    /// a recurrent network lie `policy.recurrent.weight_ih`, `bias_ih`, `weight_hh` and `bias_hh`, which
+    /// are PyTorch's, see [`RecurrentCell`].
     ///
     /// A critic goes behind it, so that what acts is a prefix of what is learnt.
     #[must_use]
@@ -433,6 +501,9 @@ impl PolicySpec {
             image.push(&mut layout, "policy.encoder");
         }
         for (index, (inputs, outputs)) in self.layer_shapes().enumerate() {
+            if let Some(recurrent) = self.recurrent.filter(|_| index == self.hidden.len()) {
+                recurrent.push(&mut layout, self.trunk_width());
+            }
             let layer = match index.checked_sub(self.hidden.len()) {
                 None => index.to_string(),
                 Some(0) => "head".to_owned(),
@@ -574,9 +645,14 @@ mod tests {
         let text = serde_json::to_string(&original).unwrap();
         assert_eq!(
             text,
-            r#"{"encoder":{"one_hot":{"n":3}},"hidden":[8],"activation":"tanh","head":{"categorical":{"num_actions":2}}}"#
+            r#"{"encoder":{"one_hot":{"n":3}},"hidden":[8],"activation":"tanh","recurrent":null,"head":{"categorical":{"num_actions":2}}}"#
         );
         assert_eq!(serde_json::from_str::<PolicySpec>(&text).unwrap(), original);
+        let earlier = text.replacen(r#""recurrent":null,"#, "", 1);
+        assert_eq!(
+            serde_json::from_str::<PolicySpec>(&earlier).unwrap(),
+            original
+        );
         let stranger = text.replacen("\"hidden\"", "\"depth\":1,\"hidden\"", 1);
         assert!(serde_json::from_str::<PolicySpec>(&stranger).is_err());
     }

@@ -6,7 +6,7 @@ use super::WireError;
 use crate::policy::image::Planes;
 use crate::policy::{
     Activation, ApeX, Encoder, Exploration, ExplorationError, Head, ImageEncoder, PolicySpec,
-    Stage, ValueDistribution,
+    Recurrent, RecurrentCell, Stage, ValueDistribution,
 };
 
 impl From<&PolicySpec> for v1::PolicySpec {
@@ -25,6 +25,7 @@ impl From<&PolicySpec> for v1::PolicySpec {
                 Activation::Relu => v1::Activation::Relu,
             }
             .into(),
+            recurrent: spec.recurrent.map(Into::into),
             head: Some((&spec.head).into()),
         }
     }
@@ -60,10 +61,12 @@ impl TryFrom<v1::PolicySpec> for PolicySpec {
             .ok_or_else(|| WireError::missing("policy.head"))?
             .try_into()?;
         let hidden = message.hidden.iter().map(|width| *width as usize).collect();
+        let recurrent = message.recurrent.map(Recurrent::try_from).transpose()?;
         let spec = Self {
             encoder,
             hidden,
             activation,
+            recurrent,
             head,
         };
         spec.validate()
@@ -110,6 +113,19 @@ impl From<&ImageEncoder> for v1::ImageEncoder {
     }
 }
 
+impl From<Recurrent> for v1::Recurrent {
+    fn from(recurrent: Recurrent) -> Self {
+        let cell = match recurrent.cell {
+            RecurrentCell::Lstm => v1::RecurrentCell::Lstm,
+            RecurrentCell::Gru => v1::RecurrentCell::Gru,
+        };
+        Self {
+            cell: cell.into(),
+            units: recurrent.units as u32,
+        }
+    }
+}
+
 /// Structure alone: [`PolicySpec::validate`] says whether the stages make a network.
 impl TryFrom<v1::ImageEncoder> for ImageEncoder {
     type Error = WireError;
@@ -142,6 +158,28 @@ impl TryFrom<v1::ImageEncoder> for ImageEncoder {
                 .into_iter()
                 .map(stage)
                 .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl TryFrom<v1::Recurrent> for Recurrent {
+    type Error = WireError;
+
+    fn try_from(message: v1::Recurrent) -> Result<Self, WireError> {
+        let cell = match message.cell() {
+            v1::RecurrentCell::Lstm => RecurrentCell::Lstm,
+            v1::RecurrentCell::Gru => RecurrentCell::Gru,
+            v1::RecurrentCell::Unspecified => {
+                return Err(WireError::new(
+                    "policy.recurrent.cell",
+                    "a cell that this release knows",
+                    message.cell.to_string(),
+                ));
+            }
+        };
+        Ok(Self {
+            cell,
+            units: message.units as usize,
         })
     }
 }
@@ -372,6 +410,11 @@ mod tests {
         ]
     }
 
+    fn recurrent_layers() -> impl Strategy<Value = Recurrent> {
+        let cells = prop_oneof![Just(RecurrentCell::Lstm), Just(RecurrentCell::Gru)];
+        (cells, 1_usize..300).prop_map(|(cell, units)| Recurrent { cell, units })
+    }
+
     fn explorations() -> impl Strategy<Value = Exploration> {
         let series =
             (0.01_f64..1.0, 0.0_f64..10.0, 1_u32..500).prop_map(|(base, alpha, num_shards)| ApeX {
@@ -392,11 +435,17 @@ mod tests {
             head in heads(),
             hidden in prop::collection::vec(1_usize..300, 0..4),
             encoder in encoders(),
+            recurrent in prop::option::of(recurrent_layers()),
         ) {
+            // The other heads have no recurrent layer.
+            let recurrent = recurrent.filter(|_| {
+                matches!(head, Head::Categorical { .. } | Head::DiagonalGaussian { .. })
+            });
             let spec = PolicySpec {
                 encoder,
                 hidden,
                 activation: Activation::Relu,
+                recurrent,
                 head,
             };
             let bytes = v1::PolicySpec::from(&spec).encode_to_vec();
@@ -448,6 +497,10 @@ mod tests {
             encoder: Encoder::OneHot { n: 16 },
             hidden: vec![64, 32],
             activation: Activation::Relu,
+            recurrent: Some(Recurrent {
+                cell: RecurrentCell::Gru,
+                units: 5,
+            }),
             head: Head::DiagonalGaussian { dimension: 3 },
         };
         let message = v1::PolicySpec::from(&spec);
@@ -481,6 +534,15 @@ mod tests {
         assert_eq!(
             PolicySpec::try_from(image(8, None)).unwrap_err().field,
             "policy.image.stages"
+        );
+        let mut wide = message.clone();
+        wide.recurrent.as_mut().unwrap().units = u32::MAX;
+        assert_eq!(PolicySpec::try_from(wide).unwrap_err().field, "policy");
+        let mut unknown = message.clone();
+        unknown.recurrent.as_mut().unwrap().cell = 77;
+        assert_eq!(
+            PolicySpec::try_from(unknown).unwrap_err().field,
+            "policy.recurrent.cell"
         );
         let mut unknown = message;
         unknown.activation = 77;

@@ -7,6 +7,7 @@ pub mod returns;
 pub mod vtrace;
 pub mod likelihood;
 pub mod schedules;
+pub mod sequences;
 pub mod on_policy;
 pub mod policy_gradient;
 pub mod replayed;
@@ -297,6 +298,7 @@ pub fn policy_spec(
     let spec = match configuration.run.algorithm {
         Name::Ppo | Name::Impala | Name::A2c | Name::Reinforce => {
             PolicySpec::new(observation, action, hidden, activation)?
+                .with_recurrent(configuration.policy.recurrent_layer())?
         }
         Name::QLearning | Name::Sarsa => PolicySpec::table(observation, action)?,
         Name::Dqn => {

@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::likelihood::Likelihood;
 use super::returns::{ReturnsError, explained_variance, generalised_advantages};
 use super::round::{Round, RoundError};
+use super::sequences::Lanes;
 use super::vtrace::{VtraceClips, VtraceOptions, vtrace};
 use super::{AlgorithmError, AlgorithmState};
 use crate::networks::{ActorCritic, NetworkError};
@@ -58,6 +59,8 @@ pub struct RoundBatch {
     pub inputs: Tensor,
     /// The row of `inputs` that each step has acted on.
     pub rows: Vec<i64>,
+    /// Of a recurrent policy: the environments as sequences.
+    pub lanes: Option<Lanes>,
     /// Indices `[R]`, i64, or vectors `[R, dimension]`, f32.
     pub actions: Tensor,
     /// Values of the observations that were acted on.
@@ -98,10 +101,26 @@ impl RoundBatch {
         estimator: Estimator,
     ) -> Result<Self, OnPolicyError> {
         let policy = &network.spec().policy;
-        round.check(policy.observation_width(), policy.action_width())?;
+        let state_width = policy.state_width();
+        round.check(
+            policy.observation_width(),
+            policy.action_width(),
+            state_width,
+        )?;
+        if state_width > 0 && matches!(estimator, Estimator::Vtrace(_)) {
+            return Err(OnPolicyError::Option {
+                option: "advantage",
+                expected: "gae, because the policy is recurrent",
+                got: "vtrace".to_owned(),
+            });
+        }
         let actions = action_rows(&policy.head, &round.actions, network.device())?;
         let inputs = network.encode(&round.observations)?;
-        let all_values = network.values(&inputs);
+        let lanes = (state_width > 0).then(|| Lanes::new(round, state_width, network.device()));
+        let all_values = match &lanes {
+            None => network.values(&inputs),
+            Some(lanes) => lanes.values(network, round, &inputs),
+        };
         let rows = round.rows_of_steps();
 
         let mut advantages = vec![0.0; rows.len()];
@@ -117,7 +136,7 @@ impl RoundBatch {
             }
             Estimator::Vtrace(options) => {
                 let at_steps = Tensor::from_slice(&rows).to_device(network.device());
-                let (outputs, _) = network.forward(&inputs.index_select(0, &at_steps));
+                let (outputs, _) = network.forward(&inputs.index_select(0, &at_steps), None);
                 let likelihood =
                     Likelihood::new(&outputs.policy, outputs.log_std.as_ref(), &actions);
                 let log_ratios = log_ratios(&likelihood, round);
@@ -139,6 +158,7 @@ impl RoundBatch {
         Ok(Self {
             inputs,
             rows,
+            lanes,
             actions,
             explained_variance: explained_variance(&values, &returns),
             values,

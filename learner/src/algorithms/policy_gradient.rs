@@ -116,7 +116,7 @@ pub fn gradient_step(
     options: &LossOptions,
     learning_rate: f64,
 ) -> StepStatistics {
-    let (outputs, tape) = network.forward(&steps.inputs);
+    let (outputs, tape) = network.forward(&steps.inputs, None);
     let losses = losses(&outputs, steps, options);
     let gradient = network.gradient(&tape, losses.gradient);
     let step = adam.step(network.parameters_mut(), gradient, learning_rate);

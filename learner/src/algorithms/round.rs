@@ -25,6 +25,17 @@ impl ShardColumns {
         self.rewards.len()
     }
 
+    /// Number of steps of each environment, `T`.
+    pub fn unroll_length(&self) -> usize {
+        self.rewards.len() / self.num_envs
+    }
+
+    /// Whether each step ended its episode, for good or not, `[T, B]`.
+    pub fn ended(&self) -> impl Iterator<Item = bool> {
+        let flags = self.terminated.iter().zip(&self.truncated);
+        flags.map(|(terminated, truncated)| terminated | truncated)
+    }
+
     /// The truncated steps, as `t * B + b`, ascending.
     pub fn truncated_steps(&self) -> impl Iterator<Item = usize> {
         self.truncated
@@ -46,6 +57,8 @@ pub struct Round {
     pub shards: Vec<ShardColumns>,
     /// Normalised observations, `[O, width]`.
     pub observations: Vec<f32>,
+    /// Recurrent state of every environment before its first step, `[N, S]`: shard after shard.
+    pub initial_states: Vec<f32>,
     /// Actions as the policy drew them, before any clipping, `[R, width]`; a discrete action is its
     /// index.
     pub actions: Vec<f32>,
@@ -83,6 +96,19 @@ pub enum RoundError {
         /// Elements that the column has.
         got: usize,
     },
+    /// Environments whose sequences cannot be computed side by side.
+    #[error(
+        "shard {shard} has {got} steps of each environment and the first one {expected}; sequences \
+         of a recurrent policy are equally long"
+    )]
+    Lengths {
+        /// Position of the shard in the round.
+        shard: usize,
+        /// Steps of each environment of the first shard.
+        expected: usize,
+        /// Of this one.
+        got: usize,
+    },
     /// A column of the round has another length than its shards ask for.
     #[error("column `{column}` has {got} values, expected {expected}")]
     Column {
@@ -99,6 +125,11 @@ impl Round {
     /// Number of steps of all shards, `R`.
     pub fn num_steps(&self) -> usize {
         self.shards.iter().map(ShardColumns::num_steps).sum()
+    }
+
+    /// Number of environments of all shards, `N`.
+    pub fn num_envs(&self) -> usize {
+        self.shards.iter().map(|shard| shard.num_envs).sum()
     }
 
     /// Number of rows of the shards' timelines, without the final observations.
@@ -160,7 +191,12 @@ impl Round {
     ///
     /// # Errors
     /// [`RoundError`], naming the first column that differs.
-    pub fn check(&self, observation_width: usize, action_width: usize) -> Result<(), RoundError> {
+    pub fn check(
+        &self,
+        observation_width: usize,
+        action_width: usize,
+        state_width: usize,
+    ) -> Result<(), RoundError> {
         let mut finals = 0;
         for (index, shard) in self.shards.iter().enumerate() {
             let (rewards, num_envs) = (shard.rewards.len(), shard.num_envs);
@@ -191,9 +227,24 @@ impl Round {
         if steps == 0 {
             return Err(RoundError::Empty);
         }
+        let lengths = || self.shards.iter().map(ShardColumns::unroll_length);
+        if let Some(shard) = lengths().position(|length| Some(length) != lengths().next())
+            && state_width > 0
+        {
+            return Err(RoundError::Lengths {
+                shard,
+                expected: self.shards[0].unroll_length(),
+                got: self.shards[shard].unroll_length(),
+            });
+        }
         let observations = (self.num_timeline_rows() + finals) * observation_width;
         for (column, expected, got) in [
             ("observations", observations, self.observations.len()),
+            (
+                "initial_states",
+                self.num_envs() * state_width,
+                self.initial_states.len(),
+            ),
             ("actions", steps * action_width, self.actions.len()),
             ("log_probs", steps, self.log_probs.len()),
         ] {
@@ -223,6 +274,7 @@ mod tests {
         Round {
             shards: vec![shard(2, &[false, true, false, false]), shard(1, &[true])],
             observations: vec![0.0; (6 + 2 + 2) * 3],
+            initial_states: Vec::new(),
             actions: vec![0.0; 5 * 2],
             log_probs: vec![0.0; 5],
         }
@@ -230,7 +282,7 @@ mod tests {
 
     #[test]
     fn steps_skip_the_bootstrap_rows() {
-        assert_eq!(round().check(3, 2), Ok(()));
+        assert_eq!(round().check(3, 2, 0), Ok(()));
         assert_eq!(round().rows_of_steps(), [0, 1, 2, 3, 6]);
         assert_eq!(round().num_timeline_rows(), 8);
     }
@@ -244,7 +296,7 @@ mod tests {
             expected: 30,
             got: 29,
         };
-        assert_eq!(wrong.check(3, 2), Err(error));
+        assert_eq!(wrong.check(3, 2, 0), Err(error));
 
         let mut wrong = round();
         wrong.shards[1].terminated.clear();
@@ -254,12 +306,12 @@ mod tests {
             expected: 1,
             got: 0,
         };
-        assert_eq!(wrong.check(3, 2), Err(error));
+        assert_eq!(wrong.check(3, 2, 0), Err(error));
 
         let mut wrong = round();
         wrong.shards[0].num_envs = 3;
         assert_eq!(
-            wrong.check(3, 2),
+            wrong.check(3, 2, 0),
             Err(RoundError::Ragged {
                 shard: 0,
                 rewards: 4,
@@ -267,6 +319,30 @@ mod tests {
             })
         );
 
-        assert_eq!(Round::default().check(3, 2), Err(RoundError::Empty));
+        assert_eq!(Round::default().check(3, 2, 0), Err(RoundError::Empty));
+    }
+
+    #[test]
+    fn sequences_are_equally_long_and_each_has_a_state() {
+        let mut states = round();
+        states.initial_states = vec![0.0; 3 * 4];
+        let error = RoundError::Lengths {
+            shard: 1,
+            expected: 2,
+            got: 1,
+        };
+        assert_eq!(states.check(3, 2, 4), Err(error));
+        states.shards.truncate(1);
+        states.observations.truncate((6 + 1) * 3);
+        states.actions.truncate(4 * 2);
+        states.log_probs.truncate(4);
+        let error = RoundError::Column {
+            column: "initial_states",
+            expected: 8,
+            got: 12,
+        };
+        assert_eq!(states.check(3, 2, 4), Err(error));
+        states.initial_states.truncate(8);
+        assert_eq!(states.check(3, 2, 4), Ok(()));
     }
 }

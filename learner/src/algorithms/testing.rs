@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use rookery_common::policy::spec::{Activation, Encoder, Head};
-use rookery_common::policy::{ImageEncoder, PolicySpec};
+use rookery_common::policy::{ImageEncoder, PolicySpec, Recurrent};
 use rookery_common::unroll::{
     LeaseEpoch, PolicyVersion, ShardId, Unroll, UnrollIndex, UnrollKey, UnrollShape,
 };
@@ -28,6 +28,8 @@ pub(crate) struct NetworkCase {
     /// Of the encoder that is called `image`.
     image: Option<ImageEncoder>,
     hidden: Vec<usize>,
+    #[serde(default)]
+    recurrent: Option<Recurrent>,
     activation: String,
     head: String,
     outputs: usize,
@@ -52,6 +54,7 @@ impl NetworkCase {
                     "relu" => Activation::Relu,
                     other => panic!("activation {other}"),
                 },
+                recurrent: self.recurrent,
                 head: match self.head.as_str() {
                     "categorical" => Head::Categorical {
                         num_actions: self.outputs,
@@ -106,6 +109,7 @@ impl RoundCase {
         Round {
             shards: self.shards.iter().map(ShardCase::columns).collect(),
             observations: self.observations.clone(),
+            initial_states: Vec::new(),
             actions: self.actions.clone(),
             log_probs: self.log_probs.clone(),
         }
@@ -146,6 +150,7 @@ pub(crate) fn walking_round(index: u64, discontinuous: bool) -> (CompleteRound, 
         envs_per_shard: 1,
         observation_width: 1,
         action_width: 1,
+        state_width: 0,
     };
     let unroll = |shard: u32| Unroll {
         key: UnrollKey {
@@ -156,6 +161,7 @@ pub(crate) fn walking_round(index: u64, discontinuous: bool) -> (CompleteRound, 
         },
         version: PolicyVersion::default(),
         observation: vec![0.0, 1.0, 2.0, 3.0].into(),
+        initial_state: Vec::new().into(),
         action: vec![0.0; 3].into(),
         log_prob: vec![-0.7; 3].into(),
         reward: vec![1.0; 3].into(),

@@ -155,6 +155,7 @@ impl CompleteRound {
         let mut round = Round {
             shards: Vec::with_capacity(shards),
             observations: vec![0.0; shards * timeline + num_finals],
+            initial_states: Vec::with_capacity(shards * shape.envs_per_shard * shape.state_width),
             actions: vec![0.0; shards * steps * shape.action_width],
             log_probs: vec![0.0; shards * steps],
         };
@@ -168,6 +169,7 @@ impl CompleteRound {
             unroll
                 .final_observation
                 .copy_to(&mut round.observations[finals]);
+            round.initial_states.extend(unroll.initial_state.iter());
             let width = steps * shape.action_width;
             unroll
                 .action

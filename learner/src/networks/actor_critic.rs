@@ -7,7 +7,10 @@ use rookery_common::policy::spec::{Encoder, Head, SpecError};
 use tch::{Device, Kind, Tensor};
 use thiserror::Error;
 
-use super::init::{HIDDEN_GAIN, POLICY_HEAD_GAIN, VALUE_HEAD_GAIN, orthogonal_layout};
+use super::init::{
+    HIDDEN_GAIN, POLICY_HEAD_GAIN, RECURRENT_GAIN, VALUE_HEAD_GAIN, orthogonal_layout,
+};
+use super::recurrent::{RecurrentLayer, RecurrentTape, Sequences};
 use super::{Dense, Encoding, EncodingTape, Flat, Tape};
 use crate::tensors::to_host;
 
@@ -18,7 +21,7 @@ const BLOCK_ROWS: i64 = 1024;
 /// How the critic sees the observation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CriticSpec {
-    /// Through the policy's hidden layers; its own is the head only.
+    /// Through the policy's hidden layers and its recurrent one; its own is the head only.
     Shared,
     /// Through hidden layers of its own, of these widths, with the policy's activation, and, where
     /// the policy sees images, convolutions of its own in front of them.
@@ -64,6 +67,12 @@ pub enum NetworkError {
         /// Index of the layer.
         layer: usize,
     },
+    /// A recurrent policy whose critic would remember nothing.
+    #[error(
+        "a critic with layers of its own beside a recurrent policy would need a memory of its own; \
+         share the policy's layers (policy.shared_trunk = true)"
+    )]
+    RecurrentCritic,
     /// Parameters for another network.
     #[error(
         "{got} parameters given, this network has {expected}; resume with the network options of \
@@ -136,6 +145,7 @@ pub struct ActorCriticTape(Vec<BlockTape>);
 struct BlockTape {
     encoding: EncodingTape,
     trunk: Tape,
+    recurrent: Option<RecurrentTape>,
     head: Tape,
     /// Of a critic that has one of its own.
     critic_encoding: Option<EncodingTape>,
@@ -155,6 +165,7 @@ pub struct ActorCritic {
     num_policy_parameters: usize,
     encoding: Encoding,
     trunk: Dense,
+    recurrent: Option<RecurrentLayer>,
     head: Dense,
     /// Index of the logarithm of the standard deviation in the layout.
     log_std: Option<usize>,
@@ -173,7 +184,8 @@ impl ActorCritic {
     /// configured standard deviation.
     ///
     /// # Errors
-    /// [`NetworkError::Policy`], [`NetworkError::Head`] and [`NetworkError::CriticWidth`].
+    /// [`NetworkError::Policy`], [`NetworkError::Head`], [`NetworkError::RecurrentCritic`] and
+    /// [`NetworkError::CriticWidth`].
     pub fn new(spec: ActorCriticSpec, seed: u64, device: Device) -> Result<Self, NetworkError> {
         spec.policy.validate()?;
         if !matches!(
@@ -185,7 +197,9 @@ impl ActorCritic {
                 got: spec.policy.head.name(),
             });
         }
-        let num_hidden = spec.policy.hidden.len();
+        if spec.policy.recurrent.is_some() && spec.critic != CriticSpec::Shared {
+            return Err(NetworkError::RecurrentCritic);
+        }
         let activation = spec.policy.activation;
         let mut layout = spec.policy.layout();
         let num_policy_parameters = layout.len();
@@ -194,19 +208,28 @@ impl ActorCritic {
             .iter()
             .position(|slot| slot.name() == "policy.log_std");
         let encoding = Encoding::existing(&spec.policy.encoder, &layout, 0);
+        // A layer is a weight and its bias; a recurrent one, which lies behind the hidden ones, has
+        // two pairs of them.
         let first = encoding.num_tensors();
+        let num_hidden = spec.policy.hidden.len();
+        let behind = first + 2 * num_hidden;
+        let recurrent = spec
+            .policy
+            .recurrent
+            .map(|of| RecurrentLayer::existing(of, behind));
+        let head = behind + recurrent.as_ref().map_or(0, |_| 4);
         let (critic_encoding, critic) = push_critic(&mut layout, &spec)?;
         let values = initial_values(&layout, spec.initial_log_std, seed);
         Ok(Self {
             num_policy_parameters,
             encoding,
-            // A layer is a weight and its bias.
             trunk: Dense::existing(
                 (0..num_hidden).map(|layer| first + 2 * layer).collect(),
                 activation,
                 true,
             ),
-            head: Dense::existing(vec![first + 2 * num_hidden], activation, false),
+            recurrent,
+            head: Dense::existing(vec![head], activation, false),
             log_std,
             critic_encoding,
             critic,
@@ -281,12 +304,20 @@ impl ActorCritic {
     /// Policy outputs and values of encoded rows, and what [`ActorCritic::gradient`] needs.
     ///
     /// # Shapes
-    /// `inputs` is `[N, inputs]`, from [`ActorCritic::encode`].
-    pub fn forward(&self, inputs: &Tensor) -> (Outputs, ActorCriticTape) {
+    /// `inputs` is `[N, inputs]`, from [`ActorCritic::encode`]; of a recurrent network they are the
+    /// rows of `sequences`, which no other network looks at.
+    ///
+    /// # Panics
+    /// If the network is recurrent and there are no sequences.
+    pub fn forward(
+        &self,
+        inputs: &Tensor,
+        sequences: Option<&Sequences>,
+    ) -> (Outputs, ActorCriticTape) {
         let blocks: Vec<BlockTape> = self
             .blocks(inputs)
             .iter()
-            .map(|rows| self.forward_block(rows))
+            .map(|rows| self.forward_block(rows, sequences))
             .collect();
         let join = |part: fn(&BlockTape) -> &Tensor| match blocks.as_slice() {
             [block] => part(block).shallow_clone(),
@@ -302,22 +333,31 @@ impl ActorCritic {
         (outputs, ActorCriticTape(blocks))
     }
 
-    fn forward_block(&self, inputs: &Tensor) -> BlockTape {
+    fn forward_block(&self, inputs: &Tensor, sequences: Option<&Sequences>) -> BlockTape {
         let parameters = &self.parameters;
         let encoding = self.encoding.forward_taped(parameters, inputs);
         let trunk = self.trunk.forward_taped(parameters, encoding.output());
-        let head = self.head.forward_taped(parameters, trunk.output());
+        #[expect(clippy::expect_used, reason = "the caller knows what it has built")]
+        let recurrent = self.recurrent.as_ref().map(|layer| {
+            let sequences = sequences.expect("a recurrent network computes sequences");
+            layer.forward(parameters, trunk.output(), sequences)
+        });
+        let features = recurrent
+            .as_ref()
+            .map_or(trunk.output(), RecurrentTape::output);
+        let head = self.head.forward_taped(parameters, features);
         let critic_encoding = self
             .critic_encoding
             .as_ref()
             .map(|encoding| encoding.forward_taped(parameters, inputs));
         let seen = critic_encoding
             .as_ref()
-            .map_or(trunk.output(), EncodingTape::output);
+            .map_or(features, EncodingTape::output);
         let critic = self.critic.forward_taped(parameters, seen);
         BlockTape {
             encoding,
             trunk,
+            recurrent,
             head,
             critic_encoding,
             critic,
@@ -369,29 +409,41 @@ impl ActorCritic {
             .into_iter()
             .chain(through_critic)
             .reduce(|a, b| a + b);
-        if let Some(by_features) = by_features {
+        let recurrent = self.recurrent.as_ref().zip(tape.recurrent.as_ref());
+        let by_trunk = match (by_features, recurrent) {
+            (Some(by_features), Some((layer, tape))) => {
+                Some(layer.backward(parameters, tape, &by_features, gradient))
+            }
+            (by_features, _) => by_features,
+        };
+        if let Some(by_trunk) = by_trunk {
             let wants_input = self.encoding.has_parameters();
             let by_input =
                 self.trunk
-                    .backward(parameters, &tape.trunk, by_features, gradient, wants_input);
+                    .backward(parameters, &tape.trunk, by_trunk, gradient, wants_input);
             self.encoding.backward(&tape.encoding, by_input, gradient);
         }
     }
 
-    /// Cuts rows into those that go through the layers together.
+    /// Cuts rows into those that go through the layers together. The rows of sequences do so step by
+    /// step, which leaves nothing to gain.
     fn blocks(&self, rows: &Tensor) -> Vec<Tensor> {
-        if self.device() == Device::Cpu {
+        if self.device() == Device::Cpu && self.recurrent.is_none() {
             rows.split(BLOCK_ROWS.min(self.encoding.rows_at_once()), 0)
         } else {
             vec![rows.shallow_clone()]
         }
     }
 
-    /// Values of encoded rows on the host.
+    /// Values of encoded rows on the host; of a network that is not recurrent.
     ///
     /// # Shapes
     /// `inputs` is `[N, inputs]`, from [`ActorCritic::encode`]; the result has `N` elements.
+    ///
+    /// # Panics
+    /// If it is.
     pub fn values(&self, inputs: &Tensor) -> Vec<f32> {
+        assert!(self.recurrent.is_none(), "values depend on a state");
         let chunks: Vec<Tensor> = self
             .blocks(inputs)
             .iter()
@@ -408,6 +460,43 @@ impl ActorCritic {
             })
             .collect();
         to_host(&Tensor::cat(&chunks, 0))
+    }
+
+    /// Values of the rows of sequences, and of rows each of which follows one of them in its episode, on
+    /// the host; of a recurrent network.
+    ///
+    /// Where a step was truncated, the state that it left would see the final observation next, if
+    /// the episode went on: one more step from there gives the value to bootstrap from (T1, T17).
+    ///
+    /// # Shapes
+    /// `inputs` is `[L * B, inputs]`, time-major; `following` is `[F, inputs]`, and `after` names the
+    /// row before each of them. The results have `L * B` and `F` elements.
+    ///
+    /// # Panics
+    /// If the network is not recurrent.
+    pub fn sequence_values(
+        &self,
+        inputs: &Tensor,
+        sequences: &Sequences,
+        following: &Tensor,
+        after: &[i64],
+    ) -> (Vec<f32>, Vec<f32>) {
+        #[expect(clippy::expect_used, reason = "the caller knows what it has built")]
+        let layer = self.recurrent.as_ref().expect("the network is recurrent");
+        let run = |inputs: &Tensor, sequences: &Sequences| {
+            let encoded = self.encoding.forward(&self.parameters, inputs);
+            let features = self.trunk.forward(&self.parameters, &encoded);
+            layer.forward(&self.parameters, &features, sequences)
+        };
+        let value =
+            |tape: &RecurrentTape| to_host(&self.critic.forward(&self.parameters, tape.output()));
+        let tape = run(inputs, sequences);
+        let values = value(&tape);
+        if after.is_empty() {
+            return (values, Vec::new());
+        }
+        let branches = Sequences::new(tape.states_after(after), &[]);
+        (values, value(&run(following, &branches)))
     }
 }
 
@@ -464,13 +553,9 @@ fn push_critic(
     layout: &mut Layout,
     spec: &ActorCriticSpec,
 ) -> Result<(Option<Encoding>, Dense), NetworkError> {
-    let inputs = spec.policy.input_width();
     let (inputs, hidden) = match &spec.critic {
-        CriticSpec::Shared => (
-            spec.policy.hidden.last().copied().unwrap_or(inputs),
-            &[][..],
-        ),
-        CriticSpec::Separate(widths) => (inputs, widths.as_slice()),
+        CriticSpec::Shared => (spec.policy.feature_width(), &[][..]),
+        CriticSpec::Separate(widths) => (spec.policy.input_width(), widths.as_slice()),
     };
     if let Some(layer) = hidden.iter().position(|&width| width == 0) {
         return Err(NetworkError::CriticWidth { layer });
@@ -497,6 +582,7 @@ fn initial_values(layout: &Layout, initial_log_std: f32, seed: u64) -> Vec<f32> 
     let gain = |name: &str| match name {
         "policy.head.weight" => POLICY_HEAD_GAIN,
         "critic.head.weight" => VALUE_HEAD_GAIN,
+        "policy.recurrent.weight_ih" | "policy.recurrent.weight_hh" => RECURRENT_GAIN,
         _ => HIDDEN_GAIN,
     };
     let mut values = orthogonal_layout(layout, gain, seed, 0);

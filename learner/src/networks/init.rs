@@ -7,6 +7,10 @@ use rookery_common::seeds::{Purpose, Random};
 /// Gain of a hidden layer, for tanh and for rectified linear units alike.
 pub const HIDDEN_GAIN: f64 = std::f64::consts::SQRT_2;
 
+/// Gain of a recurrent layer's matrices (Huang and others 2022, "The 37 implementation details of
+/// proximal policy optimization", the first of those for LSTMs).
+pub const RECURRENT_GAIN: f64 = 1.0;
+
 /// Gain of the policy's head: so small that the first policy is close to uniform.
 pub const POLICY_HEAD_GAIN: f64 = 0.01;
 

@@ -11,6 +11,7 @@ pub mod init;
 mod flat;
 mod dense;
 mod convolution;
+mod recurrent;
 mod actor_critic;
 
 pub use actor_critic::{
@@ -20,3 +21,4 @@ pub use actor_critic::{
 pub use convolution::{Encoding, EncodingTape};
 pub use dense::{Dense, Tape};
 pub use flat::Flat;
+pub use recurrent::Sequences;

@@ -113,17 +113,19 @@ pub fn specify(
     environment: EnvironmentSpec,
     configuration: &Configuration,
 ) -> Result<RunSpecification, PolicyError> {
+    let policy = algorithms::policy_spec(configuration, &environment)?;
     let contract = UnrollContract {
         shape: UnrollShape {
             unroll_length: configuration.rollout.unroll_length,
             envs_per_shard: configuration.rollout.envs_per_shard,
             observation_width: environment.observation.width(),
             action_width: environment.action.width(),
+            state_width: policy.state_width(),
         },
         action_space: environment.action.clone(),
     };
     Ok(RunSpecification {
-        policy: algorithms::policy_spec(configuration, &environment)?,
+        policy,
         exploration: algorithms::exploration(configuration),
         environment,
         contract,

@@ -211,6 +211,7 @@ fn presets_are_listed_and_each_can_be_used() {
     for preset in [
         "acrobot-ppo",
         "cartpole-a2c",
+        "cartpole-memory-ppo",
         "cartpole-ppo",
         "cartpole-reinforce",
         "frozenlake-ppo",
@@ -220,6 +221,7 @@ fn presets_are_listed_and_each_can_be_used() {
         "mountaincar-ppo",
         "mountaincarcontinuous-ppo",
         "pendulum-ppo",
+        "tmaze-ppo",
     ] {
         assert!(list.contains(preset), "{preset} is missing in:\n{list}");
         let toml: toml::Table = printed(&cluster, &["presets", preset])

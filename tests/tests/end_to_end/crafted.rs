@@ -18,7 +18,11 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let cluster = Cluster::new(&Setup::cart_pole().set("learner.max_message", "64KiB"));
+        Self::of(Setup::cart_pole())
+    }
+
+    fn of(setup: Setup) -> Self {
+        let cluster = Cluster::new(&setup.set("learner.max_message", "64KiB"));
         let learner = cluster.learner();
         let peer = Handmade::connect(&cluster.socket());
         Self {
@@ -50,7 +54,11 @@ impl Scene {
 
     /// Has a sound actor train to the end, and holds that nothing of what came before shows.
     fn sound_actor_gets_the_undisturbed_result(self, refused: Unrolls) {
-        let expected = Cluster::undisturbed(&Setup::cart_pole());
+        self.sound_actor_gets_the_result_of(&Setup::cart_pole(), refused);
+    }
+
+    fn sound_actor_gets_the_result_of(self, setup: &Setup, refused: Unrolls) {
+        let expected = Cluster::undisturbed(setup);
         assert_eq!(self.learner.unrolls(), refused);
         drop(self.peer);
         let actor = self.cluster.actor(1);
@@ -163,6 +171,11 @@ const MALFORMED: &[(Change, RefusalReason, &str)] = &[
         "field `reward`: element 0 is inf",
     ),
     (
+        |u| u.initial_state = u.log_prob.clone(),
+        RefusalReason::Invalid,
+        "field `initial_state`: expected nothing, because the policy is not recurrent, got shape [32, 2]",
+    ),
+    (
         |u| u.key.as_mut().unwrap().shard = 77,
         RefusalReason::Invalid,
         "field `key.shard`: expected 0..4, got 77",
@@ -197,6 +210,56 @@ fn unrolls_that_are_not_sound_are_refused_with_the_field_and_both_values() {
         invalid: count,
         ..Unrolls::default()
     });
+}
+
+/// T17: what a recurrent policy is trained from is checked like every other column.
+#[test]
+fn recurrent_states_that_are_not_sound_are_refused_with_the_field_and_both_values() {
+    let setup = Setup::cart_pole()
+        .set("policy.recurrent", "gru")
+        .set("policy.recurrent_units", 3)
+        .set("policy.shared_trunk", true);
+    let mut scene = Scene::of(setup.clone());
+    let column = |shape: [u32; 2], data: Vec<u8>| v1::Column {
+        element_type: v1::ElementType::F32.into(),
+        shape: shape.to_vec(),
+        data: Bytes::from(data),
+    };
+    let nan = [vec![0; 20], f32::NAN.to_le_bytes().to_vec()].concat();
+    for (count, (state, reason, message)) in (1..).zip([
+        (
+            None,
+            RefusalReason::Invalid,
+            "field `initial_state`: expected a value, got nothing",
+        ),
+        (
+            Some(column([2, 4], vec![0; 32])),
+            RefusalReason::Invalid,
+            "field `initial_state`: expected shape [2, 3], got shape [2, 4]",
+        ),
+        (
+            Some(column([2, 3], vec![0; 23])),
+            RefusalReason::Invalid,
+            "field `initial_state`: expected 24 bytes for shape [2, 3], got 23 bytes",
+        ),
+        (
+            Some(column([2, u32::MAX], Vec::new())),
+            RefusalReason::Invalid,
+            "field `initial_state`: expected shape [2, 3], got shape [2, 4294967295]",
+        ),
+        (
+            Some(column([2, 3], nan)),
+            RefusalReason::NonFinite,
+            "field `initial_state`: element 5 is NaN",
+        ),
+    ]) {
+        let refusal = scene.refusal_of(|unroll| unroll.initial_state = state);
+        assert_eq!(refusal.reason(), reason, "{refusal:?}");
+        assert!(refusal.message.contains(message), "{refusal:?}");
+        assert_eq!(scene.learner.unrolls().invalid, count);
+    }
+    let refused = scene.learner.unrolls();
+    scene.sound_actor_gets_the_result_of(&setup, refused);
 }
 
 #[test]

@@ -164,6 +164,8 @@ every_scenario! {
     rainbow_at_lag_1: Setup::rainbow().set("schedule.lag", 1);
     image_dqn_at_lag_1: Setup::image().set("schedule.lag", 1);
     sac: Setup::sac();
+    lstm: Setup::lstm();
+    gru_at_lag_1: Setup::gru().set("schedule.lag", 1);
 }
 
 /// The scenarios that tell most, for algorithms that share their machinery with those above: what one

@@ -1,5 +1,7 @@
 //! The forward pass against its definition, in every batch and on every instruction set.
 
+mod recurrent;
+
 use super::*;
 use crate::policy::image::{Operation, Planes, Stage, Window};
 use crate::policy::{ImageEncoder, ValueDistribution};

@@ -108,7 +108,7 @@ fn on_policy_round(a2c: &A2c, mut round: Round) -> Round {
     let head = &a2c.network.spec().policy.head;
     let actions = on_policy::action_rows(head, &round.actions, Device::Cpu).unwrap();
     let rows = Tensor::from_slice(&round.rows_of_steps());
-    let (outputs, _) = a2c.network.forward(&inputs);
+    let (outputs, _) = a2c.network.forward(&inputs, None);
     let policy = outputs.policy.index_select(0, &rows);
     let likelihood = Likelihood::new(&policy, outputs.log_std.as_ref(), &actions);
     round.log_probs = to_host(&likelihood.negative_log_probs.neg());

@@ -109,7 +109,7 @@ impl Impala {
         options: &LossOptions,
     ) -> Result<Evaluation, OnPolicyError> {
         let policy = &self.network.spec().policy;
-        round.check(policy.observation_width(), policy.action_width())?;
+        round.check(policy.observation_width(), policy.action_width(), 0)?;
         let device = self.network.device();
         let actions = action_rows(&policy.head, &round.actions, device)?;
         let inputs = self.network.encode(&round.observations)?;
@@ -118,7 +118,7 @@ impl Impala {
         let column = |host: &[f32]| Tensor::from_slice(host).to_device(device);
 
         let at_steps = inputs.index_select(0, &Tensor::from_slice(&rows).to_device(device));
-        let (outputs, tape) = self.network.forward(&at_steps);
+        let (outputs, tape) = self.network.forward(&at_steps, None);
         let likelihood = Likelihood::new(&outputs.policy, outputs.log_std.as_ref(), &actions);
         let log_ratios = log_ratios(&likelihood, round);
 

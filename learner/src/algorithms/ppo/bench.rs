@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use rookery_common::policy::PolicySpec;
 use rookery_common::policy::spec::{Activation, Encoder, Head};
+use rookery_common::policy::{PolicySpec, Recurrent};
 use rookery_common::seeds::{Purpose, Random};
 use tch::Device;
 
@@ -26,6 +26,8 @@ pub struct Setting {
     pub head: Head,
     /// Hidden layers, of the policy and of the separate critic.
     pub hidden: Vec<usize>,
+    /// What remembers, with which the critic shares all layers.
+    pub recurrent: Option<Recurrent>,
     /// Rows of a gradient step.
     pub minibatch_size: usize,
     /// Gradient steps an epoch.
@@ -78,10 +80,14 @@ pub fn bench_update(setting: &Setting) -> Result<Timings, OnPolicyError> {
             },
             hidden: setting.hidden.clone(),
             activation: Activation::Tanh,
+            recurrent: setting.recurrent,
             head: setting.head.clone(),
         },
         initial_log_std: 0.0,
-        critic: CriticSpec::Separate(setting.hidden.clone()),
+        critic: match setting.recurrent {
+            None => CriticSpec::Separate(setting.hidden.clone()),
+            Some(_) => CriticSpec::Shared,
+        },
     };
     let round = synthetic_round(setting);
     let mut ppo = Ppo::new(spec, config, 1, setting.device)?;
@@ -115,12 +121,14 @@ fn phases(
         };
         let (columns, _) = ppo.columns(round)?;
         lap(&mut timings.columns);
-        let mut order: Vec<i64> = (0..round.num_steps() as i64).collect();
-        Random::derive(1, Purpose::Minibatch, u64::from(repetition), 0).shuffle(&mut order);
+        let mut random = Random::derive(1, Purpose::Minibatch, u64::from(repetition), 0);
+        let order = ppo.order(&columns, &mut random);
         let minibatches = ppo.minibatches(&columns, &order, 0.2);
         lap(&mut timings.gather);
         for minibatch in minibatches {
-            let (outputs, tape) = ppo.network.forward(&minibatch.inputs);
+            let (outputs, tape) = ppo
+                .network
+                .forward(&minibatch.inputs, minibatch.sequences.as_ref());
             lap(&mut timings.forward);
             let losses = losses(&outputs, &minibatch, &options);
             lap(&mut timings.loss);
@@ -161,7 +169,11 @@ fn synthetic_round(setting: &Setting) -> Round {
         let dimension = setting.head.action_width();
         (normals(num_steps * dimension), -1.4 * dimension as f32)
     };
+    let state_width = setting
+        .recurrent
+        .map_or(0, |recurrent| recurrent.state_width());
     Round {
+        initial_states: vec![0.0; num_envs * state_width],
         observations: normals((num_steps + num_envs) * setting.observation_width),
         actions,
         log_probs: vec![log_prob; num_steps],

@@ -16,13 +16,15 @@ use tch::{Kind, Tensor};
 
 use crate::algorithms::likelihood::Likelihood;
 use crate::algorithms::policy_gradient::{normalised, value_loss};
-use crate::networks::{OutputGradient, Outputs};
+use crate::networks::{OutputGradient, Outputs, Sequences};
 
 /// One minibatch of `N` rows.
 #[derive(Debug)]
 pub struct Minibatch {
     /// Encoded observations, `[N, inputs]`.
     pub inputs: Tensor,
+    /// Of a recurrent policy: the sequences that the rows are.
+    pub sequences: Option<Sequences>,
     /// Indices `[N]`, i64, or vectors `[N, dimension]`, f32.
     pub actions: Tensor,
     /// `-log` of the probability with which the action was drawn, `[N]`.

@@ -1,5 +1,6 @@
 //! Golden vectors and invariants of a whole update.
 
+mod recurrent;
 mod steps;
 
 use super::config::loss_options;
@@ -78,6 +79,8 @@ struct UpdateCase {
     vtrace_c_clip: Option<f64>,
     epochs: u32,
     shards: Vec<ShardCase>,
+    #[serde(default)]
+    initial_states: Vec<f32>,
     expected: ExpectedUpdate,
 }
 
@@ -119,30 +122,15 @@ impl UpdateCase {
         Round {
             shards: self.shards.iter().map(ShardCase::columns).collect(),
             observations: self.options.observations.clone(),
+            initial_states: self.initial_states.clone(),
             actions: self.options.actions.clone(),
             log_probs: self.options.log_probs.clone(),
         }
     }
-}
 
-#[test]
-fn t1_t2_t12_a_whole_update_agrees_with_pytorch() {
-    agree_with_pytorch(update_cases());
-}
-
-#[test]
-fn t7_t8_t9_a_whole_update_on_advantages_of_vtrace_agrees_with_pytorch() {
-    let cases = include_str!("../../../tests/golden/ppo_vtrace_updates.json");
-    let cases: Vec<UpdateCase> = serde_json::from_str(cases).unwrap();
-    assert!(cases.iter().all(|case| case.vtrace_rho_clip.is_some()));
-    agree_with_pytorch(cases);
-}
-
-fn agree_with_pytorch(cases: Vec<UpdateCase>) {
-    for case in cases {
-        let mut ppo = case.options.ppo(case.config());
-        let got = ppo.update(&case.round(), 0.0, 0).unwrap();
-        let (name, expected) = (&case.options.name, &case.expected);
+    /// Holds an update of this round against PyTorch's.
+    fn check(&self, ppo: &Ppo, got: &PpoStatistics) {
+        let (name, expected) = (&self.options.name, &self.expected);
         for (what, got, expected) in [
             ("policy_loss", got.policy_loss, expected.policy_loss),
             ("value_loss", got.value_loss, expected.value_loss),
@@ -169,7 +157,28 @@ fn agree_with_pytorch(cases: Vec<UpdateCase>) {
             optionally_close(&format!("{name}, {what}"), got, expected);
         }
         all_close(name, &ppo.network.export(), &expected.parameters);
-        assert_eq!(got.gradient_steps, u64::from(case.epochs));
+        assert_eq!(got.gradient_steps, u64::from(self.epochs));
+    }
+}
+
+#[test]
+fn t1_t2_t12_a_whole_update_agrees_with_pytorch() {
+    agree_with_pytorch(update_cases());
+}
+
+#[test]
+fn t7_t8_t9_a_whole_update_on_advantages_of_vtrace_agrees_with_pytorch() {
+    let cases = include_str!("../../../tests/golden/ppo_vtrace_updates.json");
+    let cases: Vec<UpdateCase> = serde_json::from_str(cases).unwrap();
+    assert!(cases.iter().all(|case| case.vtrace_rho_clip.is_some()));
+    agree_with_pytorch(cases);
+}
+
+fn agree_with_pytorch(cases: Vec<UpdateCase>) {
+    for case in cases {
+        let mut ppo = case.options.ppo(case.config());
+        let got = ppo.update(&case.round(), 0.0, 0).unwrap();
+        case.check(&ppo, &got);
     }
 }
 
@@ -182,7 +191,7 @@ fn actions(ppo: &Ppo, actions: &[f32]) -> Tensor {
 fn on_policy(ppo: &Ppo, case: &UpdateCase) -> Round {
     let mut round = case.round();
     let inputs = ppo.network.encode(&round.observations).unwrap();
-    let (outputs, _) = ppo.network.forward(&inputs);
+    let (outputs, _) = ppo.network.forward(&inputs, None);
     let rows = Tensor::from_slice(&round.rows_of_steps());
     let policy = outputs.policy.index_select(0, &rows);
     let actions = actions(ppo, &round.actions);
@@ -435,7 +444,7 @@ fn t23_a_new_policy_is_nearly_uniform_and_does_not_depend_on_libtorchs_generator
     let ppo = new(1);
     assert_eq!(ppo.state(), new(2).state());
     let inputs = ppo.network.encode(&options.observations).unwrap();
-    let logits = to_host(&ppo.network.forward(&inputs).0.policy);
+    let logits = to_host(&ppo.network.forward(&inputs, None).0.policy);
     assert!(logits.iter().all(|logit| logit.abs() < 0.05), "{logits:?}");
     assert!(logits.iter().any(|logit| *logit != 0.0));
 }
@@ -478,7 +487,7 @@ fn a_gradient_in_blocks_is_that_of_all_rows() {
     let observations: Vec<f32> = (0..3 * rows).map(|i| (i as f32 * 0.37).sin()).collect();
     let inputs = ppo.network.encode(&observations).unwrap();
     let gradient = |inputs: &Tensor| {
-        let (outputs, tape) = ppo.network.forward(inputs);
+        let (outputs, tape) = ppo.network.forward(inputs, None);
         // That of the sum of all squares.
         let gradient = OutputGradient {
             policy: outputs.policy * 2.0,

@@ -12,6 +12,7 @@ use super::loss::{
 use crate::algorithms::on_policy::{OnPolicyError, RoundBatch};
 use crate::algorithms::policy_gradient::normalised;
 use crate::algorithms::round::Round;
+use crate::algorithms::sequences::Lanes;
 use crate::algorithms::vtrace::VtraceClips;
 use crate::optimiser::Step;
 use crate::tensors::to_host;
@@ -67,9 +68,11 @@ pub(super) struct Columns {
     inputs: Tensor,
     /// The row of `inputs` for each step, on the host.
     rows: Vec<i64>,
+    /// Of a recurrent policy: the environments as sequences.
+    lanes: Option<Lanes>,
     actions: Tensor,
     negative_log_probs: Tensor,
-    advantages: Tensor,
+    pub(super) advantages: Tensor,
     returns: Tensor,
     old_values: Option<Tensor>,
 }
@@ -100,7 +103,8 @@ impl Ppo {
     ///
     /// Values and advantages are computed once, with the parameters at the start. Each epoch takes
     /// the steps in an order of its own, derived from the seed, `version` and the epoch, and cuts
-    /// it into minibatches; the last holds what is left. Where there is a target divergence, a
+    /// it into minibatches; the last holds what is left. A recurrent policy's epoch takes whole
+    /// environments in such an order, each with all of its steps. Where there is a target divergence, a
     /// minibatch that exceeds it ends the update *before* a step is taken on it.
     ///
     /// `progress` is the share of the run that is done, for schedules; `version` the number of
@@ -123,9 +127,9 @@ impl Ppo {
         let (columns, estimates) = self.columns(round)?;
         let mut record = Record::default();
         for epoch in 0..self.config.epochs {
-            let mut order: Vec<i64> = (0..columns.rows.len() as i64).collect();
-            Random::derive(self.seed, Purpose::Minibatch, version, u64::from(epoch))
-                .shuffle(&mut order);
+            let mut random =
+                Random::derive(self.seed, Purpose::Minibatch, version, u64::from(epoch));
+            let order = self.order(&columns, &mut random);
             for minibatch in self.minibatches(&columns, &order, clip_range) {
                 self.minibatch_step(&minibatch, &loss_options, learning_rate, &mut record);
                 if record.stopped_early {
@@ -144,7 +148,9 @@ impl Ppo {
         learning_rate: f64,
         record: &mut Record,
     ) {
-        let (outputs, tape) = self.network.forward(&minibatch.inputs);
+        let (outputs, tape) = self
+            .network
+            .forward(&minibatch.inputs, minibatch.sequences.as_ref());
         let losses = losses(&outputs, minibatch, loss_options);
         record.keep(minibatch, &losses);
         if let Some(target) = self.config.target_kl {
@@ -168,6 +174,7 @@ impl Ppo {
     pub(super) fn columns(&self, round: &Round) -> Result<(Columns, Estimates), OnPolicyError> {
         let config = &self.config;
         let batch = RoundBatch::new(&self.network, round, estimator(config))?;
+        self.check_minibatches(batch.lanes.as_ref())?;
         let device = self.network.device();
         let column = |host: &[f32]| Tensor::from_slice(host).to_device(device);
         let advantages = column(&batch.advantages);
@@ -183,6 +190,7 @@ impl Ppo {
                 .map(|_| column(&batch.values).unsqueeze(-1)),
             inputs: batch.inputs,
             rows: batch.rows,
+            lanes: batch.lanes,
             actions: batch.actions,
         };
         let estimates = Estimates {
@@ -190,6 +198,33 @@ impl Ppo {
             clips: batch.clips,
         };
         Ok((columns, estimates))
+    }
+
+    /// Minibatches of a recurrent policy hold whole environments.
+    fn check_minibatches(&self, lanes: Option<&Lanes>) -> Result<(), OnPolicyError> {
+        let size = self.config.minibatch_size;
+        match lanes {
+            Some(lanes) if !size.is_multiple_of(lanes.length()) => Err(OnPolicyError::Option {
+                option: "minibatch_size",
+                expected: "a multiple of the steps of an unroll, because the policy is recurrent",
+                got: size.to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The steps of one epoch in the order that its minibatches are cut from.
+    pub(super) fn order(&self, columns: &Columns, random: &mut Random) -> Vec<i64> {
+        let num_drawn = match &columns.lanes {
+            None => columns.rows.len(),
+            Some(lanes) => lanes.num_envs(),
+        };
+        let mut drawn: Vec<i64> = (0..num_drawn as i64).collect();
+        random.shuffle(&mut drawn);
+        match &columns.lanes {
+            None => drawn,
+            Some(lanes) => lanes.steps(&drawn, self.config.minibatch_size),
+        }
     }
 
     /// Cuts the steps into minibatches: every column is put into `order` once, and the minibatches
@@ -207,6 +242,10 @@ impl Ppo {
             .map(|&step| columns.rows[step as usize])
             .collect();
         let rows = Tensor::from_slice(&rows).to_device(device);
+        let lanes = columns.lanes.as_ref();
+        let mut sequences = order
+            .chunks(size as usize)
+            .map(|steps| lanes.map(|lanes| lanes.sequences(steps)));
         let order = Tensor::from_slice(order).to_device(device);
         let cut = |column: &Tensor| column.index_select(0, &order).split(size, 0).into_iter();
 
@@ -226,6 +265,7 @@ impl Ppo {
             .map_while(|surrogate| {
                 Some(Minibatch {
                     inputs: inputs.next()?,
+                    sequences: sequences.next()?,
                     actions: actions.next()?,
                     negative_log_probs: negative_log_probs.next()?,
                     surrogate,

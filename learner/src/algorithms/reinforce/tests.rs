@@ -167,6 +167,7 @@ fn steps_before_a_reset_of_the_environments_join_no_episode() {
             encoder: Encoder::OneHot { n: 4 },
             hidden: Vec::new(),
             activation: Activation::Tanh,
+            recurrent: None,
             head: Head::Categorical { num_actions: 2 },
         },
         initial_log_std: 0.0,

@@ -46,7 +46,7 @@ impl Reinforce {
         progress: f64,
     ) -> Result<ReinforceStatistics, OnPolicyError> {
         let policy = &self.network.spec().policy;
-        round.check(policy.observation_width(), policy.action_width())?;
+        round.check(policy.observation_width(), policy.action_width(), 0)?;
         // What is kept here is used in a later round, which could no longer be refused.
         let _ = action_rows(&policy.head, &round.actions, self.network.device())?;
         let _ = self.network.encode(&round.observations)?;

@@ -73,7 +73,7 @@ impl Tabular {
         env_steps: u64,
         progress: f64,
     ) -> Result<TabularStatistics, OnPolicyError> {
-        round.check(1, 1)?;
+        round.check(1, 1, 0)?;
         let states = self.states(&round.observations)?;
         let actions = self.actions(&round.actions)?;
         let config = &self.config;

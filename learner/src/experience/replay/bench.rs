@@ -72,6 +72,7 @@ pub fn bench_replay(setting: &ReplaySetting) -> Result<ReplayFigures, RestoreErr
         envs_per_shard: ENVS_PER_SHARD,
         observation_width: setting.observation_width,
         action_width: setting.action_width,
+        state_width: 0,
     };
     let mut store = ReplayStore::new(ReplayOptions {
         shape,
@@ -206,6 +207,7 @@ fn unroll(
         },
         version: PolicyVersion::default(),
         observation: normals((steps + shape.envs_per_shard) * shape.observation_width).into(),
+        initial_state: Vec::new().into(),
         action: normals(steps * shape.action_width).into(),
         log_prob: normals(steps).into(),
         reward: normals(steps).into(),

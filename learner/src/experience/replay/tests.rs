@@ -45,6 +45,7 @@ impl Columns {
             log_prob: vec![0.0; self.reward.len()].into(),
             final_index: finals.collect::<Vec<_>>().into(),
             observation: self.observation.into(),
+            initial_state: Vec::new().into(),
             action: self.action.into(),
             reward: self.reward.into(),
             terminated: self.terminated.into(),
@@ -67,6 +68,7 @@ fn options(unroll_length: usize, capacity: usize) -> ReplayOptions {
             envs_per_shard: 1,
             observation_width: 1,
             action_width: 1,
+            state_width: 0,
         },
         num_shards: 1,
         observation: ObservationLayout::Columns { width: 1 },
@@ -430,6 +432,7 @@ fn a_million_pendulum_steps_take_less_than_60_megabytes() {
         envs_per_shard: 4,
         observation_width: 3,
         action_width: 1,
+        state_width: 0,
     };
     let mut store = ReplayStore::new(ReplayOptions {
         shape,

@@ -42,6 +42,7 @@ impl StepCase {
         let rows = advantages.numel() as i64;
         Minibatch {
             inputs: ppo.network.encode(&options.observations).unwrap(),
+            sequences: None,
             actions: actions(ppo, &options.actions),
             negative_log_probs: Tensor::from_slice(&options.log_probs).neg(),
             surrogate: surrogate_columns(&advantages, rows, options.clip_range, options.normalise)
@@ -60,7 +61,7 @@ fn t19_t23_losses_gradients_and_steps_agree_with_pytorch() {
         let minibatch = case.minibatch(&ppo);
         for (number, expected) in case.steps.iter().enumerate() {
             let name = |what: &str| format!("{}, step {number}, {what}", options.name);
-            let (outputs, tape) = ppo.network.forward(&minibatch.inputs);
+            let (outputs, tape) = ppo.network.forward(&minibatch.inputs, None);
             let weights = loss_options(&ppo.config, 0.0);
             let got = losses(&outputs, &minibatch, &weights);
             let total = &got.policy + &got.value * weights.value_coefficient

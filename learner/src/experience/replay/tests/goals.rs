@@ -43,6 +43,7 @@ fn store(strategy: HindsightStrategy, case: &Case, unroll_length: usize) -> Repl
             envs_per_shard: 1,
             observation_width: 4,
             action_width: 1,
+            state_width: 0,
         },
         observation: ObservationLayout::Columns { width: 4 },
         discount: case.discount,

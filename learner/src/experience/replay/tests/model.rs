@@ -236,6 +236,7 @@ fn worlds() -> impl Strategy<Value = World> {
                         envs_per_shard,
                         observation_width: observation.unroll_width(),
                         action_width,
+                        state_width: 0,
                     },
                     num_shards,
                     observation,
