@@ -90,25 +90,22 @@ fn describe(title: &str, knowledge: &Knowledge, with_table: bool) -> String {
         (Quantity::ActionProbabilities, true) => ("action probabilities", "the critic's value"),
         (Quantity::ActionProbabilities, false) => ("action probabilities", "no value is known"),
     };
-    let mut text = format!("{title}\n");
-    if let Some(grid) = &knowledge.grid {
-        let below = match knowledge.quantity {
-            Quantity::ActionValues => "the best action",
-            Quantity::ActionProbabilities => "the most probable action and its probability",
-        };
-        text.push_str(&format!(
-            "each cell: {values}; below it {below}\n\
-             S start, H hole, G goal, · no action preferred\n\n"
-        ));
-        text.push_str(&draw::map(grid, knowledge));
-    } else {
-        text.push_str(&format!("{actions}, and {values}\n"));
-    }
-    if with_table || knowledge.grid.is_none() {
-        if knowledge.grid.is_some() {
-            text.push_str(&format!("\n{actions}, and {values}\n"));
-        }
-        text.push_str(&draw::table(knowledge));
+    let legend = format!("{actions}, and {values}");
+    let table = draw::table(knowledge);
+    let Some(grid) = &knowledge.grid else {
+        return format!("{title}\n{legend}\n{table}");
+    };
+    let below = match knowledge.quantity {
+        Quantity::ActionValues => "the best action",
+        Quantity::ActionProbabilities => "the most probable action and its probability",
+    };
+    let mut text = format!(
+        "{title}\neach cell: {values}; below it {below}\n\
+         S start, H hole, G goal, · no action preferred\n\n{}",
+        draw::map(grid, knowledge)
+    );
+    if with_table {
+        text = format!("{text}\n{legend}\n{table}");
     }
     text
 }

@@ -77,7 +77,7 @@ pub struct StepStatistics {
 /// entropy bonus: `policy + c1 * value - c2 * entropy` with the weights of `options`.
 ///
 /// # Source
-/// Sutton, McAllester, Singh and Mansour 2000, "Policy gradient methods for reinforcement learning
+/// Sutton, `McAllester`, Singh and Mansour 2000, "Policy gradient methods for reinforcement learning
 /// with function approximation", theorem 1, without the discount on the distribution of states, as
 /// is usual; entropy bonus of Williams and Peng 1991. All terms are means over the steps (T16).
 #[must_use]
@@ -153,7 +153,6 @@ pub fn gradient_step(
 ///
 /// # Shapes
 /// Both `[N, 1]`; the results a scalar and `[N, 1]`.
-#[must_use]
 pub fn value_loss(values: &Tensor, returns: &Tensor) -> (Tensor, Tensor) {
     let errors = values - returns;
     let loss = errors.square().mean(None::<Kind>);
@@ -166,7 +165,6 @@ pub fn value_loss(values: &Tensor, returns: &Tensor) -> (Tensor, Tensor) {
 ///
 /// # Shapes
 /// Any `[.., N]`; the result has the same.
-#[must_use]
 pub fn normalised(advantages: &Tensor) -> Tensor {
     if advantages.size().last() == Some(&1) {
         return advantages.zeros_like();
