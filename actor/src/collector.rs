@@ -120,6 +120,16 @@ struct Work {
     discontinuous: bool,
 }
 
+impl Work {
+    /// Goes on to the next unroll, and gives the index of the one that is done.
+    fn move_on(&mut self) -> UnrollIndex {
+        let index = self.next_index;
+        self.next_index = UnrollIndex(index.0 + 1);
+        self.unanswered += 1;
+        index
+    }
+}
+
 /// A collector; [`Collector::run`] is its thread.
 pub struct Collector {
     plan: Arc<CollectionPlan>,
@@ -361,9 +371,7 @@ impl Collector {
         }
         times.record(unroll_length);
 
-        let index = work.next_index;
-        work.next_index = UnrollIndex(index.0 + 1);
-        work.unanswered += 1;
+        let index = work.move_on();
         Unroll {
             key: UnrollKey {
                 run_id: plan.run_id.clone(),
