@@ -1,6 +1,6 @@
 //! The native environments against traces of Gymnasium 1.4.0 that `scripts/golden/environments.py`
-//! wrote, those that Gymnasium lacks against traces of `scripts/golden/goals.py` and `images.py`: every recorded
-//! transition is replayed from its recorded start state.
+//! wrote, those that Gymnasium lacks against traces of `scripts/golden/goals.py` and `images.py`:
+//! every recorded transition is replayed from its recorded start state.
 //!
 //! Tolerances are in roundings: multiples of the precision's `EPSILON`, relative above one and
 //! absolute below. They exist because Gymnasium's sines and cosines are `NumPy`'s, which may round

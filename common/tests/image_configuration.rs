@@ -54,3 +54,12 @@ fn combinations_that_cannot_be_name_the_reason_and_the_remedy() {
       - `policy.encoder` = "mlp" (default), `policy.channel_multiplier` = 2 (configuration): there are no convolutions to widen; choose an encoder of images, or channel_multiplier = 1
     "#);
 }
+
+#[test]
+fn a_table_has_no_encoder_of_images() {
+    for algorithm in ["q_learning", "sarsa"] {
+        let text = format!("run.algorithm = \"{algorithm}\"\npolicy.encoder = \"nature_cnn\"");
+        let message = errors(&text);
+        assert!(message.contains("a table has no convolutions"), "{message}");
+    }
+}

@@ -254,11 +254,16 @@ impl Check {
             return;
         }
         let algorithm = configuration.run.algorithm;
-        if algorithm == Algorithm::Sac {
+        let lack = match algorithm {
+            Algorithm::Sac => Some("the critics of sac have no convolutions"),
+            Algorithm::QLearning | Algorithm::Sarsa => Some("a table has no convolutions"),
+            _ => None,
+        };
+        if let Some(lack) = lack {
             let algorithm = format!("{:?}", algorithm.name());
             self.impossible(
                 &[encoder, ("run.algorithm", &algorithm)],
-                "the critics of sac have no convolutions",
+                lack,
                 "train with \"dqn\" or \"ppo\", or set encoder = \"mlp\"",
             );
         }

@@ -2,8 +2,8 @@
 //!
 //! Every output is the fused multiply-add sum over the inputs in index order, starting from the
 //! bias, whatever the batch, the row's place in it or the width of the vectors; an activation is a
-//! function of [`math`]. What an image goes through first is `convolution`'s part, of which the
-//! same is true. So a row's result is a function of the row and the
+//! function of [`math`]. The same is true of the convolutions that an image goes through first, whose
+//! features are added up position by position. So a row's result is a function of the row and the
 //! parameters alone, with the same bits on every processor.
 //!
 //! The work is shaped for vector registers: weights are repacked once into panels of as many

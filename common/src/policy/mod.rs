@@ -1,7 +1,7 @@
-//! The acting half of a network, without libtorch: what it is made of ([`spec`], [`image`], [`head`]), where
-//! its parameters lie ([`layout`]), how its outputs are computed ([`forward`], [`math`]) and how
-//! they become actions ([`distribution`], [`values`], [`squashed`]) as the run explores
-//! ([`exploration`]).
+//! The acting half of a network, without libtorch: what it is made of ([`spec`], [`image`],
+//! [`head`]), where its parameters lie ([`layout`]), how its outputs are computed ([`forward`],
+//! [`math`]) and how they become actions ([`distribution`], [`values`], [`squashed`]) as the run
+//! explores ([`exploration`]).
 //!
 //! One [`Policy`] is one parameter version. It never changes, so collector threads share it in an
 //! [`Arc`](std::sync::Arc) and each brings its own [`Workspace`].
