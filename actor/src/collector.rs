@@ -121,10 +121,11 @@ struct Work {
 }
 
 impl Work {
-    /// Names the unroll that has been collected; the next one comes behind it.
+    /// Names the unroll that has been collected, and goes on to the next.
     fn next_key(&mut self, run_id: &str, shard: ShardId) -> UnrollKey {
         let index = self.next_index;
         self.next_index = UnrollIndex(index.0 + 1);
+        self.unanswered += 1;
         UnrollKey {
             run_id: run_id.to_owned(),
             shard,
@@ -383,7 +384,6 @@ impl Collector {
         }
         times.record(unroll_length);
 
-        work.unanswered += 1;
         Unroll {
             key: work.next_key(&plan.run_id, id),
             version: PolicyVersion {

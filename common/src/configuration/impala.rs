@@ -10,8 +10,8 @@ use super::units::or_none;
 /// # Source
 /// Espeholt, Soyer, Munos et al. 2018, "IMPALA: scalable distributed deep-RL with importance
 /// weighted actor-learner architectures". Its weights of value loss and entropy and its clips are the
-/// defaults; Adam takes the place of RMSProp, and the loss is a mean over the steps of an update,
-/// where the paper sums.
+/// defaults; Adam takes the place of its optimiser, and the loss is a mean over the steps of an
+/// update, where the paper sums.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImpalaConfiguration {

@@ -10,13 +10,13 @@ use serde::Deserialize;
 
 /// What an update says of its unrolls in `metrics.jsonl`.
 #[derive(Debug, Deserialize)]
-struct Update {
+struct Line {
     update: u64,
     policy_lag_mean: f64,
     policy_lag_max: u64,
 }
 
-fn updates(cluster: &Cluster) -> Vec<Update> {
+fn updates(cluster: &Cluster) -> Vec<Line> {
     let path = cluster.run_directory().join("metrics.jsonl");
     let text = fs::read_to_string(path).unwrap();
     text.lines()
