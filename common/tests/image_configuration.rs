@@ -45,12 +45,13 @@ fn combinations_that_cannot_be_name_the_reason_and_the_remedy() {
         policy.encoder = "minatar_cnn"
         normalisation.observations = true
     "#), @r#"
-    invalid configuration, 2 violations:
+    invalid configuration, 3 violations:
       - `policy.encoder` = "minatar_cnn" (configuration), `run.algorithm` = "sac" (configuration): the critics of sac have no convolutions; train with "dqn" or "ppo", or set encoder = "mlp"
       - `policy.encoder` = "minatar_cnn" (configuration), `normalisation.observations` = true (configuration): planes come scaled from 0 to 1, and a position that is the same in every observation has no deviation to be divided by; set normalisation.observations = false, or encoder = "mlp"
+      - `run.algorithm` = "sac" (configuration), `normalisation.observations` = true (configuration): transitions are kept raw, and statistics that move on would give them another meaning; set normalisation.observations = false
     "#);
     insta::assert_snapshot!(errors("policy.channel_multiplier = 2"), @r#"
-    invalid configuration:
+    invalid configuration, 1 violation:
       - `policy.encoder` = "mlp" (default), `policy.channel_multiplier` = 2 (configuration): there are no convolutions to widen; choose an encoder of images, or channel_multiplier = 1
     "#);
 }
