@@ -660,32 +660,3 @@ proptest! {
         }
     }
 }
-
-#[test]
-fn what_a_recurrent_layer_does_not_go_with_is_refused_with_the_remedy() {
-    let reasons = |text: &str| {
-        let error = Configuration::parse(text).unwrap_err();
-        let violations = error.violations.iter();
-        violations.map(ToString::to_string).collect::<Vec<_>>()
-    };
-    assert_eq!(
-        reasons("[policy]\nrecurrent = \"gru\"\nrecurrent_units = 0\n[ppo]\nminibatch_size = 200"),
-        [
-            "`policy.recurrent_units` (configuration): expected at least 1 and at most 65536, got 0",
-            "`policy.recurrent` = \"gru\" (configuration), `policy.shared_trunk` = false (default): a \
-             critic of its own would need a memory of its own; set policy.shared_trunk = true",
-            "`policy.recurrent` = \"gru\" (configuration), `ppo.minibatch_size` = 200 (configuration), \
-             `rollout.unroll_length` = 128 (default): minibatches are made of whole unrolls of \
-             environments, whose steps are computed one after the other; set minibatch_size to a \
-             multiple of 128, such as 256",
-        ]
-    );
-    let text = "[policy]\nrecurrent = \"lstm\"\nshared_trunk = true\n[ppo]\nminibatch_size = 256";
-    let configuration = Configuration::parse(text).unwrap();
-    let recurrent = configuration.policy.recurrent_layer().unwrap();
-    assert_eq!((recurrent.units, recurrent.state_width()), (64, 128));
-    assert_eq!(
-        Configuration::parse(&configuration.to_toml()).unwrap(),
-        configuration
-    );
-}
