@@ -49,6 +49,7 @@ pub(super) const PRESETS: &[Preset] = embed![
     "mountaincar-dqn",
     "mountaincar-ppo",
     "mountaincarcontinuous-ppo",
+    "mountaincarcontinuous-sac",
     "pendulum-ppo",
     "pendulum-sac",
     "pointreach-sac-her",

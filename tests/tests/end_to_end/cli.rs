@@ -220,6 +220,7 @@ fn presets_are_listed_and_each_can_be_used() {
         "gridworld-sarsa",
         "mountaincar-ppo",
         "mountaincarcontinuous-ppo",
+        "mountaincarcontinuous-sac",
         "pendulum-ppo",
         "tmaze-ppo",
     ] {
