@@ -215,9 +215,9 @@ fn critic(
     learnt: &[f32],
 ) -> Option<(PolicySpec, Vec<f32>)> {
     let has_critic = match configuration.run.algorithm {
-        Algorithm::Ppo | Algorithm::A2c => true,
+        Algorithm::Ppo | Algorithm::Impala | Algorithm::A2c => true,
         Algorithm::Reinforce => configuration.reinforce.baseline,
-        _ => false,
+        Algorithm::Dqn | Algorithm::Sac | Algorithm::QLearning | Algorithm::Sarsa => false,
     };
     if !has_critic {
         return None;

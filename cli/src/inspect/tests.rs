@@ -92,7 +92,12 @@ fn an_actor_critic_shows_probabilities_and_the_critics_values() {
     let position = Space::bounded(&[0.0; 2], &[1.0; 2]);
     let world = environment("GridWorld-v0", &[], position);
     let artifact = artifact(world, spec, policy);
-    for algorithm in [Algorithm::Ppo, Algorithm::A2c, Algorithm::Reinforce] {
+    for algorithm in [
+        Algorithm::Ppo,
+        Algorithm::Impala,
+        Algorithm::A2c,
+        Algorithm::Reinforce,
+    ] {
         let configuration = configured(algorithm);
         let knowledge = Knowledge::of(&artifact, &configuration, Some(&learnt)).unwrap();
         assert_eq!(knowledge.quantity, Quantity::ActionProbabilities);
