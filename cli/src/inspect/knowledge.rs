@@ -74,6 +74,11 @@ impl Knowledge {
         learnt: Option<&[f32]>,
     ) -> anyhow::Result<Self> {
         let environment = &artifact.environment;
+        if artifact.spec.recurrent.is_some() {
+            let message = "what a recurrent policy does depends on what it has seen before, so it cannot \
+                           be listed by observation; inspect shows policies without a recurrent layer";
+            return Err(Failure::usage(message.to_owned()).into());
+        }
         let grid = grid_of(environment)?;
         let observations = observations_of(environment, grid.as_ref())?;
         let rows = Rows::new(artifact, &observations);
