@@ -31,11 +31,11 @@ pub(super) fn map(grid: &Grid, knowledge: &Knowledge) -> String {
     let mut text = border.clone();
     for row in rows.chunks(grid.num_columns) {
         for line in 0..2 {
-            let cells: String = row
+            let cells: Vec<String> = row
                 .iter()
                 .map(|cell| format!("| {:<width$} ", cell[line]))
                 .collect();
-            text.push_str(&cells);
+            text.push_str(&cells.concat());
             text.push_str("|\n");
         }
         text.push_str(&border);

@@ -74,6 +74,11 @@ impl Knowledge {
         learnt: Option<&[f32]>,
     ) -> anyhow::Result<Self> {
         let environment = &artifact.environment;
+        if artifact.spec.recurrent.is_some() {
+            let message = "what a recurrent policy does depends on what it has seen before, so it cannot \
+                           be listed by observation; inspect shows policies without a recurrent layer";
+            return Err(Failure::usage(message.to_owned()).into());
+        }
         let grid = grid_of(environment)?;
         let observations = observations_of(environment, grid.as_ref())?;
         let rows = Rows::new(artifact, &observations);
@@ -215,9 +220,9 @@ fn critic(
     learnt: &[f32],
 ) -> Option<(PolicySpec, Vec<f32>)> {
     let has_critic = match configuration.run.algorithm {
-        Algorithm::Ppo | Algorithm::A2c => true,
+        Algorithm::Ppo | Algorithm::Impala | Algorithm::A2c => true,
         Algorithm::Reinforce => configuration.reinforce.baseline,
-        _ => false,
+        Algorithm::Dqn | Algorithm::Sac | Algorithm::QLearning | Algorithm::Sarsa => false,
     };
     if !has_critic {
         return None;

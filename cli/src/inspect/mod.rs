@@ -21,8 +21,8 @@ use crate::run_directory::{Checkpoint, RunDirectory};
 ///
 /// FrozenLake and GridWorld are drawn as their grids, with what every cell is worth and where the
 /// policy goes from it; other environments with discrete observations are listed. Action values come
-/// from tables and DQN, probabilities from PPO, A2C, REINFORCE and SAC; an actor-critic's values from
-/// the critic in the newest checkpoint.
+/// from tables and DQN, probabilities from policies that draw their actions; an actor-critic's values
+/// from the critic in the newest checkpoint.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct InspectArguments {
     /// The run's folder

@@ -2,7 +2,7 @@
 
 use rookery_common::configuration::Algorithm;
 use rookery_common::policy::spec::{Activation, Encoder};
-use rookery_common::policy::{Head, PolicySpec};
+use rookery_common::policy::{Head, PolicySpec, Recurrent, RecurrentCell};
 use rookery_common::spaces::{EnvironmentSpec, Space};
 
 use super::*;
@@ -92,7 +92,12 @@ fn an_actor_critic_shows_probabilities_and_the_critics_values() {
     let position = Space::bounded(&[0.0; 2], &[1.0; 2]);
     let world = environment("GridWorld-v0", &[], position);
     let artifact = artifact(world, spec, policy);
-    for algorithm in [Algorithm::Ppo, Algorithm::A2c, Algorithm::Reinforce] {
+    for algorithm in [
+        Algorithm::Ppo,
+        Algorithm::Impala,
+        Algorithm::A2c,
+        Algorithm::Reinforce,
+    ] {
         let configuration = configured(algorithm);
         let knowledge = Knowledge::of(&artifact, &configuration, Some(&learnt)).unwrap();
         assert_eq!(knowledge.quantity, Quantity::ActionProbabilities);
@@ -162,5 +167,14 @@ fn what_cannot_be_listed_is_refused_with_what_can() {
 
     let lake = environment("FrozenLake-v1", &[], Space::Discrete { n: 16 });
     let spec = PolicySpec::new(&lake.observation, &box_, vec![], Activation::Tanh).unwrap();
-    assert!(refused(lake, spec).contains("policies with discrete actions"));
+    assert!(refused(lake.clone(), spec).contains("policies with discrete actions"));
+
+    let layer = Recurrent {
+        cell: RecurrentCell::Lstm,
+        units: 2,
+    };
+    let spec = PolicySpec::new(&lake.observation, &lake.action, vec![], Activation::Tanh)
+        .and_then(|spec| spec.with_recurrent(Some(layer)))
+        .unwrap();
+    assert!(refused(lake, spec).contains("policies without a recurrent layer"));
 }

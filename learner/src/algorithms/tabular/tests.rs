@@ -1,7 +1,7 @@
 //! Golden vectors of tables over several rounds.
 
 use rookery_common::configuration::Annealing;
-use rookery_common::policy::Policy;
+use rookery_common::policy::{Policy, Workspace};
 use rookery_common::spaces::Space;
 use serde::Deserialize;
 
@@ -134,7 +134,7 @@ fn the_table_is_the_policy_that_acts() {
     let policy = Policy::new(spec, &tabular.policy_parameters(), None).unwrap();
     let states: Vec<f32> = (0..case.num_states).map(|state| state as f32).collect();
     let mut actions = vec![0.0; case.num_states];
-    policy.act_greedily(&mut Default::default(), &states, &mut actions);
+    policy.act_greedily(&mut Workspace::default(), &states, &mut actions);
     for (state, action) in actions.iter().enumerate() {
         let value = tabular.table.value(state, *action as usize);
         assert_eq!(value, tabular.table.largest(state));
@@ -167,7 +167,7 @@ fn what_does_not_fit_is_refused_before_anything_changes() {
     for (array, values) in [
         ("parameters", vec![0.0; 3]),
         ("pending", vec![0.0; 4]),
-        ("pending", vec![1.0, 99.0, 0.0, 0.0].repeat(case.num_envs)),
+        ("pending", [1.0, 99.0, 0.0, 0.0].repeat(case.num_envs)),
     ] {
         let mut damaged = before.clone();
         damaged.arrays.insert(array.to_owned(), values);
