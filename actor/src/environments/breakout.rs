@@ -266,7 +266,7 @@ mod tests {
             assert_eq!(reached, board(&fields[10..19]), "{line}");
             let mut planes = vec![f32::NAN; 4 * CELLS];
             reached.observe(&mut planes);
-            let shown: String = planes.iter().map(|value| value.to_string()).collect();
+            let shown: String = planes.iter().map(ToString::to_string).collect();
             let expected: String = fields[19]
                 .chars()
                 .flat_map(|digit| {

@@ -134,7 +134,7 @@ pub enum EncoderKind {
     /// Three residual stages of 16, 32 and 32 planes (Espeholt et al. 2018, figure 3, right; a hidden
     /// layer of 256 follows there).
     ImpalaCnn,
-    /// One convolution of 16 planes, 3x3 (Young and Tian 2019, "MinAtar: An Atari-inspired testbed for
+    /// One convolution of 16 planes, 3x3 (Young and Tian 2019, "`MinAtar`: An Atari-inspired testbed for
     /// thorough and reproducible reinforcement learning experiments", section 4; a hidden layer of
     /// 128 follows there).
     MinatarCnn,

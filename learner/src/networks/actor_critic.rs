@@ -449,12 +449,11 @@ impl ActorCritic {
             .iter()
             .map(|rows| {
                 let parameters = &self.parameters;
-                let seen = match &self.critic_encoding {
-                    Some(encoding) => encoding.forward(parameters, rows),
-                    None => {
-                        let seen = self.encoding.forward(parameters, rows);
-                        self.trunk.forward(parameters, &seen)
-                    }
+                let seen = if let Some(encoding) = &self.critic_encoding {
+                    encoding.forward(parameters, rows)
+                } else {
+                    let seen = self.encoding.forward(parameters, rows);
+                    self.trunk.forward(parameters, &seen)
                 };
                 self.critic.forward(parameters, &seen)
             })
