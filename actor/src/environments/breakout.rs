@@ -12,7 +12,7 @@
 //! before the step (its trail), bricks.
 //!
 //! # Source
-//! Young and Tian 2019, "MinAtar: An Atari-inspired testbed for thorough and reproducible reinforcement
+//! Young and Tian 2019, "`MinAtar`: An Atari-inspired testbed for thorough and reproducible reinforcement
 //! learning experiments"; the authors' repository at 63e2e0f, with the three actions of its minimal set,
 //! which are those that do something here. Departures: planes come first instead of last, episodes are truncated
 //! after `max_episode_steps` (there never, so that a perfect player's never end), and `sticky_actions`,

@@ -90,7 +90,6 @@ impl Likelihood {
     /// # Shapes
     /// `by_log_probs` is `[N]`; the results are the gradient by the logits or means, and that by the
     /// logarithm of the deviation, each of its shape.
-    #[must_use]
     pub fn gradient(&self, by_log_probs: &Tensor, by_entropy: f64) -> (Tensor, Option<Tensor>) {
         let by_log_probs = by_log_probs.unsqueeze(-1);
         match &self.terms {
@@ -99,13 +98,15 @@ impl Likelihood {
                 probs,
                 taken,
             } => {
-                let mut of_each = by_log_probs.neg();
-                if by_entropy != 0.0 {
+                let of_taken = by_log_probs.neg();
+                let of_each = if by_entropy == 0.0 {
+                    of_taken
+                } else {
                     // The entropy of a row is h = -Σ p log p; by the logits it is -p (log p + h).
                     let entropies = (probs * log_probs).sum_dim_intlist(-1, true, None::<Kind>);
                     let share = by_entropy / probs.size()[0] as f64;
-                    of_each = of_each - (log_probs - entropies) * share;
-                }
+                    of_taken - (log_probs - entropies) * share
+                };
                 let by_logits = (probs * of_each).scatter_add(-1, taken, &by_log_probs);
                 (by_logits, None)
             }
