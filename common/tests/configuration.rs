@@ -387,6 +387,7 @@ fn the_defaults_can_run_and_are_what_is_printed() {
     gradient_steps = 16
     huber_threshold = 1.0
     learning_rate = 0.001
+    learning_rate_schedule = "constant"
     max_gradient_norm = 10.0
     minibatch_size = 64
     noisy = false
@@ -524,6 +525,7 @@ fn the_defaults_can_run_and_are_what_is_printed() {
     learns_temperature = true
     max_gradient_norm = "none"
     minibatch_size = 256
+    noise_hold = 1
     policy_delay = 1
     target_entropy = "none"
     target_tau = 0.005
