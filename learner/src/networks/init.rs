@@ -69,8 +69,8 @@ pub fn orthogonal(rows: usize, columns: usize, gain: f64, seed: u64, tensor: u64
         .collect()
 }
 
-/// Values for every tensor of `layout`: [`orthogonal`] for each whose name ends with `weight`, with the gain
-/// that `gain` says for it, and zeros for the others. A convolution's weight `[outputs, inputs, kernel,
+/// Values for every tensor of `layout`: [`orthogonal`] for each weight, with the gain that `gain` says for
+/// it, and zeros for biases and standard deviations. A convolution's weight `[outputs, inputs, kernel,
 /// kernel]` is a matrix of one row for each output, as in PyTorch's `orthogonal_`. The first tensor's
 /// stream has the index `first_tensor`.
 pub fn orthogonal_layout(
@@ -81,8 +81,10 @@ pub fn orthogonal_layout(
 ) -> Vec<f32> {
     let mut values = vec![0.0; layout.len()];
     for (index, slot) in (first_tensor..).zip(layout.tensors()) {
+        let kind = slot.name().rsplit('.').next().unwrap_or_default();
+        let is_weight = matches!(kind, "weight" | "weight_ih" | "weight_hh");
         if let [rows, columns @ ..] = slot.shape()
-            && slot.name().ends_with(".weight")
+            && is_weight
         {
             let columns = columns.iter().product();
             let drawn = orthogonal(*rows, columns, gain(slot.name()), seed, index);

@@ -51,10 +51,10 @@ fn everything_that_is_wrong_is_said_at_once() {
         "`rollout.envs_per_shard` = 3",
         "set envs_per_shard to one of 1, 2, 4, 8",
         "`ppo.minibatch_size` = 1000",
-        "which holds 256 steps",
+        "which holds 192 steps",
         "`ppo.clip_range`",
         "got -1",
-        "ppo is synchronous",
+        "set ppo.advantage = \"vtrace\"",
     ];
     refused(&Cluster::new(&setup), &[], 64, &messages);
 }
