@@ -38,6 +38,10 @@ pub enum Purpose {
 /// increment of `SplitMix64`.
 const GOLDEN_GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
 
+/// What sets branches apart from the streams that they branch from: the fractional part of the
+/// square root of two.
+const BRANCH: u64 = 0x6A09_E667_F3BC_C908;
+
 /// The finaliser of `SplitMix64` (variant 13 of Stafford's mixers): a bijection of 64-bit words
 /// with full avalanche.
 #[inline]
@@ -69,6 +73,15 @@ impl Random {
         key = mix(key ^ (purpose as u64).wrapping_mul(GOLDEN_GAMMA));
         key = mix(key.wrapping_add(index).wrapping_mul(GOLDEN_GAMMA));
         key = mix(key.wrapping_add(position).wrapping_add(GOLDEN_GAMMA));
+        Self { key, counter: 0 }
+    }
+
+    /// Derives the stream number `label` of what belongs to this one's address. It is the same
+    /// however much has been drawn, and drawing from it changes nothing here.
+    #[must_use]
+    pub const fn branch(&self, label: u64) -> Self {
+        let mut key = mix(self.key.wrapping_add(BRANCH));
+        key = mix(key.wrapping_add(label).wrapping_mul(GOLDEN_GAMMA));
         Self { key, counter: 0 }
     }
 
@@ -191,6 +204,27 @@ mod tests {
         // Standard errors: sqrt(1/12/n) = 0.0011 and 1/12/sqrt(n) = 0.0003.
         assert!((sum / count).abs() < 0.005, "{}", sum / count);
         assert!((lagged / count).abs() < 0.0015, "{}", lagged / count);
+    }
+
+    #[test]
+    fn a_branch_is_a_stream_of_its_own() {
+        let mut trunk = Random::derive(1, Purpose::Episode, 2, 3);
+        let before = [trunk.branch(0), trunk.branch(1)];
+        let drawn: Vec<u64> = (0..4).map(|_| trunk.next_bits()).collect();
+        assert_eq!([trunk.branch(0), trunk.branch(1)], before);
+        let first = |mut stream: Random| stream.next_bits();
+        let neighbour = Random::derive(1, Purpose::Episode, 2, 4).branch(0);
+        let branches = [
+            first(before[0].clone()),
+            first(before[1].clone()),
+            first(before[0].branch(0)),
+            first(neighbour),
+        ];
+        for (index, draw) in branches.iter().enumerate() {
+            assert!(!drawn.contains(draw));
+            assert!(!branches[..index].contains(draw));
+        }
+        assert_eq!(drawn[0], first(Random::derive(1, Purpose::Episode, 2, 3)));
     }
 
     #[test]

@@ -7,7 +7,10 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-/// The set from which observations or actions come; Gymnasium's `Box` and `Discrete`.
+use crate::unroll::encode_pixels;
+use crate::wrappers::Wrapper;
+
+/// The set from which observations or actions come; Gymnasium's `Box` and `Discrete`, and images.
 ///
 /// A row of a space is [`Space::width`] `f32` values: the flattened box, or one value that holds
 /// the index of a discrete element (exact below 2^24).
@@ -24,6 +27,14 @@ pub enum Space {
         /// Upper bound of each flattened element; may be infinity.
         #[serde(with = "bounds")]
         high: Vec<f32>,
+    },
+    /// Images: a row is a stack of frames, the oldest first, whose pixels are bytes; the row has each as a
+    /// 255th, from 0 to 1. Stacks are as [`crate::unroll::FrameLayout`] has them.
+    Frames {
+        /// Extents of a frame: `[channels, rows, columns]`.
+        frame: [usize; 3],
+        /// Frames of a row, at least one.
+        stack: usize,
     },
     /// The integers `0..n`.
     Discrete {
@@ -47,14 +58,37 @@ impl Space {
         }
     }
 
-    /// Planes `[channels, rows, columns]` of values from 0 to 1: an image.
+    /// Single images of planes `[channels, rows, columns]`.
     #[must_use]
-    pub fn planes(channels: usize, rows: usize, columns: usize) -> Self {
-        let width = channels * rows * columns;
-        Self::Box {
-            shape: vec![channels, rows, columns],
-            low: vec![0.0; width],
-            high: vec![1.0; width],
+    pub const fn planes(channels: usize, rows: usize, columns: usize) -> Self {
+        Self::Frames {
+            frame: [channels, rows, columns],
+            stack: 1,
+        }
+    }
+
+    /// The extents of a row, if it is an image: those of a frame, with the planes of all of a stack.
+    #[must_use]
+    pub const fn image(&self) -> Option<[usize; 3]> {
+        match self {
+            Self::Frames {
+                frame: [channels, rows, columns],
+                stack,
+            } => Some([*stack * *channels, *rows, *columns]),
+            Self::Box { .. } | Self::Discrete { .. } => None,
+        }
+    }
+
+    /// The same rows as a box: images as planes of values from 0 to 1, everything else as it is.
+    #[must_use]
+    pub fn as_box(&self) -> Self {
+        match self.image() {
+            None => self.clone(),
+            Some(shape) => Self::Box {
+                shape: shape.to_vec(),
+                low: vec![0.0; self.width()],
+                high: vec![1.0; self.width()],
+            },
         }
     }
 
@@ -63,11 +97,12 @@ impl Space {
     pub fn width(&self) -> usize {
         match self {
             Self::Box { shape, .. } => shape.iter().product(),
+            Self::Frames { frame, stack } => frame.iter().product::<usize>() * stack,
             Self::Discrete { .. } => 1,
         }
     }
 
-    /// Whether `row` lies in the space: finite, within the bounds, a whole number below `n`.
+    /// Whether `row` lies in the space: finite, within the bounds; pixels; a whole number below `n`.
     #[must_use]
     pub fn contains(&self, row: &[f32]) -> bool {
         match self {
@@ -78,6 +113,9 @@ impl Space {
                         .zip(low)
                         .zip(high)
                         .all(|((x, low), high)| x.is_finite() && *x >= *low && *x <= *high)
+            }
+            Self::Frames { .. } => {
+                row.len() == self.width() && encode_pixels(row, &mut Vec::new()).is_ok()
             }
             Self::Discrete { n } => {
                 matches!(row, [x] if *x >= 0.0 && x.fract() == 0.0 && (*x as usize) < *n)
@@ -90,6 +128,7 @@ impl fmt::Display for Space {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Box { shape, .. } => write!(formatter, "Box{shape:?}"),
+            Self::Frames { frame, stack } => write!(formatter, "Frames{frame:?}x{stack}"),
             Self::Discrete { n } => write!(formatter, "Discrete({n})"),
         }
     }
@@ -257,6 +296,10 @@ pub struct EnvironmentSpec {
     /// What is to be reached, where a goal stands in the observation and decides the reward.
     #[serde(default)]
     pub goal: Option<GoalSpec>,
+    /// What stands around the environment, the innermost first; everything else in here is as seen
+    /// from outside of them.
+    #[serde(default)]
+    pub wrappers: Vec<Wrapper>,
 }
 
 impl EnvironmentSpec {
@@ -284,6 +327,10 @@ impl EnvironmentSpec {
                 format!("{:?}", other.arguments),
             ));
         }
+        // Before what they change: this is the cause.
+        if self.wrappers != other.wrappers {
+            return Some(("wrappers", list(&self.wrappers), list(&other.wrappers)));
+        }
         for (field, ours, theirs) in [
             ("observation", &self.observation, &other.observation),
             ("action", &self.action, &other.action),
@@ -310,6 +357,12 @@ impl EnvironmentSpec {
     }
 }
 
+/// Wrappers in their order, as people read them.
+fn list(wrappers: &[Wrapper]) -> String {
+    let names: Vec<String> = wrappers.iter().map(Wrapper::to_string).collect();
+    format!("[{}]", names.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -321,6 +374,10 @@ mod tests {
         assert!(space.contains(&[0.5, 1e30]));
         assert!(!space.contains(&[1.5, 0.0]));
         assert!(!space.contains(&[f32::NAN, 0.0]));
+        assert!(!space.contains(&[0.0]));
+        let space = Space::planes(1, 1, 2);
+        assert!(space.contains(&[0.0, 1.0]));
+        assert!(!space.contains(&[0.0, 0.5]));
         assert!(!space.contains(&[0.0]));
         let space = Space::Discrete { n: 3 };
         assert!(space.contains(&[2.0]));
@@ -409,6 +466,7 @@ mod tests {
             action: Space::bounded(&[-1.0; 2], &[1.0; 2]),
             max_episode_steps: Some(50),
             goal,
+            wrappers: Vec::new(),
         };
         let ours = spec(Some(goal()));
         assert_eq!(ours.difference(&ours.clone()), None);
@@ -418,9 +476,34 @@ mod tests {
         // Descriptions from before goals were known have none.
         let mut json = serde_json::to_value(spec(None)).unwrap();
         json.as_object_mut().unwrap().remove("goal");
+        json.as_object_mut().unwrap().remove("wrappers");
         assert_eq!(
             serde_json::from_value::<EnvironmentSpec>(json).unwrap(),
             spec(None)
+        );
+    }
+
+    #[test]
+    fn a_difference_of_wrappers_is_named_before_what_they_change() {
+        let bare = EnvironmentSpec {
+            id: "PointReach-v0".to_owned(),
+            arguments: BTreeMap::new(),
+            observation: Space::bounded(&[-1.0; 4], &[1.0; 4]),
+            action: Space::bounded(&[-1.0; 2], &[1.0; 2]),
+            max_episode_steps: Some(50),
+            goal: None,
+            wrappers: Vec::new(),
+        };
+        let mut wrapped = bare.clone();
+        wrapped.observation = Space::bounded(&[-1.0; 6], &[1.0; 6]);
+        wrapped.wrappers = vec![Wrapper::ClipAction {}, Wrapper::PreviousAction {}];
+        assert_eq!(
+            bare.difference(&wrapped),
+            Some((
+                "wrappers",
+                "[]".to_owned(),
+                "[clip_action, previous_action]".to_owned()
+            ))
         );
     }
 }

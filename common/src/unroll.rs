@@ -20,6 +20,7 @@
 //! state that the step left.
 //!
 //! # Layout
+//! Images are frames of bytes, from which stacks are rebuilt ([`FrameLayout`], [`Observations`]).
 //! Columns are row-major `[T, B, ..]` little-endian arrays: time first, then the environment
 //! within the shard. An index `t * B + b` names one step.
 
@@ -31,7 +32,13 @@ use bytemuck::Pod;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use frames::{
+    FrameLayout, ObservationLog, Observations, PixelError, encode_pixels, pixel_value,
+};
+
 use crate::spaces::Space;
+
+mod frames;
 
 #[cfg(target_endian = "big")]
 compile_error!("columns travel as little-endian arrays and are used in place");
@@ -119,6 +126,8 @@ pub struct UnrollShape {
     pub action_width: usize,
     /// `S`, values of an environment's recurrent state; none where the policy remembers nothing.
     pub state_width: usize,
+    /// How observations travel, where they are images.
+    pub frames: Option<FrameLayout>,
 }
 
 impl UnrollShape {
@@ -138,8 +147,13 @@ impl UnrollShape {
             self.action_width as u128,
             self.state_width as u128,
         ];
+        let observations = match self.frames {
+            None => (t + 1) * b * w * 4,
+            // The frames before the first one make its row whole.
+            Some(FrameLayout { size, .. }) => t * b * size as u128 + b * w,
+        };
         // Observations, states, actions, log-probabilities and rewards are f32; two flags are bytes.
-        (t + 1) * b * w * 4 + b * s * 4 + t * b * (a * 4 + 4 + 4 + 2)
+        observations + b * s * 4 + t * b * (a * 4 + 4 + 4 + 2)
     }
 }
 
@@ -248,8 +262,8 @@ pub struct Unroll {
     pub key: UnrollKey,
     /// The parameters that chose its actions.
     pub version: PolicyVersion,
-    /// `[T + 1, B, W]`, raw.
-    pub observation: Column<f32>,
+    /// `[T + 1, B, W]`, raw; of images `[stack - 1 + T + 1, B, size]`.
+    pub observation: Observations,
     /// `[B, S]`: the recurrent state before step 0.
     pub initial_state: Column<f32>,
     /// `[T, B, A]`, as given to the environment, which may clip it to its bounds.
@@ -265,8 +279,9 @@ pub struct Unroll {
     pub truncated: Column<u8>,
     /// `[F]`: `t * B + b` of each truncated, not terminated step, ascending.
     pub final_index: Column<u32>,
-    /// `[F, W]`: the observation in which that step's episode ended, raw.
-    pub final_observation: Column<f32>,
+    /// `[F, W]`: the observation in which that step's episode ended, raw; of images its last frame,
+    /// `[F, size]`.
+    pub final_observation: Observations,
     /// `[E]`: `t * B + b` of the last step of each episode that ended, ascending.
     pub episode_index: Column<u32>,
     /// `[E]`: the episode's sum of raw rewards since it began.
@@ -311,7 +326,7 @@ impl Unroll {
     /// Bytes of its columns and its state.
     #[must_use]
     pub fn num_bytes(&self) -> usize {
-        self.observation.data.len()
+        self.observation.bytes().len()
             + self.initial_state.data.len()
             + self.action.data.len()
             + self.log_prob.data.len()
@@ -319,7 +334,7 @@ impl Unroll {
             + self.terminated.data.len()
             + self.truncated.data.len()
             + self.final_index.data.len()
-            + self.final_observation.data.len()
+            + self.final_observation.bytes().len()
             + self.episode_index.data.len()
             + self.episode_return.data.len()
             + self.episode_length.data.len()
@@ -337,7 +352,7 @@ impl Unroll {
         for (field, expected, got) in [
             (
                 "observation",
-                (steps + shape.envs_per_shard) * shape.observation_width,
+                shape.observation_len(),
                 self.observation.len(),
             ),
             (
@@ -352,7 +367,7 @@ impl Unroll {
             ("truncated", steps, self.truncated.len()),
             (
                 "final_observation",
-                finals * shape.observation_width,
+                finals * shape.final_len(),
                 self.final_observation.len(),
             ),
             ("episode_return", episodes, self.episode_return.len()),
@@ -366,14 +381,29 @@ impl Unroll {
                 });
             }
         }
-        for (field, column) in [
+        for (field, observations) in [
             ("observation", &self.observation),
-            ("initial_state", &self.initial_state),
-            ("action", &self.action),
-            ("log_prob", &self.log_prob),
-            ("reward", &self.reward),
             ("final_observation", &self.final_observation),
         ] {
+            let are_frames = observations.pixels().is_some();
+            if are_frames != shape.frames.is_some() {
+                let name = |are_frames| if are_frames { "frames" } else { "rows" };
+                return Err(UnrollError::Malformed {
+                    field,
+                    expected: name(!are_frames).to_owned(),
+                    got: name(are_frames).to_owned(),
+                });
+            }
+        }
+        for (field, column) in [
+            ("observation", self.observation.rows()),
+            ("initial_state", Some(&self.initial_state)),
+            ("action", Some(&self.action)),
+            ("log_prob", Some(&self.log_prob)),
+            ("reward", Some(&self.reward)),
+            ("final_observation", self.final_observation.rows()),
+        ] {
+            let Some(column) = column else { continue };
             if let Some(position) = column.first_non_finite() {
                 let value = column.iter().nth(position).unwrap_or(f32::NAN).to_string();
                 return Err(UnrollError::NonFinite {

@@ -4,17 +4,16 @@
 //! are checked by [`Unroll::validate`].
 
 use std::mem::size_of;
-use std::ops::Range;
 
 use bytemuck::Pod;
 use rookery_proto::v1;
 
-use crate::spaces::{EnvironmentSpec, GoalSpec, Space};
 use crate::unroll::{
-    Column, LeaseEpoch, PolicyVersion, ShardId, Unroll, UnrollError, UnrollIndex, UnrollKey,
-    UnrollShape,
+    Column, LeaseEpoch, Observations, PolicyVersion, ShardId, Unroll, UnrollError, UnrollIndex,
+    UnrollKey, UnrollShape,
 };
 
+mod environment;
 mod policy;
 mod publication;
 
@@ -83,6 +82,26 @@ fn encode_column<T: Element>(column: &Column<T>, shape: &[usize]) -> v1::Column 
         shape: shape.iter().map(|extent| *extent as u32).collect(),
         data: column.bytes(),
     }
+}
+
+fn encode_observations(observations: &Observations, shape: &[usize]) -> v1::Column {
+    match observations {
+        Observations::Rows(column) => encode_column(column, shape),
+        Observations::Frames(column) => encode_column(column, shape),
+    }
+}
+
+/// Decodes rows or, in an unroll of images, frames.
+fn decode_observations(
+    field: &'static str,
+    column: Option<v1::Column>,
+    extents: &[Option<usize>],
+    shape: &UnrollShape,
+) -> Result<Observations, WireError> {
+    Ok(match shape.frames {
+        None => Observations::Rows(decode_column(field, column, extents)?),
+        Some(_) => Observations::Frames(decode_column(field, column, extents)?),
+    })
 }
 
 /// Decodes a column whose shape must be `shape`, where `None` stands for any extent.
@@ -158,11 +177,8 @@ impl From<v1::PolicyVersion> for PolicyVersion {
 /// Makes the message of an unroll; the columns' memory is shared, not copied.
 #[must_use]
 pub fn encode_unroll(unroll: &Unroll, shape: &UnrollShape) -> v1::Unroll {
-    let (t, b, w) = (
-        shape.unroll_length,
-        shape.envs_per_shard,
-        shape.observation_width,
-    );
+    let (t, b, w) = (shape.unroll_length, shape.envs_per_shard, shape.final_len());
+    let context = shape.frames.map_or(0, |frames| frames.stack - 1);
     let finals = unroll.final_index.len();
     let episodes = unroll.episode_index.len();
     v1::Unroll {
@@ -173,7 +189,10 @@ pub fn encode_unroll(unroll: &Unroll, shape: &UnrollShape) -> v1::Unroll {
             index: unroll.key.index.0,
         }),
         version: Some(unroll.version.into()),
-        observation: Some(encode_column(&unroll.observation, &[t + 1, b, w])),
+        observation: Some(encode_observations(
+            &unroll.observation,
+            &[context + t + 1, b, w],
+        )),
         initial_state: (shape.state_width > 0)
             .then(|| encode_column(&unroll.initial_state, &[b, shape.state_width])),
         action: Some(encode_column(&unroll.action, &[t, b, shape.action_width])),
@@ -182,7 +201,7 @@ pub fn encode_unroll(unroll: &Unroll, shape: &UnrollShape) -> v1::Unroll {
         terminated: Some(encode_column(&unroll.terminated, &[t, b])),
         truncated: Some(encode_column(&unroll.truncated, &[t, b])),
         final_index: Some(encode_column(&unroll.final_index, &[finals])),
-        final_observation: Some(encode_column(&unroll.final_observation, &[finals, w])),
+        final_observation: Some(encode_observations(&unroll.final_observation, &[finals, w])),
         episode_index: Some(encode_column(&unroll.episode_index, &[episodes])),
         episode_return: Some(encode_column(&unroll.episode_return, &[episodes])),
         episode_length: Some(encode_column(&unroll.episode_length, &[episodes])),
@@ -214,8 +233,9 @@ pub fn decode_key(message: &v1::Unroll) -> Result<UnrollKey, WireError> {
 /// Names the first field that is missing or has another element type, shape or size.
 pub fn decode_unroll(message: v1::Unroll, shape: &UnrollShape) -> Result<Unroll, WireError> {
     let (t, b) = (Some(shape.unroll_length), Some(shape.envs_per_shard));
-    let rows = Some(shape.unroll_length + 1);
-    let (w, a) = (Some(shape.observation_width), Some(shape.action_width));
+    let context = shape.frames.map_or(0, |frames| frames.stack - 1);
+    let rows = Some(context + shape.unroll_length + 1);
+    let (w, a) = (Some(shape.final_len()), Some(shape.action_width));
     let key = decode_key(&message)?;
     let version = message
         .version
@@ -224,7 +244,7 @@ pub fn decode_unroll(message: v1::Unroll, shape: &UnrollShape) -> Result<Unroll,
     Ok(Unroll {
         key,
         version,
-        observation: decode_column("observation", message.observation, &[rows, b, w])?,
+        observation: decode_observations("observation", message.observation, &[rows, b, w], shape)?,
         initial_state: decode_state(message.initial_state, shape)?,
         action: decode_column("action", message.action, &[t, b, a])?,
         log_prob: decode_column("log_prob", message.log_prob, &[t, b])?,
@@ -232,10 +252,11 @@ pub fn decode_unroll(message: v1::Unroll, shape: &UnrollShape) -> Result<Unroll,
         terminated: decode_column("terminated", message.terminated, &[t, b])?,
         truncated: decode_column("truncated", message.truncated, &[t, b])?,
         final_index: decode_column("final_index", message.final_index, &[None])?,
-        final_observation: decode_column(
+        final_observation: decode_observations(
             "final_observation",
             message.final_observation,
             &[None, w],
+            shape,
         )?,
         episode_index: decode_column("episode_index", message.episode_index, &[None])?,
         episode_return: decode_column("episode_return", message.episode_return, &[None])?,
@@ -259,147 +280,49 @@ fn decode_state(column: Option<v1::Column>, shape: &UnrollShape) -> Result<Colum
     }
 }
 
-impl From<&Space> for v1::Space {
-    fn from(space: &Space) -> Self {
-        let kind = match space {
-            Space::Box { shape, low, high } => v1::space::Kind::Box(v1::BoxSpace {
-                shape: shape.iter().map(|extent| *extent as u32).collect(),
-                low: low.clone(),
-                high: high.clone(),
-            }),
-            Space::Discrete { n } => v1::space::Kind::Discrete(v1::DiscreteSpace { n: *n as u32 }),
-        };
-        Self { kind: Some(kind) }
-    }
-}
-
-/// Values in one row of a space beyond which a specification is refused: no environment that
-/// anybody has is near it, and memory is claimed in proportion.
-const MAX_SPACE_WIDTH: usize = 1 << 24;
-
-fn decode_space(field: &'static str, space: Option<v1::Space>) -> Result<Space, WireError> {
-    match space
-        .and_then(|space| space.kind)
-        .ok_or_else(|| WireError::missing(field))?
-    {
-        v1::space::Kind::Box(space) => {
-            let width = space
-                .shape
-                .iter()
-                .try_fold(1_usize, |width, extent| width.checked_mul(*extent as usize))
-                .filter(|width| (1..=MAX_SPACE_WIDTH).contains(width));
-            let Some(width) = width else {
-                return Err(WireError::new(
-                    field,
-                    format!("a shape of 1 to {MAX_SPACE_WIDTH} elements"),
-                    format!("{:?}", space.shape),
-                ));
-            };
-            if space.low.len() != width || space.high.len() != width {
-                return Err(WireError::new(
-                    field,
-                    format!("{width} lower and upper bounds"),
-                    format!("{} and {}", space.low.len(), space.high.len()),
-                ));
-            }
-            let shape = space.shape.iter().map(|extent| *extent as usize).collect();
-            Ok(Space::Box {
-                shape,
-                low: space.low,
-                high: space.high,
-            })
-        }
-        v1::space::Kind::Discrete(space) => {
-            let n = space.n as usize;
-            if !(1..=MAX_SPACE_WIDTH).contains(&n) {
-                return Err(WireError::new(
-                    field,
-                    format!("1 to {MAX_SPACE_WIDTH} elements"),
-                    n.to_string(),
-                ));
-            }
-            Ok(Space::Discrete { n })
-        }
-    }
-}
-
-impl From<&EnvironmentSpec> for v1::EnvironmentSpec {
-    fn from(spec: &EnvironmentSpec) -> Self {
-        Self {
-            id: spec.id.clone(),
-            arguments: spec.arguments.clone().into_iter().collect(),
-            observation: Some((&spec.observation).into()),
-            action: Some((&spec.action).into()),
-            max_episode_steps: spec.max_episode_steps,
-            goal: spec.goal.as_ref().map(Into::into),
-        }
-    }
-}
-
-impl From<&GoalSpec> for v1::GoalSpec {
-    fn from(goal: &GoalSpec) -> Self {
-        let range = |range: &Range<usize>| v1::IndexRange {
-            begin: range.start as u32,
-            end: range.end as u32,
-        };
-        Self {
-            achieved: Some(range(&goal.achieved)),
-            desired: Some(range(&goal.desired)),
-            tolerance: goal.tolerance,
-            terminates: goal.terminates,
-        }
-    }
-}
-
-fn decode_goal(goal: v1::GoalSpec) -> Result<GoalSpec, WireError> {
-    let range = |field, range: Option<v1::IndexRange>| {
-        let range = range.ok_or_else(|| WireError::missing(field))?;
-        Ok::<_, WireError>(range.begin as usize..range.end as usize)
-    };
-    Ok(GoalSpec {
-        achieved: range("environment.goal.achieved", goal.achieved)?,
-        desired: range("environment.goal.desired", goal.desired)?,
-        tolerance: goal.tolerance,
-        terminates: goal.terminates,
-    })
-}
-
-impl TryFrom<v1::EnvironmentSpec> for EnvironmentSpec {
-    type Error = WireError;
-
-    fn try_from(message: v1::EnvironmentSpec) -> Result<Self, WireError> {
-        let spec = Self {
-            id: message.id,
-            arguments: message.arguments.into_iter().collect(),
-            observation: decode_space("environment.observation", message.observation)?,
-            action: decode_space("environment.action", message.action)?,
-            max_episode_steps: message.max_episode_steps,
-            goal: message.goal.map(decode_goal).transpose()?,
-        };
-        spec.validate_goal().map_err(|error| {
-            WireError::new(
-                "environment.goal",
-                "a goal that fits the observation",
-                error.to_string(),
-            )
-        })?;
-        Ok(spec)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use prost::Message;
 
     use super::*;
-    use crate::unroll::tests::{SHAPE, unroll};
+    use crate::unroll::FrameLayout;
+    use crate::unroll::tests::{ACTIONS, SHAPE, unroll};
 
     #[test]
     fn an_unroll_survives_the_wire() {
         let bytes = encode_unroll(&unroll(), &SHAPE).encode_to_vec();
         let message = v1::Unroll::decode(bytes::Bytes::from(bytes)).unwrap();
         assert_eq!(decode_unroll(message, &SHAPE).unwrap(), unroll());
+    }
+
+    #[test]
+    fn an_unroll_of_images_travels_as_single_frames() {
+        let shape = UnrollShape {
+            observation_width: 6,
+            frames: Some(FrameLayout { size: 2, stack: 3 }),
+            ..SHAPE
+        };
+        let unroll = Unroll {
+            observation: (0..24).collect::<Vec<u8>>().into(),
+            final_observation: vec![90_u8, 91].into(),
+            ..unroll()
+        };
+        assert_eq!(unroll.validate(&shape, &ACTIONS), Ok(()));
+        let message = encode_unroll(&unroll, &shape);
+        let column = message.observation.as_ref().unwrap();
+        // Two frames before the first of four rows, for each of two environments.
+        assert_eq!(column.shape, [6, 2, 2]);
+        assert_eq!(column.data.len(), 24);
+        assert_eq!(decode_unroll(message.clone(), &shape).unwrap(), unroll);
+        assert_eq!(
+            decode_unroll(message, &SHAPE).unwrap_err().to_string(),
+            "field `observation`: expected ELEMENT_TYPE_F32, got ELEMENT_TYPE_U8"
+        );
+        assert_eq!(
+            unroll.validate(&SHAPE, &ACTIONS).unwrap_err().to_string(),
+            "field `observation`: expected 16 elements, got 24"
+        );
     }
 
     #[test]
@@ -469,59 +392,6 @@ mod tests {
         );
     }
 
-    #[test]
-    fn an_environment_spec_survives_the_wire_and_absurd_ones_do_not() {
-        let spec = EnvironmentSpec {
-            id: "Pendulum-v1".to_owned(),
-            arguments: [("g".to_owned(), "9.81".to_owned())].into(),
-            observation: Space::bounded(&[-1.0, -1.0, -8.0], &[1.0, 1.0, 8.0]),
-            action: Space::bounded(&[-2.0], &[2.0]),
-            max_episode_steps: Some(200),
-            goal: Some(GoalSpec {
-                achieved: 0..1,
-                desired: 2..3,
-                tolerance: 0.5,
-                terminates: true,
-            }),
-        };
-        let message = v1::EnvironmentSpec::from(&spec);
-        assert_eq!(EnvironmentSpec::try_from(message.clone()).unwrap(), spec);
-
-        let mut absurd = message.clone();
-        absurd.goal.as_mut().unwrap().desired = Some(v1::IndexRange { begin: 3, end: 4 });
-        assert_eq!(
-            EnvironmentSpec::try_from(absurd).unwrap_err().field,
-            "environment.goal"
-        );
-        let mut absurd = message.clone();
-        absurd.goal.as_mut().unwrap().achieved = None;
-        assert_eq!(
-            EnvironmentSpec::try_from(absurd).unwrap_err().field,
-            "environment.goal.achieved"
-        );
-
-        let mut absurd = message.clone();
-        absurd.action = Some(v1::Space {
-            kind: Some(v1::space::Kind::Discrete(v1::DiscreteSpace { n: 0 })),
-        });
-        assert_eq!(
-            EnvironmentSpec::try_from(absurd).unwrap_err().field,
-            "environment.action"
-        );
-        let mut absurd = message;
-        absurd.observation = Some(v1::Space {
-            kind: Some(v1::space::Kind::Box(v1::BoxSpace {
-                shape: vec![u32::MAX; 8],
-                low: Vec::new(),
-                high: Vec::new(),
-            })),
-        });
-        assert_eq!(
-            EnvironmentSpec::try_from(absurd).unwrap_err().field,
-            "environment.observation"
-        );
-    }
-
     proptest! {
         #[test]
         fn decoding_never_panics(
@@ -538,7 +408,7 @@ mod tests {
                 && let Ok(unroll) = decode_unroll(message, &SHAPE)
             {
                 // Whatever it holds, the check of the values ends in a verdict.
-                let _ = unroll.validate(&SHAPE, &crate::unroll::tests::ACTIONS);
+                let _ = unroll.validate(&SHAPE, &ACTIONS);
             }
         }
     }

@@ -500,6 +500,7 @@ fn a_policy_file_holds_every_head() {
                 action,
                 max_episode_steps: None,
                 goal: None,
+                wrappers: Vec::new(),
             },
             version: 12,
             env_steps: 3456,

@@ -46,7 +46,7 @@ fn combinations_that_cannot_be_name_the_reason_and_the_remedy() {
         normalisation.observations = true
     "#), @r#"
     invalid configuration, 3 violations:
-      - `policy.encoder` = "minatar_cnn" (configuration), `run.algorithm` = "sac" (configuration): the critics of sac have no convolutions; train with "dqn" or "ppo", or set encoder = "mlp"
+      - `policy.encoder` = "minatar_cnn" (configuration), `run.algorithm` = "sac" (configuration): its critics have no convolutions; train with "dqn" or "ppo", or set encoder = "mlp"
       - `policy.encoder` = "minatar_cnn" (configuration), `normalisation.observations` = true (configuration): planes come scaled from 0 to 1, and a position that is the same in every observation has no deviation to be divided by; set normalisation.observations = false, or encoder = "mlp"
       - `run.algorithm` = "sac" (configuration), `normalisation.observations` = true (configuration): transitions are kept raw, and statistics that move on would give them another meaning; set normalisation.observations = false
     "#);

@@ -64,7 +64,7 @@ fn refused(text: &str, reasons: &[&str]) {
 
 #[test]
 fn what_no_off_policy_run_can_do_is_refused_with_the_remedy() {
-    for algorithm in ["dqn", "sac"] {
+    for algorithm in ["dqn", "sac", "td3"] {
         let text = format!(
             "[run]\nalgorithm = \"{algorithm}\"\n[normalisation]\nobservations = true\nrewards = true\n\
              [policy]\nshared_trunk = true\nrecurrent = \"gru\"\n"
@@ -119,6 +119,9 @@ fn options_out_of_range_are_named() {
             policy_delay = 0
             initial_temperature = 0
             target_tau = 0
+            [td3]
+            exploration_noise = 0
+            target_noise_clip = -1
         ",
         &[
             "`dqn.gradient_steps` (configuration): expected at least 1",
@@ -128,6 +131,8 @@ fn options_out_of_range_are_named() {
             "`sac.policy_delay` (configuration): expected at least 1",
             "`sac.initial_temperature` (configuration): expected above 0",
             "`sac.target_tau` (configuration): expected above 0",
+            "`td3.exploration_noise` (configuration): expected above 0",
+            "`td3.target_noise_clip` (configuration): expected at least 0",
         ],
     );
 }

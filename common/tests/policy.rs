@@ -307,6 +307,7 @@ fn a_policy_file_holds_convolutions() {
             action,
             max_episode_steps: None,
             goal: None,
+            wrappers: Vec::new(),
         },
         version: 1,
         env_steps: 2,

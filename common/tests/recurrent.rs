@@ -146,6 +146,7 @@ fn a_recurrent_policy_survives_its_file() {
                 action: Space::bounded(&[-1.0; 2], &[1.0; 2]),
                 max_episode_steps: None,
                 goal: None,
+                wrappers: Vec::new(),
             },
             version: 3,
             env_steps: 77,

@@ -12,8 +12,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::value::StrDeserializer;
 use serde::de::{
-    self, DeserializeSeed, Deserializer, Expected, IntoDeserializer, MapAccess, SeqAccess,
-    Unexpected, Visitor,
+    self, DeserializeSeed, Deserializer, EnumAccess, Expected, IntoDeserializer, MapAccess,
+    SeqAccess, Unexpected, VariantAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
 use toml::{Table, Value};
@@ -55,8 +55,13 @@ pub(super) fn decode(mut table: Table) -> Decoded {
     };
     let keys = keys.into_inner();
     for path in keys.unknown {
-        let suggestion = suggest(&path, &keys.known);
-        faults.push((path, Problem::UnknownKey { suggestion }));
+        let problem = if path.contains('[') {
+            unknown_setting(&path, &keys.known)
+        } else {
+            let suggestion = suggest(&path, &keys.known);
+            Problem::UnknownKey { suggestion }
+        };
+        faults.push((path, problem));
     }
     Decoded {
         configuration,
@@ -131,6 +136,40 @@ fn suggest(path: &str, known: &BTreeSet<String>) -> Option<String> {
         .map(|(_, candidate)| candidate.clone())
 }
 
+/// What is wrong with a key that its kind of list element does not have: one of another kind may.
+fn unknown_setting(path: &str, known: &BTreeSet<String>) -> Problem {
+    let (parent, name) = path.rsplit_once('.').unwrap_or(("", path));
+    if name == "training_only" {
+        return Problem::Impossible {
+            reason: "a policy that has learnt with this kind cannot do without it in evaluation"
+                .to_owned(),
+            remedy: "remove training_only".to_owned(),
+        };
+    }
+    let known: Vec<String> = known
+        .iter()
+        .filter_map(|candidate| candidate.rsplit_once('.'))
+        .filter(|(place, _)| *place == parent)
+        .map(|(_, key)| key.to_owned())
+        .collect();
+    Problem::UnknownSetting {
+        suggestion: most_similar(name, known.iter().map(String::as_str)),
+        known,
+    }
+}
+
+/// The candidate that was probably meant by `name`.
+fn most_similar<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
+    candidates
+        .map(|candidate| {
+            let likeness = strsim::normalized_damerau_levenshtein(name, candidate);
+            (likeness, candidate)
+        })
+        .filter(|(likeness, _)| *likeness >= 0.6)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, candidate)| candidate.to_owned())
+}
+
 /// A fault and where it was found.
 #[derive(Debug)]
 struct Fault {
@@ -172,6 +211,10 @@ impl de::Error for Fault {
 
     fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
         Self::invalid_type(unexpected, expected)
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::new(Problem::Missing { key: field })
     }
 
     fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
@@ -230,6 +273,17 @@ impl<'a> Node<'a> {
             }
             fault
         })
+    }
+
+    /// Keeps which keys of `table`, which stands here, are its fields and which are not.
+    fn note(&self, table: &Table, fields: &[&str], tag: Option<&str>) {
+        let mut keys = self.keys.borrow_mut();
+        keys.known
+            .extend(fields.iter().map(|field| join(&self.path, field)));
+        let is_unknown = |key: &&String| !fields.contains(&key.as_str()) && tag != Some(key);
+        let unknown = table.keys().filter(is_unknown);
+        keys.unknown
+            .extend(unknown.map(|key| join(&self.path, key)));
     }
 
     fn child(&self, key: &str, value: &'a Value) -> Self {
@@ -297,16 +351,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
         let Value::Table(table) = self.value else {
             return self.deserialize_any(visitor);
         };
-        let mut keys = self.keys.borrow_mut();
-        keys.known
-            .extend(fields.iter().map(|field| join(&self.path, field)));
-        keys.unknown.extend(
-            table
-                .keys()
-                .filter(|key| !fields.contains(&key.as_str()))
-                .map(|key| join(&self.path, key)),
-        );
-        drop(keys);
+        self.note(table, fields, None);
         visitor.visit_map(Entries {
             remaining: table.iter(),
             next: None,
@@ -341,6 +386,11 @@ impl<'de> Deserializer<'de> for Node<'de> {
                 let name: StrDeserializer<'_, Fault> = text.as_str().into_deserializer();
                 visitor.visit_enum(name)
             }
+            Value::Table(table) => visitor.visit_enum(Tagged {
+                node: self,
+                table,
+                variants,
+            }),
             _ => Err(de::Error::unknown_variant("", variants)),
         }
     }
@@ -350,6 +400,74 @@ impl<'de> Deserializer<'de> for Node<'de> {
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u128 f32 f64 char str string bytes byte_buf unit
         unit_struct seq tuple tuple_struct map identifier ignored_any
+    }
+}
+
+/// The key that names the variant of a table.
+const TAG: &str = "kind";
+
+/// A variant as people write it: a table of its fields with one more key that names it.
+struct Tagged<'a> {
+    node: Node<'a>,
+    table: &'a Table,
+    variants: &'static [&'static str],
+}
+
+impl<'de> EnumAccess<'de> for Tagged<'de> {
+    type Error = Fault;
+    type Variant = Self;
+
+    fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Self), Fault> {
+        let Some(kind) = self.table.get(TAG) else {
+            return Err(Fault::new(Problem::Missing { key: TAG }));
+        };
+        let known = kind
+            .as_str()
+            .and_then(|kind| self.variants.iter().find(|known| **known == kind));
+        let Some(known) = known else {
+            return Err(Fault {
+                path: join(&self.node.path, TAG),
+                problem: Problem::UnknownKind {
+                    got: kind.to_string(),
+                    suggestion: kind
+                        .as_str()
+                        .and_then(|kind| most_similar(kind, self.variants.iter().copied())),
+                    known: self.variants,
+                },
+            });
+        };
+        let name: StrDeserializer<'_, Fault> = (*known).into_deserializer();
+        seed.deserialize(name).map(|variant| (variant, self))
+    }
+}
+
+impl<'de> VariantAccess<'de> for Tagged<'de> {
+    type Error = Fault;
+
+    fn unit_variant(self) -> Result<(), Fault> {
+        Err(de::Error::unknown_variant("", self.variants))
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, _: T) -> Result<T::Value, Fault> {
+        Err(de::Error::unknown_variant("", self.variants))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, Fault> {
+        Err(de::Error::unknown_variant("", self.variants))
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        self.node.note(self.table, fields, Some(TAG));
+        visitor.visit_map(Entries {
+            remaining: self.table.iter(),
+            next: None,
+            node: self.node,
+            known: Some(fields),
+        })
     }
 }
 

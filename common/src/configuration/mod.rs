@@ -15,6 +15,7 @@ mod ppo;
 mod impala;
 mod dqn;
 mod sac;
+mod td3;
 mod a2c;
 mod reinforce;
 mod tabular;
@@ -38,17 +39,19 @@ pub use layers::Layers;
 pub use ppo::{AdvantageEstimator, AdvantageNormalisation, Annealing, PpoConfiguration};
 pub use presets::Preset;
 pub use processes::{
-    ActorConfiguration, Device, LearnerConfiguration, LogFormat, SecurityConfiguration,
-    TelemetryConfiguration,
+    ActorConfiguration, Device, HostConfiguration, LearnerConfiguration, LogFormat,
+    SecurityConfiguration, TelemetryConfiguration,
 };
 pub use reinforce::ReinforceConfiguration;
 pub use replay::{HindsightStrategy, ReplayConfiguration};
 pub use sac::SacConfiguration;
 pub use schedule::{Schedule, ScheduleConfiguration, ScheduleKind};
 pub use tabular::TabularConfiguration;
+pub use td3::Td3Configuration;
 pub use training::{
     Algorithm, CheckpointConfiguration, EnvironmentConfiguration, EvaluationConfiguration,
-    NormalisationConfiguration, PolicyConfiguration, RolloutConfiguration, RunConfiguration,
+    NormalisationConfiguration, PYTHON_WRAPPERS, PolicyConfiguration, RolloutConfiguration,
+    RunConfiguration,
 };
 pub use units::{ByteSize, HumanDuration, UnitError};
 pub use violation::{ConfigurationError, Key, Problem, Source, Violation};
@@ -75,6 +78,8 @@ pub struct Configuration {
     pub dqn: DqnConfiguration,
     /// Soft actor-critic.
     pub sac: SacConfiguration,
+    /// Twin delayed deterministic policy gradients.
+    pub td3: Td3Configuration,
     /// Advantage actor-critic.
     pub a2c: A2cConfiguration,
     /// REINFORCE.
@@ -139,6 +144,7 @@ impl Configuration {
             Algorithm::Impala => self.impala.discount,
             Algorithm::Dqn => self.dqn.discount,
             Algorithm::Sac => self.sac.discount,
+            Algorithm::Td3 => self.td3.discount,
             Algorithm::A2c => self.a2c.discount,
             Algorithm::Reinforce => self.reinforce.discount,
             Algorithm::QLearning | Algorithm::Sarsa => self.tabular.discount,

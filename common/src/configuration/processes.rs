@@ -77,6 +77,8 @@ pub struct ActorConfiguration {
     pub reconnect_backoff_max: HumanDuration,
     /// Time without a learner after which the process ends with an error. \[`"10m"`\]
     pub give_up_after: HumanDuration,
+    /// The processes in which environments of Python run.
+    pub host: HostConfiguration,
 }
 
 impl Default for ActorConfiguration {
@@ -88,6 +90,47 @@ impl Default for ActorConfiguration {
             reconnect_backoff_initial: HumanDuration::from_millis(50),
             reconnect_backoff_max: HumanDuration::from_secs(5),
             give_up_after: HumanDuration::from_secs(600),
+            host: HostConfiguration::default(),
+        }
+    }
+}
+
+/// `[actor.host]`: the processes in which environments of Python run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HostConfiguration {
+    /// The interpreter, by path or as it is found on the `PATH`, that has gymnasium and whatever the
+    /// environment needs. \[`"python3"`\]
+    pub python: PathBuf,
+    /// Folders in which modules of environments are looked for, after the working directory. \[`[]`\]
+    pub python_path: Vec<PathBuf>,
+    /// Shards that one process carries; with two, one is stepped while the policy acts in the other.
+    /// \[`2`\]
+    pub groups: usize,
+    /// Time in which a step or a reset of a shard must be done; a process that takes longer is ended.
+    /// \[`"1m"`\]
+    pub step_timeout: HumanDuration,
+    /// Time in which a process must be ready, and in which it must have made a shard's environments.
+    /// \[`"2m"`\]
+    pub startup_timeout: HumanDuration,
+    /// Failed processes, without a thousand steps in between, that are started again; after one more
+    /// the actor ends. With 0 it ends at the first. \[`5`\]
+    pub max_restarts: u32,
+    /// How long actor and process look for each other's answer before they sleep; `"0s"`: not at all.
+    /// They do not where there are as many processes as cores. \[`"50us"`\]
+    pub spin: HumanDuration,
+}
+
+impl Default for HostConfiguration {
+    fn default() -> Self {
+        Self {
+            python: PathBuf::from("python3"),
+            python_path: Vec::new(),
+            groups: 2,
+            step_timeout: HumanDuration::from_secs(60),
+            startup_timeout: HumanDuration::from_secs(120),
+            max_restarts: 5,
+            spin: HumanDuration::from_micros(50),
         }
     }
 }

@@ -5,10 +5,11 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::de::{self, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::units::{HumanDuration, or_none};
 use crate::policy::{Activation, EncoderKind, Recurrent, RecurrentCell, Stage};
+use crate::wrappers::Wrapper;
 
 /// What learns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,8 @@ pub enum Algorithm {
     Dqn,
     /// Soft actor-critic, with the options of `[sac]` and `[replay]`.
     Sac,
+    /// Twin delayed deterministic policy gradients, with the options of `[td3]` and `[replay]`.
+    Td3,
     /// Advantage actor-critic, with the options of `[a2c]`.
     A2c,
     /// REINFORCE, with the options of `[reinforce]`.
@@ -41,6 +44,7 @@ impl Algorithm {
             Self::Impala => "impala",
             Self::Dqn => "dqn",
             Self::Sac => "sac",
+            Self::Td3 => "td3",
             Self::A2c => "a2c",
             Self::Reinforce => "reinforce",
             Self::QLearning => "q_learning",
@@ -53,7 +57,7 @@ impl Algorithm {
     #[must_use]
     pub const fn can_be_asynchronous(self) -> bool {
         match self {
-            Self::Ppo | Self::Impala | Self::Dqn | Self::Sac => true,
+            Self::Ppo | Self::Impala | Self::Dqn | Self::Sac | Self::Td3 => true,
             Self::A2c | Self::Reinforce | Self::QLearning | Self::Sarsa => false,
         }
     }
@@ -68,7 +72,7 @@ impl Algorithm {
             | Self::Reinforce
             | Self::QLearning
             | Self::Sarsa => false,
-            Self::Dqn | Self::Sac => true,
+            Self::Dqn | Self::Sac | Self::Td3 => true,
         }
     }
 
@@ -86,8 +90,8 @@ pub struct RunConfiguration {
     /// Name of the run's folder: letters, digits, `.`, `_` and `-`. Empty: made from the
     /// environment, the algorithm and the seed. \[`""`\]
     pub name: String,
-    /// What learns: `"ppo"`, `"impala"`, `"dqn"`, `"sac"`, `"a2c"`, `"reinforce"`, `"q_learning"` or `"sarsa"`.
-    /// \[`"ppo"`\]
+    /// What learns: `"ppo"`, `"impala"`, `"dqn"`, `"sac"`, `"td3"`, `"a2c"`, `"reinforce"`, `"q_learning"` or
+    /// `"sarsa"`. \[`"ppo"`\]
     pub algorithm: Algorithm,
     /// Seed of every random stream of the run, below 2^63. \[`1`\]
     pub seed: u64,
@@ -123,12 +127,21 @@ impl Default for RunConfiguration {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnvironmentConfiguration {
-    /// Gymnasium's id of the environment. \[`"CartPole-v1"`\]
+    /// Gymnasium's id of the environment, which is native where it can be and otherwise Python's;
+    /// `"gymnasium:CartPole-v1"` is Python's in any case, `"module:Class"` any class of Python's.
+    /// \[`"CartPole-v1"`\]
     pub id: String,
     /// Keyword arguments of the environment: strings, booleans and numbers, kept as text and read
     /// by the environment itself. \[none\]
     #[serde(deserialize_with = "arguments_as_text")]
     pub arguments: BTreeMap<String, String>,
+    /// Wrappers of Python, `"module:Wrapper"`, that are put around each instance of an environment of
+    /// Python, the first of them innermost. \[`[]`\]
+    pub python_wrappers: Vec<String>,
+    /// What stands around each instance, the innermost first: a list of tables whose `kind` says
+    /// what ([`Wrapper`]). \[none\]
+    #[serde(serialize_with = "with_kinds")]
+    pub wrappers: Vec<Wrapper>,
     /// Number of instances over all actors together; a part of the result, unlike the number of
     /// actors. In an asynchronous run, where instances come and go with the actors, the most that
     /// there can be. \[`8`\]
@@ -140,8 +153,27 @@ impl Default for EnvironmentConfiguration {
         Self {
             id: "CartPole-v1".to_owned(),
             arguments: BTreeMap::new(),
+            python_wrappers: Vec::new(),
+            wrappers: Vec::new(),
             num_envs: 8,
         }
+    }
+}
+
+/// The argument under which the wrappers of Python are a part of what an environment is.
+pub const PYTHON_WRAPPERS: &str = "python_wrappers";
+
+impl EnvironmentConfiguration {
+    /// All that says what the environment is besides its id: its keyword arguments and, as
+    /// [`PYTHON_WRAPPERS`] with commas between them, its wrappers.
+    #[must_use]
+    pub fn all_arguments(&self) -> BTreeMap<String, String> {
+        let mut arguments = self.arguments.clone();
+        if !self.python_wrappers.is_empty() {
+            let wrappers = self.python_wrappers.join(",");
+            arguments.insert(PYTHON_WRAPPERS.to_owned(), wrappers);
+        }
+        arguments
     }
 }
 
@@ -299,6 +331,15 @@ impl Default for CheckpointConfiguration {
             keep: 3,
         }
     }
+}
+
+/// Writes each wrapper as a table that names its `kind`, as the decoder reads it.
+fn with_kinds<S: Serializer>(wrappers: &[Wrapper], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(wrappers.iter().map(|wrapper| {
+        let (kind, mut table) = wrapper.settings();
+        table.insert("kind".to_owned(), kind.into());
+        table
+    }))
 }
 
 /// Reads a table of strings, booleans and numbers, each as the text that stands for it.

@@ -43,6 +43,12 @@ impl HumanDuration {
         Self(Duration::from_secs(seconds))
     }
 
+    /// A duration of whole microseconds.
+    #[must_use]
+    pub const fn from_micros(microseconds: u64) -> Self {
+        Self(Duration::from_micros(microseconds))
+    }
+
     /// A duration of whole milliseconds.
     #[must_use]
     pub const fn from_millis(milliseconds: u64) -> Self {

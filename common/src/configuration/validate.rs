@@ -8,6 +8,7 @@ mod simple;
 
 use std::fmt::Display;
 use std::ops::{Bound, RangeBounds};
+use std::path::PathBuf;
 
 use tracing_subscriber::EnvFilter;
 
@@ -16,6 +17,7 @@ use super::{
     AdvantageNormalisation, Algorithm, ByteSize, Configuration, HumanDuration, ScheduleKind,
 };
 use crate::security::{Address, Scheme};
+use crate::wrappers;
 
 /// Most environments of a run and most steps of an unroll.
 const MAX_EXTENT: usize = 1 << 20;
@@ -38,6 +40,7 @@ pub(super) fn validate(configuration: &Configuration) -> Vec<Violation> {
     check.impala(configuration);
     check.dqn(configuration);
     check.sac(configuration);
+    check.td3(configuration);
     check.a2c(configuration);
     check.reinforce(configuration);
     check.tabular(configuration);
@@ -45,6 +48,7 @@ pub(super) fn validate(configuration: &Configuration) -> Vec<Violation> {
     check.statistics(configuration);
     check.learner(configuration);
     check.actor(configuration);
+    check.host(configuration);
     check.security(configuration);
     check.telemetry(configuration);
     check.violations
@@ -154,6 +158,10 @@ impl Check {
                 "an environment, such as \"CartPole-v1\"",
                 "\"\"",
             );
+        }
+        for fault in wrappers::validate(&environment.wrappers) {
+            let path = format!("environment.wrappers[{}].{}", fault.index, fault.key);
+            self.unexpected(&path, fault.expected, fault.got);
         }
         let num_envs = environment.num_envs;
         self.range("environment.num_envs", num_envs, 1..=MAX_EXTENT);
@@ -359,6 +367,48 @@ impl Check {
                 ],
                 "the first wait is longer than the longest",
                 "raise reconnect_backoff_max or lower reconnect_backoff_initial",
+            );
+        }
+    }
+
+    fn host(&mut self, configuration: &Configuration) {
+        let host = &configuration.actor.host;
+        if host.python.as_os_str().is_empty() {
+            self.unexpected(
+                "actor.host.python",
+                "an interpreter, such as \"python3\"",
+                "\"\"",
+            );
+        }
+        let is_unusable = |folder: &&PathBuf| folder.to_string_lossy().contains(':');
+        if let Some(folder) = host.python_path.iter().find(is_unusable) {
+            self.unexpected(
+                "actor.host.python_path",
+                "folders without a colon in their names",
+                format!("\"{}\"", folder.display()),
+            );
+        }
+        self.range("actor.host.groups", host.groups, 1..=MAX_THREADS);
+        let times = HumanDuration::from_millis(10)..=HumanDuration::from_secs(86_400);
+        self.range("actor.host.step_timeout", host.step_timeout, times.clone());
+        self.range("actor.host.startup_timeout", host.startup_timeout, times);
+        self.range("actor.host.max_restarts", host.max_restarts, 0..=1_000_000);
+        self.range(
+            "actor.host.spin",
+            host.spin,
+            HumanDuration::from_secs(0)..=HumanDuration::from_millis(10),
+        );
+        let wrappers = &configuration.environment.python_wrappers;
+        let is_path = |path: &String| {
+            let sides = path.split_once(':');
+            sides.is_some_and(|(module, name)| !module.is_empty() && !name.is_empty())
+                && !path.contains(',')
+        };
+        if let Some(path) = wrappers.iter().find(|path| !is_path(path)) {
+            self.unexpected(
+                "environment.python_wrappers",
+                "import paths, such as \"module:Wrapper\"",
+                format!("{path:?}"),
             );
         }
     }

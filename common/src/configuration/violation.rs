@@ -82,6 +82,27 @@ pub enum Problem {
         /// The key that was probably meant.
         suggestion: Option<String>,
     },
+    /// No key has this name in its kind of table.
+    UnknownSetting {
+        /// The key that was probably meant.
+        suggestion: Option<String>,
+        /// Every key that this kind has.
+        known: Vec<String>,
+    },
+    /// No kind has this name.
+    UnknownKind {
+        /// What it was given.
+        got: String,
+        /// The kind that was probably meant.
+        suggestion: Option<String>,
+        /// Every kind.
+        known: &'static [&'static str],
+    },
+    /// A key without a default is not there.
+    Missing {
+        /// Its name.
+        key: &'static str,
+    },
     /// The value has the wrong type, or is none of the values that the key can take.
     Unexpected {
         /// What the key takes.
@@ -126,6 +147,24 @@ impl fmt::Display for Problem {
                 formatter.write_str("unknown key")?;
                 did_you_mean(formatter, suggestion.as_deref())
             }
+            Self::UnknownSetting { suggestion, known } => {
+                formatter.write_str("unknown key")?;
+                did_you_mean(formatter, suggestion.as_deref())?;
+                match known.as_slice() {
+                    [] => formatter.write_str("; this kind takes no other keys"),
+                    known => write!(formatter, "; this kind takes {}", known.join(", ")),
+                }
+            }
+            Self::UnknownKind {
+                got,
+                suggestion,
+                known,
+            } => {
+                write!(formatter, "no kind is {got}")?;
+                did_you_mean(formatter, suggestion.as_deref())?;
+                write!(formatter, "; known are {}", known.join(", "))
+            }
+            Self::Missing { key } => write!(formatter, "the key `{key}` is missing"),
             Self::Unexpected { expected, got } => {
                 write!(formatter, "expected {expected}, got {got}")
             }

@@ -227,6 +227,7 @@ impl Head {
             }
             (_, Space::Box { low, high, .. }) => self.bounds() == Some((low, high)),
             (_, Space::Discrete { n }) => self.num_actions() == Some(*n),
+            (_, Space::Frames { .. }) => false,
         }
     }
 

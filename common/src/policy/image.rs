@@ -237,6 +237,15 @@ pub enum Operation {
     Join,
 }
 
+/// Extents of what can be looked at as an image: stacks of frames, and boxes of planes.
+fn extents(space: &Space) -> Option<[usize; 3]> {
+    match space {
+        Space::Box { shape, .. } => shape[..].try_into().ok(),
+        Space::Frames { .. } => space.image(),
+        Space::Discrete { .. } => None,
+    }
+}
+
 impl ImageEncoder {
     /// The encoder of these stages for observations of `space`.
     ///
@@ -245,13 +254,12 @@ impl ImageEncoder {
     /// [`ImageEncoder::validate`].
     pub fn new(space: &Space, stages: Vec<Stage>) -> Result<Self, SpecError> {
         let refused = |got: String| SpecError::Image(ImageError::Space { got });
-        let Space::Box { shape, low, high } = space else {
+        let Some([channels, rows, columns]) = extents(space) else {
             return Err(refused(space.to_string()));
         };
-        let [channels, rows, columns] = shape[..] else {
-            return Err(refused(space.to_string()));
-        };
-        if let Some(bound) = low.iter().chain(high).find(|x| !(0.0..=1.0).contains(*x)) {
+        if let Space::Box { low, high, .. } = space
+            && let Some(bound) = low.iter().chain(high).find(|x| !(0.0..=1.0).contains(*x))
+        {
             return Err(refused(format!("{space} with a bound of {bound}")));
         }
         let encoder = Self {
@@ -273,7 +281,7 @@ impl ImageEncoder {
             rows,
             columns,
         } = self.planes;
-        matches!(observation, Space::Box { shape, .. } if *shape == [channels, rows, columns])
+        extents(observation) == Some([channels, rows, columns])
     }
 
     /// Checks that the stages make a network and that neither its memory nor its work is absurd.

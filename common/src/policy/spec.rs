@@ -209,6 +209,14 @@ impl PolicySpec {
                 dimension: action.width(),
             },
             Space::Discrete { n } => Head::Categorical { num_actions: *n },
+            Space::Frames { .. } => {
+                return Err(SpecError::ActionSpace {
+                    head: "categorical",
+                    expected: "a box of actions or discrete ones",
+                    got: action.to_string(),
+                    remedy: "choose an environment whose actions are no images",
+                });
+            }
         };
         Self::with_head(observation, hidden, activation, head)
     }
@@ -250,7 +258,7 @@ impl PolicySpec {
     /// # Errors
     /// Where observations or actions are not discrete, and as [`PolicySpec::validate`].
     pub fn table(observation: &Space, action: &Space) -> Result<Self, SpecError> {
-        if matches!(observation, Space::Box { .. }) {
+        if !matches!(observation, Space::Discrete { .. }) {
             return Err(SpecError::ObservationSpace {
                 got: observation.to_string(),
             });
@@ -319,7 +327,7 @@ impl PolicySpec {
         head: Head,
     ) -> Result<Self, SpecError> {
         let encoder = match observation {
-            Space::Box { .. } => Encoder::Identity {
+            Space::Box { .. } | Space::Frames { .. } => Encoder::Identity {
                 width: observation.width(),
             },
             Space::Discrete { n } => Encoder::OneHot { n: *n },
@@ -349,7 +357,9 @@ impl PolicySpec {
     #[must_use]
     pub fn fits(&self, observation: &Space, action: &Space) -> bool {
         let sees = match (&self.encoder, observation) {
-            (Encoder::Identity { width }, Space::Box { .. }) => *width == observation.width(),
+            (Encoder::Identity { width }, Space::Box { .. } | Space::Frames { .. }) => {
+                *width == observation.width()
+            }
             (Encoder::OneHot { n }, Space::Discrete { n: elements }) => n == elements,
             (Encoder::Image(image), observation) => image.fits(observation),
             _ => false,
@@ -527,7 +537,7 @@ impl PolicySpec {
 fn bounds(action: &Space, head: &'static str) -> Result<(Vec<f32>, Vec<f32>), SpecError> {
     match action {
         Space::Box { low, high, .. } => Ok((low.clone(), high.clone())),
-        Space::Discrete { .. } => Err(SpecError::ActionSpace {
+        Space::Discrete { .. } | Space::Frames { .. } => Err(SpecError::ActionSpace {
             head,
             expected: "a box of actions",
             got: action.to_string(),

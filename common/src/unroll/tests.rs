@@ -6,6 +6,7 @@ pub(crate) const SHAPE: UnrollShape = UnrollShape {
     observation_width: 2,
     action_width: 1,
     state_width: 3,
+    frames: None,
 };
 pub(crate) const ACTIONS: Space = Space::Discrete { n: 2 };
 
@@ -82,7 +83,7 @@ fn every_non_finite_value_names_its_field_and_place() {
             u.initial_state = vec![0.0, 0.0, f32::NAN, 0.0, 0.0, 0.0].into();
         }),
         ("observation", |u| {
-            let mut values = u.observation.to_vec();
+            let mut values = u.observation.rows().unwrap().to_vec();
             values[5] = f32::NAN;
             u.observation = values.into();
         }),
@@ -127,7 +128,7 @@ fn actions_and_flags_outside_their_sets_are_refused() {
 fn t2_a_truncated_step_without_its_final_observation_is_refused() {
     let mut spoiled = unroll();
     spoiled.final_index = Vec::new().into();
-    spoiled.final_observation = Vec::new().into();
+    spoiled.final_observation = Vec::<f32>::new().into();
     assert_eq!(
         field_of(&spoiled.validate(&SHAPE, &ACTIONS).unwrap_err()),
         "final_index"

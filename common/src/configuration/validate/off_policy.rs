@@ -125,6 +125,46 @@ impl Check {
         }
     }
 
+    pub(super) fn td3(&mut self, configuration: &Configuration) {
+        let td3 = &configuration.td3;
+        for (path, rate) in [
+            ("td3.learning_rate", td3.learning_rate),
+            ("td3.critic_learning_rate", td3.critic_learning_rate),
+            ("td3.adam_epsilon", td3.adam_epsilon),
+            ("td3.target_tau", td3.target_tau),
+        ] {
+            self.range(path, rate, above(0.0, 1.0));
+        }
+        self.optional_range(
+            "td3.max_gradient_norm",
+            td3.max_gradient_norm,
+            above(0.0, 1e6),
+        );
+        self.range("td3.discount", td3.discount, 0.0..=1.0);
+        self.range("td3.minibatch_size", td3.minibatch_size, 1..=MAX_MINIBATCH);
+        self.range(
+            "td3.gradient_steps",
+            td3.gradient_steps,
+            1..=MAX_GRADIENT_STEPS,
+        );
+        self.range("td3.policy_delay", td3.policy_delay, 1..=1_000);
+        self.range(
+            "td3.exploration_noise",
+            td3.exploration_noise,
+            above(0.0, 10.0),
+        );
+        for (path, noise) in [
+            ("td3.target_noise", td3.target_noise),
+            ("td3.target_noise_clip", td3.target_noise_clip),
+        ] {
+            self.range(path, noise, 0.0..=10.0);
+        }
+        self.range("td3.noise_hold", td3.noise_hold, 1..=10_000);
+        if configuration.run.algorithm == Algorithm::Td3 {
+            self.off_policy(configuration);
+        }
+    }
+
     /// What no algorithm that learns from replay can do with the on-policy sections.
     fn off_policy(&mut self, configuration: &Configuration) {
         let algorithm: &dyn Display = &format!("\"{}\"", configuration.run.algorithm.name());

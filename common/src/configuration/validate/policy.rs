@@ -68,7 +68,7 @@ impl Check {
         }
         let algorithm = configuration.run.algorithm;
         let lack = match algorithm {
-            Algorithm::Sac => Some("the critics of sac have no convolutions"),
+            Algorithm::Sac | Algorithm::Td3 => Some("its critics have no convolutions"),
             Algorithm::QLearning | Algorithm::Sarsa => Some("a table has no convolutions"),
             _ => None,
         };

@@ -104,7 +104,7 @@ impl Check {
                 ],
                 "it corrects nothing that an older policy has collected",
                 "set kind = \"synchronous\", or learn with impala, with ppo and ppo.advantage = \
-                 \"vtrace\", with dqn or with sac",
+                 \"vtrace\", with dqn, sac or td3",
             );
         }
         let ppo = &configuration.ppo;
