@@ -21,13 +21,14 @@ const ACTION_ROWS: usize = 64;
 
 fn shard(id: &str, num_envs: usize) -> Shard {
     let environment = make(id, &BTreeMap::new(), num_envs).expect("a known id");
-    Shard::new(environment, 0, 1, Purpose::Episode)
+    Shard::new(environment, 0, 1, Purpose::Episode).expect("native environments begin")
 }
 
 fn actions(space: &Space, num_envs: usize) -> Vec<f32> {
     let mut random = Random::derive(1, Purpose::Action, 0, 0);
     (0..ACTION_ROWS * num_envs)
         .map(|_| match space {
+            Space::Frames { .. } => unreachable!("no environment acts in images"),
             Space::Discrete { n } => random.below(*n as u64) as f32,
             Space::Box { low, high, .. } => low[0] + (high[0] - low[0]) * random.unit_f32(),
         })
@@ -53,17 +54,19 @@ fn step(criterion: &mut Criterion) {
                     finals.envs.clear();
                     finals.observations.clear();
                     episodes.clear();
-                    shard.step(
-                        rows.next().expect("the rows are cycled"),
-                        StepRow {
-                            rewards: &mut rewards,
-                            terminated: &mut terminated,
-                            truncated: &mut truncated,
-                            next_observations: &mut next_observations,
-                            finals: &mut finals,
-                            episodes: &mut episodes,
-                        },
-                    );
+                    shard
+                        .step(
+                            rows.next().expect("the rows are cycled"),
+                            StepRow {
+                                rewards: &mut rewards,
+                                terminated: &mut terminated,
+                                truncated: &mut truncated,
+                                next_observations: &mut next_observations,
+                                finals: &mut finals,
+                                episodes: &mut episodes,
+                            },
+                        )
+                        .expect("native environments step");
                     black_box(&next_observations);
                 });
             });

@@ -13,7 +13,7 @@ use rookery_proto::v1::learner_client::LearnerClient;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::environments::{self, EnvironmentError};
+use crate::environments::{self, EnvironmentError, hosted};
 use crate::evaluator;
 use crate::session::{self, SessionEnd, SessionError};
 
@@ -71,9 +71,9 @@ impl Actor {
     pub fn build(configuration: Configuration, role: ActorRole) -> Result<Self, ActorError> {
         let security = ClientSecurity::load(&configuration.security)?;
         let settings = &configuration.environment;
-        let environment = environments::make(&settings.id, &settings.arguments, 1)?
-            .spec()
-            .clone();
+        hosted::configure(&configuration.actor.host);
+        let bare = environments::make(&settings.id, &settings.all_arguments(), 1)?;
+        let environment = environments::wrap(bare, &settings.wrappers)?.spec().clone();
         Ok(Self {
             configuration,
             role,

@@ -8,21 +8,27 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytemuck::Pod;
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
 use rookery_common::policy::{Acting, Inputs, Policy, Workspace};
 use rookery_common::seeds::{Purpose, Random};
 use rookery_common::unroll::{
-    LeaseEpoch, PolicyVersion, ShardId, Unroll, UnrollIndex, UnrollKey, UnrollShape,
-    scheduled_version,
+    Column, LeaseEpoch, ObservationLog, PolicyVersion, ShardId, Unroll, UnrollIndex, UnrollKey,
+    UnrollShape, scheduled_version,
 };
 use rookery_common::wire;
+use rookery_common::wrappers::Wrapper;
 use rookery_proto::v1;
 use tokio::sync::mpsc;
 
-use crate::environments::{self, EnvironmentError};
+use crate::environments::{self, EnvironmentError, EnvironmentFault};
 use crate::metrics::{self, Stage};
 use crate::shard::{EpisodeRecord, FinalObservations, Shard, StepRow};
+
+/// Faults of a shard's environments, without a whole unroll between them, after which the collector
+/// gives up, whatever the environments would still take.
+const MAX_FAULTS_IN_A_ROW: u32 = 100;
 
 /// Environment steps between two that are timed: the clock costs as much as a small batch.
 const TIMED_STEP_INTERVAL: usize = 16;
@@ -44,6 +50,8 @@ pub struct CollectionPlan {
     pub environment: String,
     /// The environment's arguments.
     pub arguments: BTreeMap<String, String>,
+    /// What stands around it.
+    pub wrappers: Vec<Wrapper>,
 }
 
 /// Which version collects an unroll, and when.
@@ -109,6 +117,15 @@ pub struct ActingPolicy {
     pub acting: Acting,
 }
 
+impl ActingPolicy {
+    /// The policy of a noisy network for an unroll; none of any other. One draw of the noise acts for a
+    /// whole unroll, and belongs to the shard: so it is the same whoever collects it.
+    fn noisy(&self, seed: u64, shard: ShardId, unroll: UnrollIndex) -> Option<Policy> {
+        let mut noise = Random::derive(seed, Purpose::Noise, u64::from(shard.0), unroll.0);
+        self.policy.with_noise(&mut noise)
+    }
+}
+
 struct Work {
     epoch: LeaseEpoch,
     next_index: UnrollIndex,
@@ -118,6 +135,8 @@ struct Work {
     shard: Shard,
     /// Whether the next unroll does not continue the one before it.
     discontinuous: bool,
+    /// Faults since the last whole unroll.
+    faults: u32,
 }
 
 impl Work {
@@ -126,6 +145,7 @@ impl Work {
         let index = self.next_index;
         self.next_index = UnrollIndex(index.0 + 1);
         self.unanswered += 1;
+        self.faults = 0;
         UnrollKey {
             run_id: run_id.to_owned(),
             shard,
@@ -182,7 +202,7 @@ impl Collector {
                 self.follow(instruction)?;
                 continue;
             };
-            let unroll = self.collect(shard, version);
+            let unroll = self.collect(shard, version)?;
             let message = wire::encode_unroll(&unroll, &self.plan.shape);
             let request = v1::CollectRequest {
                 kind: Some(v1::collect_request::Kind::Unroll(message)),
@@ -234,36 +254,26 @@ impl Collector {
     /// every actor that is given it: the environments are reset, and the next unroll says so.
     fn begin(&self, lease: &LeasedShard) -> Result<Work, EnvironmentError> {
         let plan = &self.plan;
-        let make = |first_episode| {
-            let num_envs = plan.shape.envs_per_shard;
-            let environment = environments::make(&plan.environment, &plan.arguments, num_envs)?;
-            Ok::<_, EnvironmentError>(
-                Shard::starting_at(
-                    environment,
-                    lease.first_env,
-                    plan.seed,
-                    Purpose::Episode,
-                    first_episode,
-                )
-                .with_recurrent_state(plan.shape.state_width),
-            )
-        };
-        let mut shard = make(0)?;
-        let mut discontinuous = false;
-        if (lease.next_index.0 > 0 || !lease.state.is_empty())
-            && let Err(error) = shard.restore(&lease.state)
-        {
-            tracing::error!(
-                shard = lease.shard.0,
-                unroll = lease.next_index.0,
-                %error,
-                "cannot restore the shard: its environments are reset, and the result of the run \
-                 now depends on who collects what"
-            );
-            // An episode takes a step at least, so that these numbers have not been drawn before.
-            let first_episode = lease.next_index.0 * plan.shape.unroll_length as u64;
-            shard = make(first_episode)?;
-            discontinuous = true;
+        let (mut shard, mut faults) = self.make_shard(lease.first_env, 0, 0)?;
+        // Another episode than the first, if nothing is restored.
+        let mut discontinuous = faults > 0;
+        if lease.next_index.0 > 0 || !lease.state.is_empty() {
+            let restored = shard.restore(&lease.state);
+            discontinuous = restored.is_err();
+            if let Err(error) = restored {
+                tracing::error!(
+                    shard = lease.shard.0,
+                    unroll = lease.next_index.0,
+                    %error,
+                    "cannot restore the shard: its environments are reset, and the result of the \
+                     run now depends on who collects what"
+                );
+                // What is left of the environments goes before new ones come.
+                drop(shard);
+                // An episode takes a step at least, so that these numbers have not been drawn before.
+                let first_episode = lease.next_index.0 * plan.shape.unroll_length as u64;
+                (shard, faults) = self.make_shard(lease.first_env, first_episode, faults)?;
+            }
         }
         Ok(Work {
             epoch: lease.epoch,
@@ -272,7 +282,42 @@ impl Collector {
             first_env: lease.first_env,
             shard,
             discontinuous,
+            faults,
         })
+    }
+
+    /// Makes the environments of a shard, which begin with `first_episode` or, where they fail at
+    /// that, with one after it. Gives them with the number of faults in a row, of which there have
+    /// been `faults`.
+    fn make_shard(
+        &self,
+        first_env: u32,
+        mut first_episode: u64,
+        mut faults: u32,
+    ) -> Result<(Shard, u32), EnvironmentError> {
+        let plan = &self.plan;
+        let num_envs = plan.shape.envs_per_shard;
+        loop {
+            let bare = environments::make(&plan.environment, &plan.arguments, num_envs)?;
+            let environment = environments::wrap(bare, &plan.wrappers)?;
+            let made = Shard::starting_at(
+                environment,
+                first_env,
+                plan.seed,
+                Purpose::Episode,
+                first_episode,
+            );
+            match made {
+                Ok(shard) => {
+                    return Ok((shard.with_recurrent_state(plan.shape.state_width), faults));
+                }
+                Err(fault) => {
+                    tracing::error!(first_env, error = %fault, "environments failed as they began");
+                    faults = another(faults, fault)?;
+                    first_episode += 1;
+                }
+            }
+        }
     }
 
     /// The shard that is furthest behind among those that can be collected now, with its version.
@@ -298,21 +343,45 @@ impl Collector {
         }
     }
 
-    /// Collects the next unroll of a shard that [`Collector::next`] named.
+    /// Collects the next unroll of a shard that [`Collector::next`] named. Where its environments
+    /// fail, they are made again at episodes that nobody has begun, and the unroll is collected anew.
+    fn collect(&mut self, id: ShardId, version: u64) -> Result<Unroll, EnvironmentError> {
+        loop {
+            let fault = match self.try_collect(id, version) {
+                Ok(unroll) => return Ok(unroll),
+                Err(fault) => fault,
+            };
+            // `try_collect` has found it there.
+            let Some(mut work) = self.work.remove(&id) else {
+                return Err(fault.into());
+            };
+            tracing::error!(
+                shard = id.0,
+                unroll = work.next_index.0,
+                error = %fault,
+                "environments failed: they are made again, and the result of the run now depends on \
+                 who collects what"
+            );
+            let faults = another(work.faults, fault)?;
+            let first_episode = work.shard.next_episode();
+            // What is left of the environments goes before new ones come.
+            drop(work.shard);
+            (work.shard, work.faults) = self.make_shard(work.first_env, first_episode, faults)?;
+            work.discontinuous = true;
+            self.work.insert(id, work);
+        }
+    }
+
     #[expect(
         clippy::expect_used,
         reason = "`next` names only shards and versions that are held"
     )]
-    fn collect(&mut self, id: ShardId, version: u64) -> Unroll {
+    fn try_collect(&mut self, id: ShardId, version: u64) -> Result<Unroll, EnvironmentFault> {
         let work = self.work.get_mut(&id).expect("the shard is held");
         let held = self.policies.get(&version).expect("the version is held");
         let plan = &self.plan;
         let behaviour = held.acting.behaviour(id);
-        // One draw of a noisy network's noise acts for a whole unroll, and belongs to the shard: so
-        // it is the same whoever collects it.
-        let (shard, unroll) = (u64::from(id.0), work.next_index.0);
-        let mut noise = Random::derive(plan.seed, Purpose::Noise, shard, unroll);
-        let noisy = held.policy.with_noise(&mut noise);
+        let noisy = held.noisy(plan.seed, id, work.next_index);
         let policy = noisy.as_ref().unwrap_or(&held.policy);
         let UnrollShape {
             unroll_length,
@@ -322,9 +391,10 @@ impl Collector {
             ..
         } = plan.shape;
         let num_steps = plan.shape.num_steps();
-        let row = envs_per_shard * observation_width;
 
-        let mut observation = vec![0.0; (unroll_length + 1) * row];
+        let mut log = ObservationLog::new(&plan.shape);
+        let mut seen = vec![0.0; envs_per_shard * observation_width];
+        let mut next = seen.clone();
         let mut action = vec![0.0; num_steps * action_width];
         let mut log_prob = vec![0.0; num_steps];
         let mut reward = vec![0.0; num_steps];
@@ -336,20 +406,20 @@ impl Collector {
 
         let mut final_index = Vec::new();
         let mut episode_index = Vec::new();
-        work.shard.observe(&mut observation[..row]);
+        work.shard.observe(&mut seen);
         let initial_state = work.shard.recurrent_state().to_vec();
         let first_step = work.next_index.0 * unroll_length as u64;
         for t in 0..unroll_length {
             let draw = held.acting.draw_of(first_step + t as u64);
             let timed = t.is_multiple_of(TIMED_STEP_INTERVAL).then(Instant::now);
             let steps = t * envs_per_shard..(t + 1) * envs_per_shard;
-            let (past, future) = observation.split_at_mut((t + 1) * row);
+            log.push(&seen)?;
             let actions = &mut action[steps.start * action_width..steps.end * action_width];
             policy.act(
                 &mut self.workspace,
                 behaviour,
                 Inputs {
-                    observations: &past[t * row..],
+                    observations: &seen,
                     state: work.shard.recurrent_state(),
                 },
                 |env| {
@@ -363,14 +433,17 @@ impl Collector {
             work.shard.step(
                 actions,
                 StepRow {
-                    next_observations: &mut future[..row],
+                    next_observations: &mut next,
                     rewards: &mut reward[steps.clone()],
                     terminated: &mut terminated[steps.clone()],
                     truncated: &mut truncated[steps.clone()],
                     finals: &mut finals,
                     episodes: &mut episodes,
                 },
-            );
+            )?;
+            log.push_finals(&finals.observations)?;
+            finals.observations.clear();
+            std::mem::swap(&mut seen, &mut next);
             let first = steps.start as u32;
             final_index.extend(finals.envs.drain(..).map(|env| first + env));
             episode_index.extend(
@@ -382,15 +455,17 @@ impl Collector {
                 times.add(forward, since.elapsed());
             }
         }
+        log.push(&seen)?;
         times.record(unroll_length);
+        let (observation, final_observation) = log.finish();
 
-        Unroll {
+        Ok(Unroll {
             key: work.next_key(&plan.run_id, id),
             version: PolicyVersion {
                 learner_epoch: plan.learner_epoch,
                 version,
             },
-            observation: observation.into(),
+            observation,
             initial_state: initial_state.into(),
             action: action.into(),
             log_prob: log_prob.into(),
@@ -398,18 +473,28 @@ impl Collector {
             terminated: terminated.into(),
             truncated: truncated.into(),
             final_index: final_index.into(),
-            final_observation: finals.observations.into(),
+            final_observation,
             episode_index: episode_index.into(),
-            episode_return: episodes
-                .iter()
-                .map(|e| e.return_)
-                .collect::<Vec<_>>()
-                .into(),
-            episode_length: episodes.iter().map(|e| e.length).collect::<Vec<_>>().into(),
+            episode_return: column(&episodes, |episode| episode.return_),
+            episode_length: column(&episodes, |episode| episode.length),
             state_after: Bytes::from(work.shard.save()),
             discontinuous: std::mem::take(&mut work.discontinuous),
-        }
+        })
     }
+}
+
+/// Counts a fault; an error where there have been too many in a row.
+fn another(faults: u32, fault: EnvironmentFault) -> Result<u32, EnvironmentError> {
+    if faults < MAX_FAULTS_IN_A_ROW {
+        Ok(faults + 1)
+    } else {
+        Err(fault.into())
+    }
+}
+
+/// One field of every record.
+fn column<T: Pod + Send>(episodes: &[EpisodeRecord], field: fn(&EpisodeRecord) -> T) -> Column<T> {
+    episodes.iter().map(field).collect::<Vec<_>>().into()
 }
 
 /// Time of the steps that were timed.

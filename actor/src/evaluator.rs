@@ -11,7 +11,7 @@ use rookery_common::wire::Publication;
 use rookery_proto::v1;
 
 use crate::collector::ActingPolicy;
-use crate::environments::{self, EnvironmentError};
+use crate::environments::{self, EnvironmentError, EnvironmentFault};
 use crate::joined::Joined;
 use crate::metrics;
 use crate::session::{self, Client, SessionEnd, SessionError, Streams};
@@ -52,6 +52,9 @@ pub enum EvaluationError {
     /// The environment cannot be made.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
+    /// An environment failed.
+    #[error(transparent)]
+    Fault(#[from] EnvironmentFault),
     /// An episode would never end.
     #[error(
         "{ended} of {episodes} episodes ended within {steps} steps; `{id}` has no time limit that \
@@ -74,6 +77,9 @@ const MAX_STEPS: u32 = 1_000_000;
 
 /// Plays one episode in each of `episodes` environments with the policy's mode.
 ///
+/// Wrappers that are for training alone are left out. Returns are sums of the environment's own
+/// rewards, before wrappers changed them.
+///
 /// Every environment counts once, with its first episode: taking whichever episodes end first
 /// would favour short ones.
 ///
@@ -86,8 +92,10 @@ pub fn evaluate(
     seed: u64,
 ) -> Result<Evaluation, EvaluationError> {
     let num_envs = episodes as usize;
-    let batch = environments::make(&environment.id, &environment.arguments, num_envs)?;
-    let mut shard = Shard::new(batch, 0, seed, Purpose::Evaluation)
+    let bare = environments::make(&environment.id, &environment.arguments, num_envs)?;
+    let batch = environments::wrap(bare, &environments::for_evaluation(&environment.wrappers))?;
+    let max_steps = batch.spec().max_episode_steps.unwrap_or(MAX_STEPS);
+    let mut shard = Shard::new(batch, 0, seed, Purpose::Evaluation)?
         .with_recurrent_state(policy.spec().state_width());
     let mut workspace = Workspace::default();
     let mut observations = vec![0.0; num_envs * environment.observation.width()];
@@ -98,7 +106,6 @@ pub fn evaluate(
     let mut truncated = vec![0; num_envs];
     let mut first: Vec<Option<(f64, u32)>> = vec![None; num_envs];
     let mut num_ended = 0;
-    let max_steps = environment.max_episode_steps.unwrap_or(MAX_STEPS);
     for _ in 0..max_steps {
         if num_ended == num_envs {
             break;
@@ -119,7 +126,7 @@ pub fn evaluate(
                 finals: &mut FinalObservations::default(),
                 episodes: &mut ended,
             },
-        );
+        )?;
         for episode in ended {
             let outcome = &mut first[episode.env as usize];
             if outcome.is_none() {
@@ -249,7 +256,10 @@ async fn report(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use rookery_common::policy::{Activation, PolicySpec, Recurrent, RecurrentCell};
+    use rookery_common::wrappers::{StackPadding, Wrapper};
 
     use super::*;
 
@@ -298,5 +308,37 @@ mod tests {
         let evaluation = evaluate(maze.spec(), &policy, 60, 3).unwrap();
         assert_eq!(evaluation.returns, [4.0; 60]);
         assert_eq!(evaluation.lengths, [7; 60]);
+    }
+
+    #[test]
+    fn wrappers_for_training_alone_are_left_out_and_returns_are_the_environments() {
+        let stack = Wrapper::FrameStack {
+            size: 2,
+            padding: StackPadding::Reset,
+        };
+        let limit = |training_only| Wrapper::TimeLimit {
+            max_episode_steps: 5,
+            training_only,
+        };
+        let scale = |training_only| Wrapper::ScaleReward {
+            factor: 0.5,
+            training_only,
+        };
+        let play = |wrappers: &[Wrapper]| {
+            let bare = environments::make("CartPole-v1", &BTreeMap::new(), 1).unwrap();
+            let environment = environments::wrap(bare, wrappers).unwrap().spec().clone();
+            let (observation, action) = (&environment.observation, &environment.action);
+            let spec = PolicySpec::new(observation, action, vec![4], Activation::Tanh).unwrap();
+            let policy = Policy::new(spec.clone(), &vec![0.0; spec.layout().len()], None).unwrap();
+            evaluate(&environment, &policy, 20, 3).unwrap()
+        };
+        // Always pushing to one side, a pole stands for about nine steps.
+        let for_training = play(&[limit(true), stack.clone(), scale(true)]);
+        assert!(for_training.lengths.iter().all(|length| *length > 5));
+        let always = play(&[limit(false), stack.clone(), scale(false)]);
+        assert_eq!(always.lengths, [5; 20]);
+        assert_eq!(always.returns, [5.0; 20]);
+        assert_eq!(for_training, play(&[stack]));
+        assert!(for_training.mean_return() > 8.0);
     }
 }

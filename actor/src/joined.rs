@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rookery_common::policy::{Exploration, PolicySpec};
 use rookery_common::spaces::EnvironmentSpec;
-use rookery_common::unroll::UnrollShape;
+use rookery_common::unroll::{FrameLayout, UnrollShape};
 use rookery_common::wire::WireError;
 use rookery_proto::v1;
 
@@ -68,12 +68,15 @@ impl Joined {
             observation_width: environment.observation.width(),
             action_width: environment.action.width(),
             state_width: policy.state_width(),
+            frames: FrameLayout::of(&environment.observation),
         };
         check_shape(&shape, max_message_bytes)?;
         // An evaluation steps all its episodes at once, as a step of that many environments.
         let evaluation = UnrollShape {
             unroll_length: 1,
             envs_per_shard: reply.evaluation_episodes as usize,
+            // Seen as rows, all of them at once.
+            frames: None,
             ..shape
         };
         if evaluation.num_bytes() > max_message_bytes as u128 {
@@ -111,6 +114,7 @@ impl Joined {
                 pacing,
                 environment: environment.id.clone(),
                 arguments: environment.arguments.clone(),
+                wrappers: environment.wrappers.clone(),
             },
             policy,
             exploration,
@@ -174,6 +178,7 @@ mod tests {
             action: Space::Discrete { n: 2 },
             max_episode_steps: Some(500),
             goal: None,
+            wrappers: Vec::new(),
         }
     }
 

@@ -1,24 +1,33 @@
 //! `rookery-actor`: runs environments for a learner.
 
 mod arguments;
+mod check_env;
 
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
 use rookery_actor::actor::{Actor, ActorError, ActorRole};
+use rookery_actor::environments::EnvironmentError;
 use rookery_actor::metrics;
 use rookery_actor::session::SessionError;
 use rookery_common::configuration::{ConfigurationError, Layers};
 use rookery_common::exit::Exit;
-use rookery_common::{metric, shutdown, telemetry};
+use rookery_common::{health, metric, shutdown, telemetry};
 
-use arguments::Arguments;
+use arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match start(&arguments) {
-        Ok(()) => Exit::Ok.into(),
+    let outcome = match &arguments.command {
+        Some(Command::CheckEnv(arguments)) => check_env::check_env(arguments),
+        Some(Command::Health { address }) => health::ask(*address)
+            .with_context(|| format!("no actor lives at {address}"))
+            .map(|()| Exit::Ok),
+        None => start(&arguments).map(|()| Exit::Ok),
+    };
+    match outcome {
+        Ok(exit) => exit.into(),
         Err(error) => {
             eprintln!("rookery-actor: {error:#}");
             exit_code(&error).into()
@@ -95,7 +104,7 @@ fn exit_code(error: &anyhow::Error) -> Exit {
         }
         Some(ActorError::Security(error)) => error.exit(),
         Some(ActorError::Environment(_)) => Exit::Usage,
-        None if error.is::<ConfigurationError>() => Exit::Usage,
+        None if error.is::<ConfigurationError>() || error.is::<EnvironmentError>() => Exit::Usage,
         Some(ActorError::Refused(_)) | None => Exit::Internal,
     }
 }

@@ -10,7 +10,7 @@ use rookery_common::snapshot;
 use rookery_common::spaces::EnvironmentSpec;
 use serde::{Deserialize, Serialize};
 
-use crate::environments::{BatchedEnvironment, RestoreError, StepOutput};
+use crate::environments::{BatchedEnvironment, EnvironmentFault, Frame, RestoreError, StepOutput};
 
 /// The format of [`Shard`]'s snapshots.
 const SNAPSHOT_VERSION: u8 = 1;
@@ -47,19 +47,19 @@ struct Progress {
     episodes: Vec<u64>,
     /// Steps of the current episode.
     elapsed: Vec<u32>,
-    /// Sum of the current episode's raw rewards.
+    /// Sum of the current episode's rewards, before wrappers changed them.
     returns: Vec<f64>,
 }
 
 /// The columns of an unroll at one time step `t`, where [`Shard::step`] writes.
 #[derive(Debug)]
 pub struct StepRow<'a> {
-    /// `reward[t]`, raw, `[B]`.
+    /// `reward[t]`, as the wrapped environment gives it, `[B]`.
     pub rewards: &'a mut [f32],
     /// `terminated[t]`, zero or one, `[B]`.
     pub terminated: &'a mut [u8],
-    /// `truncated[t]`, zero or one, `[B]`. Where an episode reaches its time limit in a terminal
-    /// state both flags are set.
+    /// `truncated[t]`, zero or one, `[B]`: by the environment or by the time limit. Where an episode
+    /// reaches its time limit in a terminal state both flags are set.
     pub truncated: &'a mut [u8],
     /// `observation[t + 1]`, `[B, W]`: where step `t` ended an episode, the first of the next.
     pub next_observations: &'a mut [f32],
@@ -84,7 +84,7 @@ pub struct FinalObservations {
 pub struct EpisodeRecord {
     /// The environment, as an index within the shard.
     pub env: u32,
-    /// The undiscounted sum of raw rewards.
+    /// The undiscounted sum of the environment's own rewards, before wrappers changed them.
     pub return_: f64,
     /// The number of steps.
     pub length: u32,
@@ -95,25 +95,29 @@ impl Shard {
     /// `first_env`.
     ///
     /// `purpose` is [`Purpose::Episode`] for training and [`Purpose::Evaluation`] for evaluation.
-    #[must_use]
+    ///
+    /// # Errors
+    /// Where an environment fails.
     pub fn new(
         environment: Box<dyn BatchedEnvironment>,
         first_env: u32,
         seed: u64,
         purpose: Purpose,
-    ) -> Self {
+    ) -> Result<Self, EnvironmentFault> {
         Self::starting_at(environment, first_env, seed, purpose, 0)
     }
 
     /// As [`Shard::new`], from episode `first_episode` on.
-    #[must_use]
+    ///
+    /// # Errors
+    /// Where an environment fails.
     pub fn starting_at(
         mut environment: Box<dyn BatchedEnvironment>,
         first_env: u32,
         seed: u64,
         purpose: Purpose,
         first_episode: u64,
-    ) -> Self {
+    ) -> Result<Self, EnvironmentFault> {
         let stream = Stream {
             seed,
             purpose,
@@ -127,9 +131,10 @@ impl Shard {
                 index,
                 stream.episode(index, first_episode),
                 &mut observation,
-            );
+            )?;
+            environment.prepare(index, &stream.episode(index, first_episode + 1));
         }
-        Self {
+        Ok(Self {
             environment,
             stream,
             progress: Progress {
@@ -139,7 +144,7 @@ impl Shard {
             },
             observation_width,
             recurrent_state: Vec::new(),
-        }
+        })
     }
 
     /// This shard with `width` values of recurrent state for each environment, all zero as at the
@@ -187,14 +192,26 @@ impl Shard {
         self.environment.observe(observations);
     }
 
+    /// A picture of the environment at `index` of the shard, where it draws any.
+    ///
+    /// # Panics
+    /// If there is no such environment.
+    #[must_use]
+    pub fn render(&self, index: usize) -> Option<Frame> {
+        self.environment.render(index)
+    }
+
     /// Takes one step of every environment and begins the next episode where one ends.
     ///
     /// # Shapes
     /// `actions`: `[B, A]`; those of `row` stand with its fields.
     ///
+    /// # Errors
+    /// Where an environment fails. The shard cannot be used any more then.
+    ///
     /// # Panics
     /// If a length differs.
-    pub fn step(&mut self, actions: &[f32], row: StepRow<'_>) {
+    pub fn step(&mut self, actions: &[f32], row: StepRow<'_>) -> Result<(), EnvironmentFault> {
         let StepRow {
             rewards,
             terminated,
@@ -211,19 +228,22 @@ impl Shard {
                 observations: next_observations,
                 rewards,
                 terminated,
+                truncated,
             },
-        );
+        )?;
+        let earned = self.environment.raw_rewards().unwrap_or(rewards);
+        for (return_, reward) in self.progress.returns.iter_mut().zip(earned) {
+            *return_ += f64::from(*reward);
+        }
         let limit = self.max_episode_steps();
         let state_width = self.recurrent_state.len() / num_envs;
         for index in 0..num_envs {
             let elapsed = self.progress.elapsed[index] + 1;
-            let return_ = self.progress.returns[index] + f64::from(rewards[index]);
             let is_terminated = terminated[index] != 0;
-            let is_truncated = elapsed >= limit;
+            let is_truncated = truncated[index] != 0 || elapsed >= limit;
             truncated[index] = u8::from(is_truncated);
             if !(is_terminated || is_truncated) {
                 self.progress.elapsed[index] = elapsed;
-                self.progress.returns[index] = return_;
                 continue;
             }
             let first = index * self.observation_width;
@@ -234,17 +254,30 @@ impl Shard {
             }
             episodes.push(EpisodeRecord {
                 env: index as u32,
-                return_,
+                return_: self.progress.returns[index],
                 length: elapsed,
             });
             let episode = self.progress.episodes[index] + 1;
             let random = self.stream.episode(index, episode);
-            self.environment.reset(index, random, observation);
+            self.environment.reset(index, random, observation)?;
+            let after = self.stream.episode(index, episode + 1);
+            self.environment.prepare(index, &after);
             self.progress.episodes[index] = episode;
             self.progress.elapsed[index] = 0;
             self.progress.returns[index] = 0.0;
             self.recurrent_state[index * state_width..][..state_width].fill(0.0);
         }
+        Ok(())
+    }
+
+    /// The number of an episode that no environment has begun, and none after it.
+    #[must_use]
+    pub fn next_episode(&self) -> u64 {
+        self.progress
+            .episodes
+            .iter()
+            .max()
+            .map_or(0, |last| last + 1)
     }
 
     /// Steps after which an episode is truncated.
@@ -317,6 +350,10 @@ impl Shard {
             return Err(RestoreError::ImpossibleState { index });
         }
         self.environment.restore(environment)?;
+        for (index, episode) in progress.episodes.iter().enumerate() {
+            let after = self.stream.episode(index, episode + 1);
+            self.environment.prepare(index, &after);
+        }
         self.progress = progress;
         self.recurrent_state = recurrent_state;
         Ok(())

@@ -118,14 +118,19 @@ where
         one_each if one_each.is_empty() => trace.column("action"),
         several_each => several_each,
     };
-    batch.step(
-        &actions,
-        StepOutput {
-            observations: &mut observations,
-            rewards: &mut rewards,
-            terminated: &mut terminated,
-        },
-    );
+    let mut cut_short = vec![u8::MAX; num_rows];
+    batch
+        .step(
+            &actions,
+            StepOutput {
+                observations: &mut observations,
+                rewards: &mut rewards,
+                terminated: &mut terminated,
+                truncated: &mut cut_short,
+            },
+        )
+        .unwrap();
+    assert_eq!(cut_short, vec![0; num_rows]);
 
     let close = |name: &str, got: &[f64], expected: &[f64], epsilon: f64, allowed: f64| {
         assert_eq!(got.len(), expected.len());

@@ -198,6 +198,7 @@ async fn unrolls_are_collected_as_the_version_explores() {
         observation_width: 4,
         action_width: 1,
         state_width: 0,
+        frames: None,
     };
     let unroll = wire::decode_unroll(unroll.unwrap(), &shape).unwrap();
     assert_eq!(unroll.validate(&shape, &environment().action), Ok(()));

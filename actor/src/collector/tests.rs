@@ -4,8 +4,12 @@ use rookery_common::policy::{
     ValueDistribution,
 };
 use rookery_common::spaces::EnvironmentSpec;
+use rookery_common::unroll::FrameLayout;
+use rookery_common::wrappers::StackPadding;
 
 use super::*;
+
+mod faults;
 
 const UNROLL_LENGTH: usize = 5;
 const ENVS_PER_SHARD: usize = 3;
@@ -73,10 +77,12 @@ fn remembering(environment: &EnvironmentSpec, lag: u64, state_width: usize) -> C
             observation_width: environment.observation.width(),
             action_width: environment.action.width(),
             state_width,
+            frames: FrameLayout::of(&environment.observation),
         },
         pacing: Pacing::Synchronous { lag },
         environment: environment.id.clone(),
         arguments: BTreeMap::new(),
+        wrappers: environment.wrappers.clone(),
     };
     // These tests give instructions and take unrolls by calls, not through the channels.
     let (_, instructions) = crossbeam_channel::bounded(1);
@@ -116,11 +122,65 @@ fn rounds_of(mut collector: Collector, versions: &[Instruction]) -> Vec<Vec<Unro
         collector.follow(version.clone()).unwrap();
         let round = std::iter::from_fn(|| {
             let (shard, version) = collector.next()?;
-            Some(collector.collect(shard, version))
+            Some(collector.collect(shard, version).unwrap())
         });
         rounds.push(round.collect());
     }
     rounds
+}
+
+/// Wrappers that remember frames, draw random numbers and change rewards.
+fn wrapped(id: &str) -> EnvironmentSpec {
+    let sticky = Wrapper::StickyActions {
+        probability: 0.5,
+        training_only: true,
+    };
+    let stack = Wrapper::FrameStack {
+        size: 3,
+        padding: StackPadding::Reset,
+    };
+    let scale = Wrapper::ScaleReward {
+        factor: 0.25,
+        training_only: true,
+    };
+    let bare = environments::make(id, &BTreeMap::new(), 1).unwrap();
+    let wrapped = environments::wrap(bare, &[sticky, stack, scale]).unwrap();
+    wrapped.spec().clone()
+}
+
+#[test]
+fn wrapped_environments_go_on_wherever_they_are_collected() {
+    let environment = wrapped("CartPole-v1");
+    let spec = values(&environment, false).unwrap();
+    let versions: Vec<Instruction> = (0..6)
+        .map(|number| version(&spec, APE_X, number, &[]))
+        .collect();
+    let rounds = rounds(&environment, &versions);
+    let mut num_episodes = 0;
+    for (k, round) in rounds.iter().enumerate().skip(1) {
+        for (shard, expected) in round.iter().enumerate() {
+            let mut other = collector(&environment, 0);
+            other.follow(versions[k].clone()).unwrap();
+            let previous = &rounds[k - 1][shard];
+            other.follow(lease(shard as u32, Some(previous))).unwrap();
+            let again = other.collect(expected.key.shard, k as u64).unwrap();
+            assert_eq!(&again, expected);
+            assert!(
+                expected
+                    .reward
+                    .to_vec()
+                    .iter()
+                    .all(|reward| *reward == 0.25)
+            );
+            // Reported as the environment counts: 1 a step.
+            let lengths = expected.episode_length.to_vec();
+            for (return_, length) in expected.episode_return.to_vec().iter().zip(lengths) {
+                assert_eq!(*return_, f64::from(length));
+                num_episodes += 1;
+            }
+        }
+    }
+    assert!(num_episodes > 5, "{num_episodes}");
 }
 
 /// T30, T34: noise, epsilons and actions belong to shard and step.
@@ -142,7 +202,10 @@ fn t30_an_unroll_does_not_depend_on_who_collects_it() {
             other.follow(versions[k].clone()).unwrap();
             other.follow(lease(shard as u32, previous)).unwrap();
             assert_eq!(other.next(), Some((expected.key.shard, k as u64)));
-            assert_eq!(&other.collect(expected.key.shard, k as u64), expected);
+            assert_eq!(
+                &other.collect(expected.key.shard, k as u64).unwrap(),
+                expected
+            );
         }
     }
 }
@@ -178,7 +241,10 @@ fn t17_an_unroll_goes_on_with_the_recurrent_state_whoever_collects_it() {
                 let mut other = new();
                 other.follow(versions[k].clone()).unwrap();
                 other.follow(lease(shard as u32, previous)).unwrap();
-                assert_eq!(&other.collect(expected.key.shard, k as u64), expected);
+                assert_eq!(
+                    &other.collect(expected.key.shard, k as u64).unwrap(),
+                    expected
+                );
             }
         }
     }
@@ -204,7 +270,10 @@ fn t17_log_probs_follow_from_the_initial_state_and_the_episode_ends() {
                 panic!("these are versions");
             };
             let mut state = unroll.initial_state.to_vec();
-            let (observations, log_probs) = (unroll.observation.to_vec(), unroll.log_prob.to_vec());
+            let (observations, log_probs) = (
+                unroll.observation.rows().unwrap().to_vec(),
+                unroll.log_prob.to_vec(),
+            );
             let (terminated, truncated) = (unroll.terminated.to_vec(), unroll.truncated.to_vec());
             let rows = observations.chunks(ENVS_PER_SHARD * 2);
             for (t, observations) in rows.take(UNROLL_LENGTH).enumerate() {
@@ -254,7 +323,7 @@ fn t29_each_unroll_of_each_shard_draws_its_own_noise() {
             let (shard, index) = (u64::from(unroll.key.shard.0), unroll.key.index.0);
             let mut random = Random::derive(SEED, Purpose::Noise, shard, index);
             let noisy = version.policy.with_noise(&mut random).unwrap();
-            let observations = unroll.observation.to_vec();
+            let observations = unroll.observation.rows().unwrap().to_vec();
             let decided = &observations[..UNROLL_LENGTH * ENVS_PER_SHARD * 4];
             let mut actions = vec![0.0; unroll.action.len()];
             noisy.act_greedily(&mut Workspace::default(), decided, &mut actions);
@@ -389,18 +458,18 @@ fn an_asynchronous_shard_takes_the_newest_version_and_waits_for_answers() {
     collector.follow(version(7)).unwrap();
     collector.follow(version(9)).unwrap();
     assert_eq!(collector.next(), Some((shard, 9)));
-    let first = collector.collect(shard, 9);
+    let first = collector.collect(shard, 9).unwrap();
     assert_eq!(first.version.version, 9);
     collector.follow(version(12)).unwrap();
     assert_eq!(collector.next(), Some((shard, 12)), "one may be on its way");
-    collector.collect(shard, 12);
+    collector.collect(shard, 12).unwrap();
     assert_eq!(collector.next(), None, "and no more");
     collector.follow(version(13)).unwrap();
     collector.follow(answered(0)).unwrap();
     assert_eq!(collector.next(), None, "that was of another lease");
     collector.follow(answered(1)).unwrap();
     assert_eq!(collector.next(), Some((shard, 13)));
-    collector.collect(shard, 13);
+    collector.collect(shard, 13).unwrap();
     assert_eq!(collector.next(), None);
     // A new lease has nothing on its way.
     collector.follow(lease(3, Some(&first))).unwrap();

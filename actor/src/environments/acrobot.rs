@@ -11,8 +11,8 @@ use std::f64::consts::{FRAC_PI_2, PI, TAU};
 use rookery_common::seeds::Random;
 use rookery_common::spaces::Space;
 
+use super::arguments::Arguments;
 use super::batch::{Batch, Dynamics};
-use super::registry::Arguments;
 use super::{BatchedEnvironment, EnvironmentError};
 
 /// Seconds between two states.
@@ -53,7 +53,9 @@ impl Dynamics<6> for Acrobot {
 
     #[inline]
     fn advance(&self, state: &mut Self::State, action: f32) -> (f32, bool) {
-        let [angle_1, angle_2, speed_1, speed_2] = integrate(*state, f64::from(action) - 1.0);
+        // An action that is none of the three must not send the arms around for ever.
+        let torque = f64::from(action.clamp(0.0, 2.0)) - 1.0;
+        let [angle_1, angle_2, speed_1, speed_2] = integrate(*state, torque);
         *state = [
             wrap(angle_1),
             wrap(angle_2),

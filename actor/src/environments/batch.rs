@@ -7,7 +7,7 @@ use rookery_common::spaces::EnvironmentSpec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{BatchedEnvironment, Grid, RestoreError, StepOutput};
+use super::{BatchedEnvironment, EnvironmentFault, Frame, Grid, RestoreError, StepOutput, render};
 
 /// The format of [`Batch`]'s snapshots.
 const SNAPSHOT_VERSION: u8 = 1;
@@ -141,6 +141,41 @@ impl<R: Rules> Batch<R> {
             states,
         }
     }
+
+    /// Steps the instances whose turn it is, of as many as there are.
+    #[inline]
+    fn advance(
+        &mut self,
+        active: impl Iterator<Item = bool>,
+        actions: &[f32],
+        output: StepOutput<'_>,
+    ) {
+        let num_envs = self.states.len();
+        let (width, action_width) = (self.rules.observation_width(), self.rules.action_width());
+        assert_eq!(actions.len(), num_envs * action_width, "[B, A]");
+        assert_eq!(output.observations.len(), num_envs * width, "[B, W]");
+        assert_eq!(output.rewards.len(), num_envs, "[B]");
+        assert_eq!(output.terminated.len(), num_envs, "[B]");
+        assert_eq!(output.truncated.len(), num_envs, "[B]");
+        let rows = output.observations.chunks_exact_mut(width);
+        let ends = output.terminated.iter_mut().zip(output.truncated);
+        let outcomes = output.rewards.iter_mut().zip(ends);
+        let instances = self
+            .states
+            .iter_mut()
+            .zip(actions.chunks_exact(action_width));
+        let places = instances.zip(rows).zip(outcomes).zip(active);
+        for ((((state, action), row), (reward, (terminated, truncated))), is_active) in places {
+            if !is_active {
+                continue;
+            }
+            let (step_reward, is_terminal) = self.rules.advance(state, action);
+            self.rules.observe(state, row);
+            *reward = step_reward;
+            *terminated = u8::from(is_terminal);
+            *truncated = 0;
+        }
+    }
 }
 
 impl<R: Rules> BatchedEnvironment for Batch<R> {
@@ -152,30 +187,31 @@ impl<R: Rules> BatchedEnvironment for Batch<R> {
         self.states.len()
     }
 
-    fn reset(&mut self, index: usize, random: Random, observation: &mut [f32]) {
+    fn reset(
+        &mut self,
+        index: usize,
+        random: Random,
+        observation: &mut [f32],
+    ) -> Result<(), EnvironmentFault> {
         self.states[index] = self.rules.begin(random);
         self.rules.observe(&self.states[index], observation);
+        Ok(())
     }
 
-    fn step(&mut self, actions: &[f32], output: StepOutput<'_>) {
-        let num_envs = self.states.len();
-        let (width, action_width) = (self.rules.observation_width(), self.rules.action_width());
-        assert_eq!(actions.len(), num_envs * action_width, "[B, A]");
-        assert_eq!(output.observations.len(), num_envs * width, "[B, W]");
-        assert_eq!(output.rewards.len(), num_envs, "[B]");
-        assert_eq!(output.terminated.len(), num_envs, "[B]");
-        let rows = output.observations.chunks_exact_mut(width);
-        let outcomes = output.rewards.iter_mut().zip(output.terminated);
-        let instances = self
-            .states
-            .iter_mut()
-            .zip(actions.chunks_exact(action_width));
-        for (((state, action), row), (reward, terminated)) in instances.zip(rows).zip(outcomes) {
-            let (step_reward, is_terminal) = self.rules.advance(state, action);
-            self.rules.observe(state, row);
-            *reward = step_reward;
-            *terminated = u8::from(is_terminal);
-        }
+    fn step(&mut self, actions: &[f32], output: StepOutput<'_>) -> Result<(), EnvironmentFault> {
+        self.advance(std::iter::repeat(true), actions, output);
+        Ok(())
+    }
+
+    fn step_some(
+        &mut self,
+        active: &[bool],
+        actions: &[f32],
+        output: StepOutput<'_>,
+    ) -> Result<(), EnvironmentFault> {
+        assert_eq!(active.len(), self.states.len(), "[B]");
+        self.advance(active.iter().copied(), actions, output);
+        Ok(())
     }
 
     fn observe(&self, observations: &mut [f32]) {
@@ -211,5 +247,11 @@ impl<R: Rules> BatchedEnvironment for Batch<R> {
 
     fn grid(&self) -> Option<Grid> {
         self.rules.grid()
+    }
+
+    fn render(&self, index: usize) -> Option<Frame> {
+        let mut observation = vec![0.0; self.rules.observation_width()];
+        self.rules.observe(&self.states[index], &mut observation);
+        render::draw(&self.spec, &observation, self.grid().as_ref())
     }
 }

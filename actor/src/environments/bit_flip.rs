@@ -14,8 +14,8 @@
 use rookery_common::seeds::Random;
 use rookery_common::spaces::{GoalSpec, Space};
 
+use super::arguments::Arguments;
 use super::batch::{Batch, Rules};
-use super::registry::Arguments;
 use super::{BatchedEnvironment, EnvironmentError};
 
 const DEFAULT_BITS: u32 = 15;
@@ -115,11 +115,13 @@ mod tests {
         let mut batch = make("BitFlip-v0", &BTreeMap::new(), 1).unwrap();
         let goal = batch.spec().goal.clone().unwrap();
         let mut observation = vec![0.0; 30];
-        batch.reset(
-            0,
-            Random::derive(1, Purpose::Episode, 0, 0),
-            &mut observation,
-        );
+        batch
+            .reset(
+                0,
+                Random::derive(1, Purpose::Episode, 0, 0),
+                &mut observation,
+            )
+            .unwrap();
         let (mut reward, mut terminated) = ([0.0], [0]);
         // Flipping every bit that differs reaches the goal with the last flip and not before.
         let wrong: Vec<usize> = (0..15)
@@ -127,14 +129,17 @@ mod tests {
             .collect();
         assert!(wrong.len() > 2, "{wrong:?}");
         for (flips, &bit) in wrong.iter().enumerate() {
-            batch.step(
-                &[bit as f32],
-                StepOutput {
-                    observations: &mut observation,
-                    rewards: &mut reward,
-                    terminated: &mut terminated,
-                },
-            );
+            batch
+                .step(
+                    &[bit as f32],
+                    StepOutput {
+                        observations: &mut observation,
+                        rewards: &mut reward,
+                        terminated: &mut terminated,
+                        truncated: &mut [0],
+                    },
+                )
+                .unwrap();
             let (achieved, desired) = observation.split_at(15);
             assert_eq!(reward[0], goal.reward(achieved, desired));
             assert_eq!(terminated[0] == 1, flips + 1 == wrong.len());

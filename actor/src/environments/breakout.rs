@@ -23,8 +23,8 @@ use rookery_common::seeds::Random;
 use rookery_common::spaces::Space;
 use serde::{Deserialize, Serialize};
 
+use super::arguments::Arguments;
 use super::batch::{Batch, Rules};
-use super::registry::Arguments;
 use super::{BatchedEnvironment, EnvironmentError};
 
 const SIDE: u8 = 10;

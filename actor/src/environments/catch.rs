@@ -15,8 +15,8 @@
 use rookery_common::seeds::Random;
 use rookery_common::spaces::Space;
 
+use super::arguments::Arguments;
 use super::batch::{Batch, Dynamics};
-use super::registry::Arguments;
 use super::{BatchedEnvironment, EnvironmentError};
 
 const ROWS: u8 = 10;

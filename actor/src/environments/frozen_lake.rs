@@ -11,8 +11,8 @@ use rookery_common::seeds::Random;
 use rookery_common::spaces::Space;
 use serde::{Deserialize, Serialize};
 
+use super::arguments::Arguments;
 use super::batch::{Batch, Dynamics};
-use super::registry::Arguments;
 use super::{BatchedEnvironment, Cell, CellKind, Direction, EnvironmentError, Grid};
 
 /// A square lake: `S` is the start, `F` ice, `H` a hole, `G` the goal.

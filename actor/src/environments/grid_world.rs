@@ -9,8 +9,8 @@
 use rookery_common::seeds::Random;
 use rookery_common::spaces::Space;
 
+use super::arguments::Arguments;
 use super::batch::{Batch, Dynamics, Fixed};
-use super::registry::Arguments;
 use super::{BatchedEnvironment, Cell, CellKind, Direction, EnvironmentError, Grid};
 
 /// The last row and the last column.

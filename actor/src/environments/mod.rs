@@ -1,4 +1,4 @@
-//! Environments, stepped in batches.
+//! Environments, stepped in batches: native ones, and through [`hosted`] those of Python.
 //!
 //! A [`BatchedEnvironment`] is a number of instances of one environment behind one interface: one
 //! call steps them all, inside which nothing is dispatched dynamically. It knows neither time
@@ -15,12 +15,17 @@
 use rookery_common::seeds::Random;
 use rookery_common::snapshot::SnapshotError;
 use rookery_common::spaces::EnvironmentSpec;
+use rookery_common::unroll::PixelError;
 use thiserror::Error;
 
 pub use grid::{Cell, CellKind, Direction, Grid};
 pub use registry::{EnvironmentError, ids, make};
+pub use render::Frame;
+pub use wrappers::{for_evaluation, wrap};
 
 mod registry;
+mod arguments;
+pub mod hosted;
 mod batch;
 mod grid;
 mod cart_pole;
@@ -35,6 +40,10 @@ mod point_reach;
 mod catch;
 mod breakout;
 mod t_maze;
+#[cfg(feature = "mujoco")]
+pub mod mujoco;
+mod wrappers;
+mod render;
 
 #[cfg(test)]
 pub(crate) use batch::{Batch, Dynamics};
@@ -55,9 +64,22 @@ pub trait BatchedEnvironment: Send {
     /// # Shapes
     /// `observation`: `[W]`.
     ///
+    /// # Errors
+    /// Where the environment fails. The batch cannot be used any more then.
+    ///
     /// # Panics
     /// If there is no such instance or the length differs.
-    fn reset(&mut self, index: usize, random: Random, observation: &mut [f32]);
+    fn reset(
+        &mut self,
+        index: usize,
+        random: Random,
+        observation: &mut [f32],
+    ) -> Result<(), EnvironmentFault>;
+
+    /// Says what the episode of instance `index` after the current one will draw from, so that a
+    /// batch can begin it as soon as the current one ends. The [`reset`](Self::reset) comes all the
+    /// same, and may be given something else.
+    fn prepare(&mut self, _index: usize, _random: &Random) {}
 
     /// Takes one step of every instance. An episode that ends here is not reset.
     ///
@@ -68,9 +90,46 @@ pub trait BatchedEnvironment: Send {
     /// # Shapes
     /// `actions`: `[B, A]`, a discrete action being its index as one value.
     ///
+    /// # Errors
+    /// Where the environment fails. The batch cannot be used any more then.
+    ///
     /// # Panics
     /// If a length differs.
-    fn step(&mut self, actions: &[f32], output: StepOutput<'_>);
+    fn step(&mut self, actions: &[f32], output: StepOutput<'_>) -> Result<(), EnvironmentFault>;
+
+    /// As [`step`](Self::step), of the instances that are `active` alone: nothing happens to the
+    /// others, and their rows are not written. Wrappers that skip frames or act before an episode
+    /// is shown need it.
+    ///
+    /// # Shapes
+    /// `active`: `[B]`.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step), and always where the environment can only step all instances
+    /// together.
+    ///
+    /// # Panics
+    /// If a length differs.
+    fn step_some(
+        &mut self,
+        active: &[bool],
+        actions: &[f32],
+        output: StepOutput<'_>,
+    ) -> Result<(), EnvironmentFault> {
+        let _ = (active, actions, output);
+        Err(EnvironmentFault {
+            message: format!(
+                "`{}` can only step all instances of a batch together",
+                self.spec().id
+            ),
+        })
+    }
+
+    /// What the last step earned in the environment itself, `[B]`, where a wrapper has made another
+    /// reward of it: episodes are reported by the former and learnt from by the latter.
+    fn raw_rewards(&self) -> Option<&[f32]> {
+        None
+    }
 
     /// Writes the current observation of every instance: what the last reset or step wrote.
     ///
@@ -89,11 +148,21 @@ pub trait BatchedEnvironment: Send {
     /// [saved](Self::save).
     ///
     /// # Errors
-    /// Where `state` is anything else; the batch is then unchanged.
+    /// Where `state` is anything else; a native batch is then unchanged, and of a
+    /// batch of [`hosted`] ones every instance must be reset.
     fn restore(&mut self, state: &[u8]) -> Result<(), RestoreError>;
 
     /// The map, where observations are the cells of one.
     fn grid(&self) -> Option<Grid> {
+        None
+    }
+
+    /// A picture of instance `index`, where somebody has said how it is drawn.
+    ///
+    /// # Panics
+    /// If there is no such instance.
+    fn render(&self, index: usize) -> Option<Frame> {
+        let _ = index;
         None
     }
 }
@@ -103,10 +172,54 @@ pub trait BatchedEnvironment: Send {
 pub struct StepOutput<'a> {
     /// The observations after the step, `[B, W]`.
     pub observations: &'a mut [f32],
-    /// The raw rewards, `[B]`.
+    /// The rewards, `[B]`.
     pub rewards: &'a mut [f32],
     /// One where the episode ended in a terminal state, zero elsewhere, `[B]`.
     pub terminated: &'a mut [u8],
+    /// One where the environment itself cut the episode short, zero elsewhere, `[B]`.
+    pub truncated: &'a mut [u8],
+}
+
+impl<'a> StepOutput<'a> {
+    /// Its place for observations, and the same output with `inside` in that place: for what makes its
+    /// observations of others.
+    pub(crate) fn observed_in<'b>(self, inside: &'b mut [f32]) -> (&'a mut [f32], StepOutput<'b>)
+    where
+        'a: 'b,
+    {
+        let output = StepOutput {
+            observations: inside,
+            rewards: self.rewards,
+            terminated: self.terminated,
+            truncated: self.truncated,
+        };
+        (self.observations, output)
+    }
+
+    /// The same places, for a call inside the one that has them.
+    pub(crate) fn reborrow(&mut self) -> StepOutput<'_> {
+        StepOutput {
+            observations: self.observations,
+            rewards: self.rewards,
+            terminated: self.terminated,
+            truncated: self.truncated,
+        }
+    }
+}
+
+/// A failure of an environment while it runs. Native environments have none.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{message}")]
+pub struct EnvironmentFault {
+    /// What failed, with what to do about it.
+    pub message: String,
+}
+
+impl From<PixelError> for EnvironmentFault {
+    fn from(error: PixelError) -> Self {
+        let message = error.to_string();
+        Self { message }
+    }
 }
 
 /// Why bytes cannot become the state of a batch or a shard.
@@ -125,6 +238,29 @@ pub enum RestoreError {
         /// The value in the snapshot.
         got: u64,
     },
+    /// The environment shows something else after the same actions.
+    #[error(
+        "environment {index} of the batch does not show what it showed before after the same seed and \
+         actions: it is not deterministic under its seed, or it is another version of it"
+    )]
+    NotDeterministic {
+        /// The index within the batch.
+        index: usize,
+    },
+    /// An episode that is too long to be kept.
+    #[error(
+        "the actions since the episodes' beginnings take {action_bytes} bytes, of which at most \
+         {limit_bytes} are kept"
+    )]
+    TooLong {
+        /// Bytes of the actions.
+        action_bytes: u64,
+        /// Bytes that are kept.
+        limit_bytes: u64,
+    },
+    /// The environment failed.
+    #[error(transparent)]
+    Fault(#[from] EnvironmentFault),
     /// A state that the environment can never be in.
     #[error("the state of environment {index} of the batch cannot occur; the snapshot is damaged")]
     ImpossibleState {

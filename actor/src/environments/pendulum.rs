@@ -9,8 +9,8 @@ use std::f64::consts::{PI, TAU};
 use rookery_common::seeds::Random;
 use rookery_common::spaces::Space;
 
+use super::arguments::Arguments;
 use super::batch::{Batch, Dynamics};
-use super::registry::Arguments;
 use super::{BatchedEnvironment, EnvironmentError};
 
 const MAX_SPEED: f64 = 8.0;

@@ -9,8 +9,8 @@
 use rookery_common::seeds::Random;
 use rookery_common::spaces::{GoalSpec, Space};
 
+use super::arguments::Arguments;
 use super::batch::{Batch, Rules};
-use super::registry::Arguments;
 use super::{BatchedEnvironment, EnvironmentError};
 
 /// Distance of one step in each direction at full velocity.

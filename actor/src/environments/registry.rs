@@ -1,22 +1,23 @@
 //! Environments by name: [`make`] turns a Gymnasium id and its keyword arguments into a batch.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
-use std::str::FromStr;
 
-use rookery_common::spaces::{EnvironmentSpec, Space};
 use thiserror::Error;
 
+use rookery_common::configuration::PYTHON_WRAPPERS;
+
+use super::arguments::{Arguments, most_similar};
+use super::hosted::{self, HostedError};
 use super::{
-    BatchedEnvironment, acrobot, bit_flip, breakout, cart_pole, catch, frozen_lake, grid_world,
-    mountain_car, mountain_car_continuous, pendulum, point_reach, t_maze,
+    BatchedEnvironment, EnvironmentFault, acrobot, bit_flip, breakout, cart_pole, catch,
+    frozen_lake, grid_world, mountain_car, mountain_car_continuous, pendulum, point_reach, t_maze,
 };
 
 /// What builds a batch of `num_envs` instances from parsed arguments.
-type Constructor =
+pub(super) type Constructor =
     fn(Arguments<'_>, usize) -> Result<Box<dyn BatchedEnvironment>, EnvironmentError>;
 
-/// Every environment, by its id.
+/// Every environment that needs nothing else, by its id.
 const REGISTRY: [(&str, Constructor); 13] = [
     ("CartPole-v1", cart_pole::make),
     ("Pendulum-v1", pendulum::make),
@@ -33,21 +34,40 @@ const REGISTRY: [(&str, Constructor); 13] = [
     ("TMaze-v0", t_maze::make),
 ];
 
-/// Similarity (Jaro and Winkler) from which on a name is taken for a misspelling of another.
-const SUGGESTION_THRESHOLD: f64 = 0.75;
-
 /// Why an environment cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EnvironmentError {
     /// No environment has this id.
-    #[error("unknown environment `{id}`{}; known are {}", did_you_mean(.suggestion.as_deref()), .known.join(", "))]
+    #[error(
+        "unknown environment `{id}`{}; native are {}; Python does not know it either: {python}",
+        did_you_mean(.suggestion.as_deref()),
+        .known.join(", ")
+    )]
     UnknownId {
         /// The id that was asked for.
         id: String,
         /// The most similar known id, where one is similar.
         suggestion: Option<String>,
-        /// Every known id.
+        /// Every native id.
         known: Vec<String>,
+        /// What Python says.
+        python: String,
+    },
+    /// Python knows the environment, and cannot make it.
+    #[error("`{id}`: {message}")]
+    Hosted {
+        /// The id that was asked for.
+        id: String,
+        /// What Python says.
+        message: String,
+    },
+    /// A native environment was asked for with wrappers of Python.
+    #[error(
+        "`{id}` is native and takes no python_wrappers; `gymnasium:{id}` is Python's, which takes them"
+    )]
+    NativeWithWrappers {
+        /// The environment's id.
+        id: String,
     },
     /// The environment takes no argument of this name.
     #[error(
@@ -77,201 +97,95 @@ pub enum EnvironmentError {
         /// The value that was given.
         got: String,
     },
+    /// An environment fails again and again.
+    #[error(transparent)]
+    Fault(#[from] EnvironmentFault),
+    /// What the environment runs on is not there or refuses.
+    #[error("`{id}` cannot be made: {reason}")]
+    Unavailable {
+        /// The environment's id.
+        id: String,
+        /// What is missing, with the remedy.
+        reason: String,
+    },
     /// A batch of zero instances was asked for.
     #[error("a batch of `{id}` needs at least one environment, got 0")]
     NoEnvironments {
         /// The environment's id.
         id: String,
     },
+    /// A wrapper cannot stand around what is inside of it.
+    #[error("wrapper {place} of `{id}`, {wrapper}: {reason}")]
+    Wrapper {
+        /// The environment's id.
+        id: String,
+        /// The wrapper's place in the list; the innermost has place 1.
+        place: usize,
+        /// The wrapper with its settings.
+        wrapper: String,
+        /// Why it cannot, and what to do about it.
+        reason: String,
+    },
 }
 
-/// Every id that [`make`] knows.
+/// Every native id that works wherever this program does.
 pub fn ids() -> impl Iterator<Item = &'static str> {
     REGISTRY.iter().map(|(id, _)| *id)
 }
 
-/// Makes a batch of `num_envs` instances of the environment `id`.
+/// Every native environment.
+fn native() -> impl Iterator<Item = &'static (&'static str, Constructor)> {
+    let native = REGISTRY.iter();
+    #[cfg(feature = "mujoco")]
+    let native = native.chain(&super::mujoco::REGISTRY);
+    native
+}
+
+/// Makes a batch of `num_envs` instances of the environment `id`: a native one, where there is one,
+/// otherwise [Python's](hosted).
 ///
 /// `arguments` are Gymnasium's keyword arguments as text, such as `map_name = "8x8"`. The spec holds
-/// those that were given, in one spelling, so that equal arguments make equal specs.
+/// those that were given, of native environments in one spelling, so that equal arguments make equal
+/// specs.
 ///
 /// # Errors
-/// Where the id or an argument is unknown, a value is unusable, or `num_envs` is zero.
+/// Where the id or an argument is unknown, a value is unusable, `num_envs` is zero, or what the
+/// environment runs on is missing.
 pub fn make(
     id: &str,
     arguments: &BTreeMap<String, String>,
     num_envs: usize,
 ) -> Result<Box<dyn BatchedEnvironment>, EnvironmentError> {
-    let Some((id, constructor)) = REGISTRY.iter().find(|(known, _)| *known == id) else {
-        return Err(EnvironmentError::UnknownId {
-            id: id.to_owned(),
-            suggestion: most_similar(id, ids()),
-            known: ids().map(str::to_owned).collect(),
-        });
-    };
     if num_envs == 0 {
-        return Err(EnvironmentError::NoEnvironments {
+        return Err(EnvironmentError::NoEnvironments { id: id.to_owned() });
+    }
+    let Some((id, constructor)) = native().find(|(known, _)| *known == id) else {
+        return hosted::make(id, arguments, num_envs).map_err(|error| not_hosted(id, error));
+    };
+    if arguments.contains_key(PYTHON_WRAPPERS) {
+        return Err(EnvironmentError::NativeWithWrappers {
             id: (*id).to_owned(),
         });
     }
     constructor(Arguments::new(id, arguments), num_envs)
 }
 
-/// The arguments of one environment while its constructor reads them.
-#[derive(Debug)]
-pub(super) struct Arguments<'a> {
-    id: &'static str,
-    given: &'a BTreeMap<String, String>,
-    known: Vec<&'static str>,
-    canonical: BTreeMap<String, String>,
-}
-
-impl<'a> Arguments<'a> {
-    fn new(id: &'static str, given: &'a BTreeMap<String, String>) -> Self {
-        Self {
-            id,
-            given,
-            known: Vec::new(),
-            canonical: BTreeMap::new(),
+/// What keeps an environment that is not native from being Python's.
+fn not_hosted(id: &str, error: HostedError) -> EnvironmentError {
+    match error {
+        HostedError::NoPython(python) | HostedError::Unknown(python) => {
+            EnvironmentError::UnknownId {
+                id: id.to_owned(),
+                suggestion: most_similar(id, native().map(|(id, _)| *id)),
+                known: native().map(|(id, _)| (*id).to_owned()).collect(),
+                python,
+            }
         }
+        HostedError::Refused(message) => EnvironmentError::Hosted {
+            id: id.to_owned(),
+            message,
+        },
     }
-
-    /// The boolean argument `name`, in Rust's or Python's spelling.
-    pub(super) fn flag(
-        &mut self,
-        name: &'static str,
-        default: bool,
-    ) -> Result<bool, EnvironmentError> {
-        self.read(name, default, "true or false", |text| {
-            let value = match text {
-                "true" | "True" => true,
-                "false" | "False" => false,
-                _ => return None,
-            };
-            Some((value, value.to_string()))
-        })
-    }
-
-    /// The finite number `name`.
-    pub(super) fn number(
-        &mut self,
-        name: &'static str,
-        default: f64,
-    ) -> Result<f64, EnvironmentError> {
-        self.read(name, default, "a finite number", |text| {
-            let number = f64::from_str(text).ok()?;
-            number.is_finite().then(|| (number, number.to_string()))
-        })
-    }
-
-    /// The number `name` from 0 to 1.
-    pub(super) fn probability(
-        &mut self,
-        name: &'static str,
-        default: f64,
-    ) -> Result<f64, EnvironmentError> {
-        self.read(name, default, "a number from 0 to 1", |text| {
-            let number = f64::from_str(text).ok()?;
-            (0.0..=1.0)
-                .contains(&number)
-                .then(|| (number, number.to_string()))
-        })
-    }
-
-    /// The whole number `name`, which lies in `range`.
-    pub(super) fn whole_number(
-        &mut self,
-        name: &'static str,
-        default: u32,
-        range: RangeInclusive<u32>,
-    ) -> Result<u32, EnvironmentError> {
-        let expected = format!("a whole number from {} to {}", range.start(), range.end());
-        self.read(name, default, &expected, |text| {
-            let number = u32::from_str(text).ok()?;
-            range
-                .contains(&number)
-                .then(|| (number, number.to_string()))
-        })
-    }
-
-    /// The argument `name`, which names one of `choices`; the first is the default.
-    pub(super) fn choice<T>(
-        &mut self,
-        name: &'static str,
-        choices: &'static [T],
-        name_of: fn(&T) -> &'static str,
-    ) -> Result<&'static T, EnvironmentError> {
-        let names: Vec<_> = choices.iter().map(name_of).collect();
-        let expected = format!("one of {}", names.join(", "));
-        let index = self.read(name, 0, &expected, |text| {
-            let index = names.iter().position(|name| *name == text)?;
-            Some((index, text.to_owned()))
-        })?;
-        Ok(&choices[index])
-    }
-
-    fn read<T>(
-        &mut self,
-        name: &'static str,
-        default: T,
-        expected: &str,
-        parse: impl Fn(&str) -> Option<(T, String)>,
-    ) -> Result<T, EnvironmentError> {
-        self.known.push(name);
-        let Some(text) = self.given.get(name) else {
-            return Ok(default);
-        };
-        let (value, canonical) = parse(text).ok_or_else(|| EnvironmentError::InvalidArgument {
-            id: self.id.to_owned(),
-            argument: name.to_owned(),
-            expected: expected.to_owned(),
-            got: text.clone(),
-        })?;
-        self.canonical.insert(name.to_owned(), canonical);
-        Ok(value)
-    }
-
-    /// Completes the spec, once every argument that the environment takes has been read.
-    ///
-    /// # Errors
-    /// Where an argument was given that nothing read.
-    pub(super) fn into_spec(
-        self,
-        observation: Space,
-        action: Space,
-        max_episode_steps: impl Into<Option<u32>>,
-    ) -> Result<EnvironmentSpec, EnvironmentError> {
-        let mut names = self.given.keys();
-        if let Some(unknown) = names.find(|name| !self.known.contains(&name.as_str())) {
-            return Err(EnvironmentError::UnknownArgument {
-                id: self.id.to_owned(),
-                argument: unknown.clone(),
-                suggestion: most_similar(unknown, self.known.iter().copied()),
-                known: self.known.iter().map(|&name| name.to_owned()).collect(),
-            });
-        }
-        Ok(EnvironmentSpec {
-            id: self.id.to_owned(),
-            arguments: self.canonical,
-            observation,
-            action,
-            max_episode_steps: max_episode_steps.into(),
-            goal: None,
-        })
-    }
-}
-
-/// The candidate most like `name`, if it is similar enough to have been meant.
-fn most_similar<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
-    let name = name.to_lowercase();
-    candidates
-        .map(|candidate| {
-            let similarity = strsim::jaro_winkler(&name, &candidate.to_lowercase());
-            (similarity, candidate)
-        })
-        .filter(|(similarity, _)| *similarity >= SUGGESTION_THRESHOLD)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, candidate)| candidate.to_owned())
 }
 
 fn did_you_mean(suggestion: Option<&str>) -> String {
@@ -346,16 +260,18 @@ mod tests {
 
     #[test]
     fn errors_name_what_was_meant() {
+        let _alone = hosted::POOL_TESTS.lock();
         let message = error("cartpole-v0", &[]);
         assert!(
             message.starts_with("unknown environment `cartpole-v0` (did you mean `CartPole-v1`?);"),
             "{message}"
         );
         assert!(
-            message.ends_with("Catch-v0, Breakout-MinAtar-v0, CartPoleNoVelocity-v1, TMaze-v0"),
+            message.contains("Catch-v0, Breakout-MinAtar-v0, CartPoleNoVelocity-v1, TMaze-v0")
+                && message.contains("; Python does not know it either: "),
             "{message}"
         );
-        assert!(!error("Hopper", &[]).contains("did you mean"));
+        assert!(!error("Seaquest", &[]).contains("did you mean"));
         assert_eq!(
             error("FrozenLake-v1", &[("map", "4x4")]),
             "`FrozenLake-v1` takes no argument `map` (did you mean `map_name`?); it takes \
@@ -402,7 +318,9 @@ mod tests {
             assert_eq!(grid.cells.len(), num_rows * grid.num_columns);
             let width = batch.spec().observation.width();
             let mut seen = vec![0.0; width];
-            batch.reset(0, Random::derive(1, Purpose::Episode, 0, 0), &mut seen);
+            batch
+                .reset(0, Random::derive(1, Purpose::Episode, 0, 0), &mut seen)
+                .unwrap();
             assert_eq!(grid.cells[0].observation, seen);
             assert_eq!(grid.cells[0].kind, CellKind::Start);
             // A walk over the whole grid by actions that mean what their directions say.
@@ -411,14 +329,17 @@ mod tests {
             for _ in 0..300_000 {
                 let action = random.below(4) as usize;
                 let (mut rewards, mut terminated) = ([0.0], [0]);
-                batch.step(
-                    &[action as f32],
-                    StepOutput {
-                        observations: &mut seen,
-                        rewards: &mut rewards,
-                        terminated: &mut terminated,
-                    },
-                );
+                batch
+                    .step(
+                        &[action as f32],
+                        StepOutput {
+                            observations: &mut seen,
+                            rewards: &mut rewards,
+                            terminated: &mut terminated,
+                            truncated: &mut [0],
+                        },
+                    )
+                    .unwrap();
                 let (row, column) = (cell / grid.num_columns, cell % grid.num_columns);
                 let (row, column) = match grid.directions[action] {
                     Direction::Up => (row.saturating_sub(1), column),
@@ -433,7 +354,9 @@ mod tests {
                 assert_eq!(there.kind == CellKind::Goal, cell == goal);
                 if terminated == [1] {
                     goals += usize::from(rewards == [goal_reward]);
-                    batch.reset(0, Random::derive(1, Purpose::Episode, 0, 0), &mut seen);
+                    batch
+                        .reset(0, Random::derive(1, Purpose::Episode, 0, 0), &mut seen)
+                        .unwrap();
                     cell = 0;
                 }
             }

@@ -23,7 +23,7 @@ fn variants() -> Vec<(&'static str, BTreeMap<String, String>)> {
 fn shard_of(variant: usize, first_env: u32, num_envs: usize, seed: u64) -> Shard {
     let (id, arguments) = &variants()[variant];
     let environment = make(id, arguments, num_envs).unwrap();
-    Shard::new(environment, first_env, seed, Purpose::Episode)
+    Shard::new(environment, first_env, seed, Purpose::Episode).unwrap()
 }
 
 /// What one step wrote.
@@ -58,7 +58,8 @@ impl Shard {
                 finals: &mut step.finals,
                 episodes: &mut step.episodes,
             },
-        );
+        )
+        .unwrap();
         step
     }
 
@@ -79,6 +80,7 @@ fn action(space: &Space, env: u32, step: u64) -> Vec<f32> {
             .zip(high)
             .map(|(low, high)| random.uniform(f64::from(*low), f64::from(*high)) as f32)
             .collect(),
+        Space::Frames { .. } => panic!("no environment acts in images"),
     }
 }
 
@@ -130,9 +132,10 @@ fn scripted(num_envs: usize, max_episode_steps: u32) -> Shard {
         action: Space::Discrete { n: 2 },
         max_episode_steps: Some(max_episode_steps),
         goal: None,
+        wrappers: Vec::new(),
     };
     let batch = Batch::new(spec, Scripted, num_envs);
-    Shard::new(Box::new(batch), 5, 7, Purpose::Episode)
+    Shard::new(Box::new(batch), 5, 7, Purpose::Episode).unwrap()
 }
 
 /// The first observation of an episode of [`scripted`]'s environment with this global index.
@@ -273,17 +276,19 @@ fn sinks_are_appended_to() {
     let mut finals = FinalObservations::default();
     let mut episodes = Vec::new();
     for _ in 0..2 {
-        shard.step(
-            &[0.0],
-            StepRow {
-                rewards: &mut [0.0],
-                terminated: &mut [0],
-                truncated: &mut [0],
-                next_observations: &mut [0.0; 2],
-                finals: &mut finals,
-                episodes: &mut episodes,
-            },
-        );
+        shard
+            .step(
+                &[0.0],
+                StepRow {
+                    rewards: &mut [0.0],
+                    terminated: &mut [0],
+                    truncated: &mut [0],
+                    next_observations: &mut [0.0; 2],
+                    finals: &mut finals,
+                    episodes: &mut episodes,
+                },
+            )
+            .unwrap();
     }
     assert_eq!(finals.envs, [0, 0]);
     assert_eq!(finals.observations.len(), 4);
@@ -361,7 +366,7 @@ fn the_seed_the_environment_and_the_purpose_draw_different_starts() {
         assert_ne!(reference, start(0, 2));
         assert_ne!(reference, start(count as u32, 1));
         let environment = make(id, arguments, count).unwrap();
-        let evaluation = Shard::new(environment, 0, 1, Purpose::Evaluation);
+        let evaluation = Shard::new(environment, 0, 1, Purpose::Evaluation).unwrap();
         assert_ne!(reference, evaluation.shown());
     }
 }

@@ -1,0 +1,361 @@
+//! The actor's end of a group of environments: commands into its shared memory, answers out of it.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use serde_json::Value;
+
+use super::process::{Host, Reply};
+use super::shared::SharedMemory;
+use crate::environments::EnvironmentFault;
+
+/// The words at the beginning of the memory; `host.py` lists them too.
+#[derive(Clone, Copy)]
+enum Word {
+    Request = 0,
+    Response = 1,
+    Command = 2,
+    Status = 3,
+    HostSleeps = 4,
+    ActorSleeps = 5,
+    SpinNanoseconds = 6,
+    TextLength = 7,
+}
+
+/// What a host is told to do with a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    /// Step every instance.
+    Step = 1,
+    /// Step those that are selected.
+    StepSelected = 2,
+    /// Begin an episode of those that are selected.
+    Reset = 3,
+}
+
+/// How the values of an observation stand in the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Element {
+    F32,
+    U8,
+}
+
+/// Which of the two tables of observations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Table {
+    /// What the last step or reset showed.
+    Shown,
+    /// The first of the episodes that a step has begun.
+    First,
+}
+
+/// Status words.
+const STATUS_OK: u64 = 0;
+/// Bytes that are made floats at a time: so many stay in the first cache.
+const CHUNK_BYTES: usize = 4_096;
+/// Room for what a host says about a fault.
+const TEXT_BYTES: usize = 16_384;
+/// How long to sleep at the most before looking again, so that a ring that was lost costs little.
+const NAP: Duration = Duration::from_millis(100);
+/// Steps without a fault after which earlier restarts are forgotten.
+const CALLS_TO_FORGET_RESTARTS: u64 = 1_000;
+
+/// Offsets of the arrays, in bytes.
+#[derive(Debug)]
+struct Offsets {
+    actions: usize,
+    selected: usize,
+    seeds: usize,
+    next_seeds: usize,
+    rewards: usize,
+    terminated: usize,
+    truncated: usize,
+    began: usize,
+    observations: usize,
+    first: usize,
+    text: usize,
+}
+
+impl Offsets {
+    fn read(message: &Value) -> Option<Self> {
+        let at = |name: &str| {
+            message["offsets"][name]
+                .as_u64()
+                .map(|offset| offset as usize)
+        };
+        Some(Self {
+            actions: at("actions")?,
+            selected: at("selected")?,
+            seeds: at("seeds")?,
+            next_seeds: at("next_seeds")?,
+            rewards: at("rewards")?,
+            terminated: at("terminated")?,
+            truncated: at("truncated")?,
+            began: at("began")?,
+            observations: at("observations")?,
+            first: at("first")?,
+            text: at("text")?,
+        })
+    }
+}
+
+/// Environments of a host that are stepped together.
+#[derive(Debug)]
+pub(super) struct Group {
+    host: Arc<Host>,
+    doorbell: UnixStream,
+    memory: SharedMemory,
+    offsets: Offsets,
+    element: Element,
+    width: usize,
+    request: u64,
+    timeout: Duration,
+    spin: Arc<AtomicU64>,
+    restarts: Arc<AtomicU32>,
+    /// Its name in messages.
+    id: String,
+}
+
+/// What a group shares with all others of its actor.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    /// Nanoseconds for which both sides look for an answer before they sleep.
+    pub(super) spin: Arc<AtomicU64>,
+    /// Hosts that had to be restarted, since it was last forgotten.
+    pub(super) restarts: Arc<AtomicU32>,
+    /// How long a step may take.
+    pub(super) timeout: Duration,
+}
+
+impl Group {
+    /// Takes over what a host has answered about environments of this observation width.
+    ///
+    /// # Errors
+    /// What is wrong with the answer.
+    pub(super) fn new(
+        host: Arc<Host>,
+        shared: Shared,
+        id: &str,
+        reply: Reply,
+        width: usize,
+    ) -> Result<Self, String> {
+        let message = &reply.message;
+        let absurd = || format!("a host sent an answer that makes no sense: {message}");
+        let offsets = Offsets::read(message).ok_or_else(absurd)?;
+        let size = message["size"].as_u64().ok_or_else(absurd)? as usize;
+        let element = match message["element"].as_str() {
+            Some("f32") => Element::F32,
+            Some("u8") => Element::U8,
+            _ => return Err(absurd()),
+        };
+        let mut files = reply.files.into_iter();
+        let (Some(file), Some(doorbell)) = (files.next(), files.next()) else {
+            return Err(absurd());
+        };
+        let doorbell = UnixStream::from(doorbell);
+        let broken = |error: io::Error| format!("cannot share memory with a host: {error}");
+        doorbell.set_nonblocking(true).map_err(broken)?;
+        let memory = SharedMemory::map(&file, size).map_err(broken)?;
+        Ok(Self {
+            host,
+            doorbell,
+            memory,
+            offsets,
+            element,
+            width,
+            request: 0,
+            timeout: shared.timeout,
+            spin: shared.spin,
+            restarts: shared.restarts,
+            id: id.to_owned(),
+        })
+    }
+
+    /// Writes the actions of all instances, `[B, A]`.
+    pub(super) fn set_actions(&self, actions: &[f32]) {
+        self.memory.write(self.offsets.actions, actions);
+    }
+
+    /// Selects instances for the commands that ask for it, `[B]`.
+    pub(super) fn select(&self, selected: &[u8]) {
+        self.memory.write(self.offsets.selected, selected);
+    }
+
+    /// Sets what the episodes that a reset begins draw from, `[B]`.
+    pub(super) fn set_seeds(&self, seeds: &[u32]) {
+        self.memory.write(self.offsets.seeds, seeds);
+    }
+
+    /// Sets what the next episode of an instance draws from, which then begins when this one ends.
+    pub(super) fn set_next_seed(&self, index: usize, seed: Option<u32>) {
+        let seed = seed.map_or(-1, i64::from);
+        self.memory
+            .write(self.offsets.next_seeds + index * 8, &[seed]);
+    }
+
+    /// Reads the rewards of the last step, `[B]`.
+    pub(super) fn rewards(&self, rewards: &mut [f32]) {
+        self.memory.read(self.offsets.rewards, rewards);
+    }
+
+    /// Reads which instances the last step brought to a terminal state, cut short and began anew,
+    /// `[B]` each.
+    pub(super) fn flags(&self, terminated: &mut [u8], truncated: &mut [u8], began: &mut [u8]) {
+        self.memory.read(self.offsets.terminated, terminated);
+        self.memory.read(self.offsets.truncated, truncated);
+        self.memory.read(self.offsets.began, began);
+    }
+
+    /// Reads observations from that of instance `first` on.
+    pub(super) fn observations(&self, table: Table, first: usize, rows: &mut [f32]) {
+        let start = match table {
+            Table::Shown => self.offsets.observations,
+            Table::First => self.offsets.first,
+        };
+        let skipped = first * self.width;
+        match self.element {
+            Element::F32 => self.memory.read(start + skipped * 4, rows),
+            Element::U8 => {
+                let mut bytes = [0_u8; CHUNK_BYTES];
+                for (chunk, rows) in rows.chunks_mut(CHUNK_BYTES).enumerate() {
+                    let bytes = &mut bytes[..rows.len()];
+                    self.memory
+                        .read(start + skipped + chunk * CHUNK_BYTES, bytes);
+                    for (value, byte) in rows.iter_mut().zip(bytes) {
+                        *value = f32::from(*byte);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether observations can be anything but finite.
+    pub(super) fn is_float(&self) -> bool {
+        self.element == Element::F32
+    }
+
+    /// Has the host do something, and waits until it is done.
+    ///
+    /// # Errors
+    /// How it failed; the host has been ended then.
+    pub(super) fn call(&mut self, command: Command) -> Result<(), EnvironmentFault> {
+        if let Some(end) = self.host.end() {
+            return Err(self.fault(&end));
+        }
+        self.request += 1;
+        let spin = Duration::from_nanos(self.spin.load(Ordering::Relaxed));
+        self.store(Word::SpinNanoseconds, spin.as_nanos() as u64);
+        self.store(Word::Command, command as u64);
+        self.word(Word::Request)
+            .store(self.request, Ordering::Release);
+        fence(Ordering::SeqCst);
+        if self.word(Word::HostSleeps).load(Ordering::Acquire) != 0 {
+            // Where this fails the host is gone, which waiting finds out.
+            let _ = self.doorbell.write(&[0]);
+        }
+        self.wait(spin)?;
+        if self.word(Word::Status).load(Ordering::Acquire) != STATUS_OK {
+            let length = self.word(Word::TextLength).load(Ordering::Acquire) as usize;
+            let mut text = vec![0; length.min(TEXT_BYTES)];
+            self.memory.read(self.offsets.text, &mut text);
+            return Err(self.fail(&String::from_utf8_lossy(&text)));
+        }
+        if self.request == CALLS_TO_FORGET_RESTARTS {
+            self.restarts.store(0, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Ends the host because of what came of a command.
+    pub(super) fn fail(&self, what: &str) -> EnvironmentFault {
+        let neighbours = format!("was ended, since a group of `{}` failed on it", self.id);
+        self.host.kill(neighbours);
+        EnvironmentFault {
+            message: format!("`{}`: {what}", self.id),
+        }
+    }
+
+    fn fault(&self, end: &str) -> EnvironmentFault {
+        EnvironmentFault {
+            message: format!("`{}`: its host {end}", self.id),
+        }
+    }
+
+    fn word(&self, word: Word) -> &AtomicU64 {
+        self.memory.word(word as usize)
+    }
+
+    fn store(&self, word: Word, value: u64) {
+        self.word(word).store(value, Ordering::Relaxed);
+    }
+
+    fn is_answered(&self) -> bool {
+        self.word(Word::Response).load(Ordering::Acquire) == self.request
+    }
+
+    /// Waits for the answer: awake for a moment, then asleep until the doorbell rings.
+    fn wait(&mut self, spin: Duration) -> Result<(), EnvironmentFault> {
+        let mut since = Instant::now();
+        while since.elapsed() < spin {
+            for _ in 0..64 {
+                if self.is_answered() {
+                    return Ok(());
+                }
+                std::hint::spin_loop();
+            }
+        }
+        loop {
+            self.store(Word::ActorSleeps, 1);
+            fence(Ordering::SeqCst);
+            if self.is_answered() {
+                self.store(Word::ActorSleeps, 0);
+                return Ok(());
+            }
+            let is_closed = self.sleep();
+            self.store(Word::ActorSleeps, 0);
+            if self.is_answered() {
+                return Ok(());
+            }
+            if is_closed {
+                let obituary = self.host.obituary();
+                let end = self.host.kill(obituary);
+                return Err(self.fault(&end));
+            }
+            if self.host.is_opening() {
+                // It makes environments for another, which takes as long as it takes.
+                since = Instant::now();
+            }
+            if since.elapsed() > self.timeout {
+                return Err(self.fail(&format!(
+                    "no answer within actor.host.step_timeout, {:?}; its host was ended",
+                    self.timeout
+                )));
+            }
+        }
+    }
+
+    /// Sleeps until the doorbell rings; says whether nobody will ring it any more.
+    fn sleep(&mut self) -> bool {
+        let nap = NAP.min(self.timeout);
+        let timeout = Timespec {
+            tv_sec: nap.as_secs() as i64,
+            tv_nsec: i64::from(nap.subsec_nanos()),
+        };
+        let mut files = [PollFd::new(&self.doorbell, PollFlags::IN)];
+        if !matches!(rustix::event::poll(&mut files, Some(&timeout)), Ok(1..)) {
+            return false;
+        }
+        let mut rings = [0; 64];
+        match self.doorbell.read(&mut rings) {
+            Ok(count) => count == 0,
+            Err(error) => !matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+            ),
+        }
+    }
+}

@@ -1,0 +1,274 @@
+"""A host of environments: a process that an actor starts and that ends with it.
+
+Standard input is a socket to the actor. Over it the actor asks for groups of environments, one at a time; the answer
+describes their spaces and carries the group's shared memory and the end of a doorbell. From then on a step is a number
+that the actor writes into that memory and another that the host writes back; whoever has not seen a number for a while
+sleeps until the doorbell rings. Actor and host both end a group by closing the doorbell.
+"""
+
+PROTOCOL = 1
+
+# Words at the beginning of a group's memory, 8 bytes each.
+REQUEST, RESPONSE, COMMAND, STATUS, HOST_SLEEPS, ACTOR_SLEEPS, SPIN_NANOSECONDS, TEXT_LENGTH = range(8)
+HEADER_BYTES = 128
+# What is commanded.
+STEP, STEP_SELECTED, RESET = 1, 2, 3
+OK, FAULT = 0, 1
+TEXT_BYTES = 16384
+ALIGNMENT = 64
+# How long the host sleeps at the most before it looks by itself.
+NAP_MILLISECONDS = 100
+
+fence = threading.Lock()
+
+
+class Memory:
+    """The shared memory of one group, and where in it things are."""
+
+    def __init__(self, num_envs, action_width, observation_width, element):
+        fields = [
+            ("actions", "<f4", (num_envs, action_width)),
+            ("selected", "u1", (num_envs,)),
+            ("seeds", "<u4", (num_envs,)),
+            ("next_seeds", "<i8", (num_envs,)),
+            ("rewards", "<f4", (num_envs,)),
+            ("terminated", "?", (num_envs,)),
+            ("truncated", "?", (num_envs,)),
+            ("began", "u1", (num_envs,)),
+            ("observations", element, (num_envs, observation_width)),
+            ("first", element, (num_envs, observation_width)),
+            ("text", "u1", (TEXT_BYTES,)),
+        ]
+        offset, self.offsets = HEADER_BYTES, {}
+        for name, kind, shape in fields:
+            self.offsets[name] = offset
+            size = int(np.prod(shape)) * np.dtype(kind).itemsize
+            offset = (offset + size + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+        self.size = offset
+        self.file = os.memfd_create("rookery-environments", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.file, self.size)
+        # The actor maps it too: it must never become shorter.
+        fcntl.fcntl(self.file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+        self.map = mmap.mmap(self.file, self.size)
+        self.words = memoryview(self.map)[:HEADER_BYTES].cast("Q")
+        for name, kind, shape in fields:
+            count = int(np.prod(shape))
+            array = np.frombuffer(self.map, dtype=kind, count=count, offset=self.offsets[name]).reshape(shape)
+            setattr(self, name, array)
+        self.next_seeds[...] = -1
+
+
+class Group:
+    """Environments that are stepped together."""
+
+    def __init__(self, request):
+        name, num_envs = request["id"], request["num_envs"]
+        self.name = name
+        self.instances, limit, note = make(name, request["arguments"], num_envs)
+        instances = self.instances
+        is_bytes = isinstance(instances.encoder, Array) and instances.encoder.dtype == np.uint8
+        self.element = "u1" if is_bytes else "<f4"
+        observation, observation_bounds = space_in_words(instances.observation_space)
+        action_decoder(instances.action_space, np.zeros((num_envs, 1), dtype=np.float32))
+        action, action_bounds = space_in_words(instances.action_space)
+        action_width = len(action_bounds) // 8 or 1
+        self.memory = Memory(num_envs, action_width, instances.encoder.width, self.element)
+        self.doorbell, self.actors_end = socket.socketpair()
+        self.doorbell.setblocking(False)
+        instances.bind(self.memory)
+        self.answered = 0
+        goal, goal_note = goal_of(instances)
+        self.description = {
+            "observation": observation,
+            "action": action,
+            "max_episode_steps": limit,
+            "goal": goal,
+            "parts": named_parts(instances.encoder),
+            "mode": instances.mode,
+            "notes": [text for text in (note, goal_note) if text],
+            "element": "u8" if is_bytes else "f32",
+            "offsets": self.memory.offsets,
+            "size": self.memory.size,
+        }
+        self.bounds = observation_bounds + action_bounds
+
+    def answer(self):
+        """Does what the request says."""
+        memory = self.memory
+        words = memory.words
+        request = words[REQUEST]
+        command = words[COMMAND]
+        status = OK
+        try:
+            if command == STEP or command == STEP_SELECTED:
+                memory.terminated.fill(0)
+                memory.truncated.fill(0)
+                memory.began.fill(0)
+                self.instances.step(memory.selected if command == STEP_SELECTED else None)
+            elif command == RESET:
+                self.instances.reset(np.flatnonzero(memory.selected).tolist())
+            else:
+                raise Refused(f"the actor sent the unknown command {command}")
+        except BaseException as error:
+            status = FAULT
+            traceback.print_exc()
+            text = in_words(error).encode()[:TEXT_BYTES]
+            memory.text[: len(text)] = np.frombuffer(text, dtype=np.uint8)
+            words[TEXT_LENGTH] = len(text)
+            flush()
+        words[STATUS] = status
+        self.answered = request
+        words[RESPONSE] = request
+        full_fence()
+        if words[ACTOR_SLEEPS]:
+            try:
+                self.doorbell.send(b"\0")
+            except BlockingIOError:
+                # So many rings are unheard that one more changes nothing.
+                pass
+
+    def close(self):
+        """Ends the environments; what they say to that harms nobody."""
+        self.doorbell.close()
+        try:
+            self.instances.close()
+        except BaseException:
+            traceback.print_exc()
+
+
+def full_fence():
+    """What was written before is seen before anything after is read: a lock is an atomic exchange."""
+    fence.acquire(False)
+    fence.release()
+
+
+def flush():
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def in_words(error):
+    """A failure in a line or two, its cause included."""
+    cause = error.__cause__ if isinstance(error, Failure) else error
+    prefix = f"{error} " if isinstance(error, Failure) else ""
+    if isinstance(cause, Refused):
+        return f"{prefix}was refused: {cause}" if prefix else str(cause)
+    if isinstance(cause, SystemExit):
+        return f"{prefix}called sys.exit({'' if cause.code is None else cause.code!r})"
+    text = f"{prefix}raised " if prefix else ""
+    text += f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
+    if isinstance(cause, ModuleNotFoundError) and cause.name in MISSING:
+        text += f"; install it with `{sys.executable} -m pip install \"{MISSING[cause.name]}\"`"
+    return text
+
+
+def receive(control, count):
+    data = bytearray()
+    while len(data) < count:
+        chunk = control.recv(count - len(data))
+        if not chunk:
+            raise EOFError
+        data += chunk
+    return bytes(data)
+
+
+def reply(control, message, blob=b"", files=()):
+    text = json.dumps(message).encode()
+    head = struct.pack("<II", len(text), len(blob))
+    if files:
+        socket.send_fds(control, [head], list(files))
+    else:
+        control.sendall(head)
+    control.sendall(text + blob)
+
+
+def open_group(control, groups):
+    """Makes a group, or says why there is none."""
+    (length,) = struct.unpack("<I", receive(control, 4))
+    request = json.loads(receive(control, length))
+    try:
+        group = Group(request)
+    except BaseException as error:
+        if not isinstance(error, Refused):
+            traceback.print_exc()
+        flush()
+        reply(control, {"error": in_words(error), "unknown": isinstance(error, gymnasium.error.UnregisteredEnv)})
+        return
+    reply(control, group.description, group.bounds, (group.memory.file, group.actors_end.fileno()))
+    group.actors_end.close()
+    os.close(group.memory.file)
+    groups[group.doorbell.fileno()] = group
+
+
+def serve(control):
+    """Answers until the actor closes the control socket."""
+    groups = {}
+    poller = select.poll()
+    poller.register(control, select.POLLIN)
+    active = ()
+    now = time.perf_counter_ns
+    spin_until = 0
+    while True:
+        busy = False
+        for group in active:
+            if group.memory.words[REQUEST] != group.answered:
+                group.answer()
+                busy = True
+        if busy:
+            spin_until = now() + active[0].memory.words[SPIN_NANOSECONDS]
+            continue
+        if now() < spin_until:
+            continue
+        for group in active:
+            group.memory.words[HOST_SLEEPS] = 1
+        full_fence()
+        if any(group.memory.words[REQUEST] != group.answered for group in active):
+            events = ()
+        else:
+            events = poller.poll(NAP_MILLISECONDS if active else None)
+        for group in active:
+            group.memory.words[HOST_SLEEPS] = 0
+        for file, _ in events:
+            if file == control.fileno():
+                try:
+                    open_group(control, groups)
+                except (EOFError, ConnectionError):
+                    for group in groups.values():
+                        group.close()
+                    return
+                for group in groups.values():
+                    if group not in active:
+                        poller.register(group.doorbell, select.POLLIN)
+            else:
+                try:
+                    rung = groups[file].doorbell.recv(4096)
+                except ConnectionError:
+                    rung = b""
+                if not rung:
+                    poller.unregister(file)
+                    groups.pop(file).close()
+        active = tuple(groups.values())
+
+
+def end_with(parent):
+    """Has the kernel end this process with the actor, even where it hangs; the socket's end says it otherwise."""
+    try:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    except (OSError, AttributeError):
+        return
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def main(control, parent):
+    end_with(parent)
+    faulthandler.enable()
+    # Whatever reads standard input finds nothing in it.
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    reply(control, {"protocol": PROTOCOL, "python": platform.python_version(), "gymnasium": gymnasium.__version__})
+    serve(control)
+    flush()
+    # Not by way of the interpreter's end: threads and exit handlers of environments could hold it up.
+    os._exit(0)

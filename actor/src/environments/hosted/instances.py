@@ -1,0 +1,387 @@
+"""Instances of one environment: in a loop, or as one vector environment.
+
+Rookery resets an instance when its episode has ended, each with a seed of its own, and never steps one that has ended.
+Of Gymnasium's three modes only DISABLED leaves that to the caller, so a vector environment is used where it has that
+mode and resets single instances by `options={"reset_mask": ..}`. NEXT_STEP answers the step after an episode's end with
+a transition that never happened, and SAME_STEP begins the next episode from a random state that no seed tells; where an
+environment offers nothing else its scalar instances are stepped one after the other.
+"""
+
+MISSING = {"gymnasium": "gymnasium==1.4.0", "ale_py": "ale-py==0.12.1", "mujoco": "gymnasium[mujoco]==1.4.0"}
+MISSING["Box2D"] = "gymnasium[box2d]==1.4.0"
+
+
+class Failure(Exception):
+    """An instance that failed, and at what."""
+
+    def __init__(self, action, index):
+        super().__init__(f"{action} of environment {index}")
+
+
+def value_of(text):
+    """The value that an argument's text stands for: JSON where it is that, otherwise the text itself."""
+    try:
+        return {"True": True, "False": False, "None": None}[text]
+    except KeyError:
+        pass
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def imported(path, what):
+    """What an import path such as `module:Name` names."""
+    module, _, name = path.partition(":")
+    if not module or not name:
+        raise Refused(f"{what} `{path}` is no import path; write `module:Name`")
+    target = importlib.import_module(module)
+    for part in name.split("."):
+        if not hasattr(target, part):
+            raise Refused(f"{what} `{path}`: the module `{module}` has no `{name}`")
+        target = getattr(target, part)
+    return target
+
+
+def make(name, arguments, num_envs):
+    """Makes instances of an environment: `Scalars` or a `Vector`, and why it is not a vector environment, if it matters."""
+    arguments = {key: value_of(text) for key, text in arguments.items()}
+    paths = arguments.pop("python_wrappers", None)
+    wrappers = [imported(path, "the wrapper") for path in str(paths).split(",")] if paths else []
+    mode = arguments.pop("vectorization_mode", None)
+    if mode not in (None, "sync", "vector_entry_point"):
+        raise Refused(f"vectorization_mode is {mode!r}; expected \"sync\" or \"vector_entry_point\"")
+    if mode == "vector_entry_point" and wrappers:
+        raise Refused("wrappers cannot be put around a vector environment; drop python_wrappers or vectorization_mode")
+    scalar, vector, limit = makers(name, arguments)
+    reason = None
+    if vector is not None and mode != "sync" and not wrappers:
+        made, reason = vectorised(vector, num_envs)
+        if made is not None:
+            return made, limit, None
+    if mode == "vector_entry_point" or scalar is None:
+        raise Refused(reason or f"`{name}` has no vector entry point; drop vectorization_mode")
+
+    def wrapped():
+        environment = scalar()
+        for wrapper in wrappers:
+            environment = wrapper(environment)
+        return environment
+
+    environments = [wrapped() for _ in range(num_envs)]
+    spec = getattr(environments[0], "spec", None)
+    return Scalars(environments), getattr(spec, "max_episode_steps", None) or limit, reason
+
+
+def makers(name, arguments):
+    """How to make one instance and a vector of them, either of which may be missing, and the time limit."""
+    module, _, member = name.rpartition(":")
+    if module:
+        kind = getattr(importlib.import_module(module), member, None)
+        if isinstance(kind, type) and issubclass(kind, gymnasium.vector.VectorEnv):
+            vector = lambda num_envs, **more: kind(num_envs=num_envs, **arguments, **more)
+            vector.kind = kind
+            return None, vector, None
+        if callable(kind):
+            return lambda: kind(**arguments), None, None
+    if member.startswith("ALE/"):
+        for argument in ("episodic_life", "life_loss_info"):
+            if arguments.get(argument):
+                # T6: the next episode would have to go on with the game, and it begins from a seed.
+                raise Refused(f"{argument} ends episodes without ending the game, which cannot go on here; leave it out")
+        import ale_py
+
+        gymnasium.register_envs(ale_py)
+    name, spec = member, gymnasium.spec(member)
+    limit = arguments.get("max_episode_steps", spec.max_episode_steps)
+    scalar = vector = None
+    if spec.entry_point is not None:
+        scalar = lambda: gymnasium.make(name, **arguments)
+    if spec.vector_entry_point is not None and not spec.additional_wrappers:
+        vector = lambda num_envs, **more: gymnasium.make_vec(
+            name, num_envs=num_envs, vectorization_mode="vector_entry_point", **arguments, **more
+        )
+        point = spec.vector_entry_point
+        vector.kind = point if callable(point) else gymnasium.envs.registration.load_env_creator(point)
+    return scalar, vector, limit
+
+
+def vectorised(make_vector, num_envs):
+    """A vector environment that resets single instances, or why there is none."""
+    modes = getattr(gymnasium.vector, "AutoresetMode", None)
+    if modes is None:
+        return None, f"Gymnasium {gymnasium.__version__} does not say how vector environments reset; from 1.1 on it does"
+    kind, more = make_vector.kind, {}
+    known = (getattr(kind, "__module__", None), getattr(kind, "__qualname__", None))
+    if known not in KNOWN_RESETS and "autoreset_mode" in inspect.signature(kind).parameters:
+        more = {"autoreset_mode": modes.DISABLED}
+    environment = make_vector(num_envs, **more)
+    if known in KNOWN_RESETS:
+        return Vector(environment, KNOWN_RESETS[known]), None
+    mode = environment.metadata.get("autoreset_mode")
+    if mode == modes.DISABLED:
+        return Vector(environment, MaskedResets), None
+    environment.close()
+    words = getattr(mode, "name", mode)
+    return None, (
+        f"the vector environment {type(environment).__name__} resets its instances by itself (autoreset mode {words}); "
+        "used are vector environments with the mode DISABLED that reset those in options[\"reset_mask\"]"
+    )
+
+
+class Scalars:
+    """Instances in a loop."""
+
+    mode = "scalar"
+
+    def __init__(self, environments):
+        self.environments = environments
+        self.observation_space = environments[0].observation_space
+        self.action_space = environments[0].action_space
+        self.encoder = encoder_of(self.observation_space)
+
+    def bind(self, memory):
+        self.memory = memory
+        self.write = self.encoder.bind(memory.observations)
+        self.write_first = self.encoder.bind(memory.first)
+        self.actions = action_decoder(self.action_space, memory.actions)
+        self.is_discrete = isinstance(self.action_space, gymnasium.spaces.Discrete)
+        self.steps = [environment.step for environment in self.environments]
+        self.rewards = memoryview(memory.rewards).cast("B").cast("f")
+
+    def step(self, selected):
+        """Steps every instance, or those that `selected` has ones for; begins the next episode where it is known."""
+        memory, rewards, encoder = self.memory, self.rewards, self.encoder
+        array, dtype, shape = np.ndarray, encoder.dtype, encoder.shape
+        actions = self.actions()
+        if self.is_discrete:
+            actions = actions.tolist()
+        # Arrays are gathered and copied all at once, which is faster; what else comes is written as it comes, and so is
+        # everything where some instances are left out.
+        gathered = [] if shape is not None and selected is None else None
+        index = 0
+        try:
+            for index, (step, action) in enumerate(zip(self.steps, actions)):
+                if selected is not None and not selected[index]:
+                    continue
+                observation, reward, terminated, truncated, _ = step(action)
+                if gathered is None:
+                    self.write(index, observation)
+                else:
+                    if observation.__class__ is not array or observation.dtype is not dtype or observation.shape != shape:
+                        observation = encoder.accepted(observation)
+                    gathered.append(observation)
+                rewards[index] = reward
+                if terminated or truncated:
+                    memory.terminated[index] = terminated
+                    memory.truncated[index] = truncated
+                    seed = int(memory.next_seeds[index])
+                    if seed >= 0:
+                        if gathered is not None:
+                            # The reset may write into the same array.
+                            gathered[index] = observation.copy()
+                        self.begin(index, seed, self.write_first)
+                        memory.began[index] = 1
+            if gathered is not None:
+                self.copy(gathered)
+        except Failure:
+            raise
+        except BaseException as error:
+            raise Failure("a step", index) from error
+
+    def copy(self, observations):
+        """Copies the observations of all instances into the memory."""
+        try:
+            joined = b"".join(observations)
+        except (BufferError, ValueError):
+            # One of them lies in memory in another order than it is read.
+            joined = b"".join(map(np.ascontiguousarray, observations))
+        shown = self.memory.observations
+        shown[...] = np.frombuffer(joined, dtype=self.encoder.dtype).reshape(shown.shape)
+
+    def reset(self, indices):
+        """Begins an episode of each of these instances."""
+        for index in indices:
+            self.begin(index, int(self.memory.seeds[index]), self.write)
+
+    def begin(self, index, seed, write):
+        try:
+            result = self.environments[index].reset(seed=seed)
+            if not isinstance(result, tuple) or len(result) != 2:
+                raise Refused(f"reset returned {described(result)}; expected the observation and a dictionary")
+            write(index, result[0])
+        except BaseException as error:
+            raise Failure("a reset", index) from error
+
+    def close(self):
+        for environment in self.environments:
+            environment.close()
+
+
+class Vector:
+    """A vector environment whose episodes begin when they are told to."""
+
+    mode = "vector"
+
+    def __init__(self, environment, resets):
+        self.environment = environment
+        self.observation_space = environment.single_observation_space
+        self.action_space = environment.single_action_space
+        self.encoder = encoder_of(self.observation_space)
+        if not isinstance(self.encoder, (Array, Index)):
+            raise Refused(
+                f"the observations of the vector environment are {self.observation_space}; vector environments are taken "
+                "with a Box, MultiBinary or Discrete, others with vectorization_mode=\"sync\""
+            )
+        self.resets = resets(environment)
+
+    def bind(self, memory):
+        self.memory = memory
+        num_envs = len(memory.actions)
+        self.num_envs = num_envs
+        if isinstance(self.encoder, Array):
+            self.offset, self.shape = 0, (num_envs, *self.encoder.shape)
+        else:
+            self.offset, self.shape = self.encoder.start, (num_envs,)
+        self.dtype = self.observation_space.dtype
+        self.shown = memory.observations.reshape(self.shape)
+        self.first = memory.first.reshape(self.shape)
+        self.actions = action_decoder(self.action_space, memory.actions)
+
+    def checked(self, observations):
+        """The observations of all instances, if they are what was declared."""
+        if observations.__class__ is not np.ndarray or observations.dtype != self.dtype or observations.shape != self.shape:
+            raise Refused(
+                f"the observations of {self.num_envs} instances are {described(observations)}; the spaces declare an array "
+                f"of shape {list(self.shape)} and dtype {self.dtype}"
+            )
+        return observations - self.offset if self.offset else observations
+
+    def step(self, selected):
+        """Steps all instances; what comes of those that are not selected is not looked at."""
+        memory = self.memory
+        try:
+            observations, rewards, terminated, truncated, _ = self.environment.step(self.actions())
+            self.shown[...] = self.checked(observations)
+            memory.rewards[...] = rewards
+            memory.terminated[...] = terminated
+            memory.truncated[...] = truncated
+        except BaseException as error:
+            raise Failure("a step of all, the first being that", 0) from error
+        indices = ones(memory.terminated.tobytes(), memory.truncated.tobytes())
+        if not indices:
+            return
+        if selected is None:
+            indices = [index for index in indices if memory.next_seeds[index] >= 0]
+            seeds = memory.next_seeds
+            for index in indices:
+                memory.began[index] = 1
+        else:
+            # While it is brought to where it was, an instance that is not yet in its episode may end another.
+            indices = [index for index in indices if not selected[index]]
+            seeds = memory.seeds
+        if indices:
+            self.begin(indices, seeds, self.first)
+
+    def reset(self, indices):
+        """Begins an episode of each of these instances."""
+        self.begin(indices, self.memory.seeds, self.shown)
+
+    def begin(self, indices, seeds, table):
+        try:
+            rows = self.resets.begin(indices, [int(seeds[index]) for index in indices])
+            if rows.dtype != self.dtype or rows.shape[1:] != self.shape[1:]:
+                raise Refused(f"a reset showed {described(rows)}; expected rows of {list(self.shape[1:])} and {self.dtype}")
+            # One row at a time: for the few that there are it is faster than a list of indices.
+            for index, row in zip(indices, rows - self.offset if self.offset else rows):
+                table[index] = row
+        except BaseException as error:
+            raise Failure("a reset", indices[0]) from error
+
+    def close(self):
+        self.environment.close()
+
+
+def ones(*flags):
+    """Where there is a one in any of these bytes. Few are expected, and bytes are searched faster than arrays."""
+    places = set()
+    for each in flags:
+        place = each.find(1)
+        while place >= 0:
+            places.add(place)
+            place = each.find(1, place + 1)
+    return sorted(places)
+
+
+class MaskedResets:
+    """Resets by `options={"reset_mask": ..}`, one instance after the other, since one seed is given for all."""
+
+    def __init__(self, environment):
+        self.environment, self.num_envs = environment, environment.num_envs
+        self.is_fresh = True
+
+    def begin(self, indices, seeds):
+        if self.is_fresh:
+            self.environment.reset(seed=0)
+            self.is_fresh = False
+        rows = []
+        for index, seed in zip(indices, seeds):
+            mask = np.zeros(self.num_envs, dtype=np.bool_)
+            mask[index] = True
+            observations, _ = self.environment.reset(seed=seed, options={"reset_mask": mask})
+            rows.append(observations[index])
+        return np.stack(rows)
+
+
+class AtariResets(MaskedResets):
+    """Those of ale-py's AtariVectorEnv, which takes a seed for each instance that it resets. It has no mode DISABLED; but an
+    instance that is reset by a mask before the next step begins there, as in that mode, without a fake transition."""
+
+    def begin(self, indices, seeds):
+        if self.is_fresh:
+            self.environment.reset(seed=np.zeros(self.num_envs, dtype=np.int64))
+            self.is_fresh = False
+        order = np.argsort(indices)
+        mask = np.zeros(self.num_envs, dtype=np.bool_)
+        mask[indices] = True
+        observations, _ = self.environment.reset(
+            seed=np.asarray(seeds, dtype=np.int64)[order], options={"reset_mask": mask}
+        )
+        return observations[indices]
+
+
+class CartPoleResets:
+    """Those of Gymnasium's CartPoleVectorEnv, whose only mode is NEXT_STEP: what it does to an instance at the beginning of
+    the next step is done at the end of this one. States are drawn uniformly between the same bounds, from the seeds'
+    own numbers: to seed one of NumPy's generators takes as long as to step 32 instances."""
+
+    def __init__(self, environment):
+        environment.reset(seed=0)
+        self.environment = environment
+
+    def begin(self, indices, seeds):
+        environment = self.environment
+        low, span = environment.low, environment.high - environment.low
+        states = np.array([[low + span * unit(seed, place) for place in range(4)] for seed in seeds])
+        for index, state in zip(indices, states):
+            environment.state[:, index] = state
+            environment.steps[index] = 0
+            environment.prev_done[index] = False
+        return states.astype(np.float32)
+
+
+def unit(seed, place):
+    """A number from 0 to 1, the same for the same seed and place (Steele, Lea and Flood 2014, SplitMix64)."""
+    bits = ((seed * 4 + place + 1) * 0x9E3779B97F4A7C15) & MASK
+    bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & MASK
+    return ((bits ^ (bits >> 31)) >> 11) * 2.0**-53
+
+
+MASK = (1 << 64) - 1
+
+# Vector environments that are used though their own mode is another than DISABLED.
+KNOWN_RESETS = {
+    ("gymnasium.envs.classic_control.cartpole", "CartPoleVectorEnv"): CartPoleResets,
+    ("ale_py.vector_env", "AtariVectorEnv"): AtariResets,
+}

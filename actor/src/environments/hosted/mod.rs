@@ -1,0 +1,342 @@
+//! Environments of Python: every one that [Gymnasium](https://gymnasium.farama.org) knows, and any
+//! class with its interface.
+//!
+//! They run in **hosts**, Python processes that the actor starts ([`HostPool`]), so that a crash, a
+//! hang or a `sys.exit` in one is a fault of that host and not the end of the actor. A host carries
+//! up to `actor.host.groups` batches, each a **group** with its own shared memory and doorbell: while
+//! the policy chooses actions for one, the other is stepped.
+//!
+//! Gymnasium's instances are reset by whoever steps them, which is the [shard](crate::shard) here.
+//! It says beforehand what the next episode draws from ([`BatchedEnvironment::prepare`]), so the host
+//! begins that episode in the step that ended the one before it, and its first observation comes with
+//! the same answer.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rookery_common::configuration::HostConfiguration;
+use rookery_common::seeds::Random;
+use rookery_common::spaces::{EnvironmentSpec, Space};
+
+use super::{BatchedEnvironment, EnvironmentFault, RestoreError, StepOutput};
+use group::{Command, Group, Table};
+use history::{ActionFormat, Episode};
+
+pub use pool::HostPool;
+
+mod pool;
+mod process;
+mod description;
+mod group;
+mod shared;
+mod history;
+pub mod bench;
+
+/// The pool out of which [`make`](super::make) takes.
+static POOL: RwLock<Option<Arc<HostPool>>> = RwLock::new(None);
+
+/// Held by tests that use that pool, and would see what others do to it.
+#[cfg(test)]
+pub(crate) static POOL_TESTS: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+/// Says how this process runs its hosts from now on; there are defaults before that. One process has
+/// one interpreter, as one machine does.
+pub fn configure(settings: &HostConfiguration) {
+    let mut pool = POOL.write().unwrap_or_else(PoisonError::into_inner);
+    if pool.as_ref().is_none_or(|pool| pool.settings() != settings) {
+        *pool = Some(Arc::new(HostPool::new(settings.clone())));
+    }
+}
+
+/// The pool of this process.
+pub(super) fn pool() -> Arc<HostPool> {
+    if let Some(pool) = &*POOL.read().unwrap_or_else(PoisonError::into_inner) {
+        return Arc::clone(pool);
+    }
+    let mut pool = POOL.write().unwrap_or_else(PoisonError::into_inner);
+    Arc::clone(pool.get_or_insert_with(|| Arc::new(HostPool::new(HostConfiguration::default()))))
+}
+
+/// Why there are no environments of Python.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostedError {
+    /// There is no host to ask.
+    #[error("{0}")]
+    NoPython(String),
+    /// Python knows no environment of this name.
+    #[error("{0}")]
+    Unknown(String),
+    /// Python knows it, and it cannot be made.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A batch of instances in a host.
+#[derive(Debug)]
+pub struct HostedBatch {
+    spec: EnvironmentSpec,
+    group: Group,
+    format: ActionFormat,
+    episodes: Vec<Episode>,
+    /// What the next episode of each instance draws from, where it has been said.
+    next_seeds: Vec<Option<u32>>,
+    /// Which table shows an instance's current observation.
+    tables: Vec<Table>,
+    /// Which instances have begun another episode within the last step, and wait to be told to.
+    began: Vec<u8>,
+    /// Which have been brought to an end and not been reset.
+    ended: Vec<u8>,
+    actions: Vec<f32>,
+}
+
+/// The seed of an episode, which Gymnasium wants below 2^31.
+fn seed_of(random: &Random) -> u32 {
+    (random.clone().next_bits() >> 33) as u32
+}
+
+impl HostedBatch {
+    fn new(spec: EnvironmentSpec, group: Group, num_envs: usize) -> Self {
+        Self {
+            format: ActionFormat::of(&spec.action),
+            episodes: vec![Episode::default(); num_envs],
+            next_seeds: vec![None; num_envs],
+            tables: vec![Table::Shown; num_envs],
+            began: vec![0; num_envs],
+            ended: vec![1; num_envs],
+            actions: vec![0.0; num_envs * spec.action.width()],
+            spec,
+            group,
+        }
+    }
+
+    /// Puts actions into the space: indices that exist, values within their bounds.
+    fn set_actions(&mut self, actions: &[f32]) {
+        match &self.spec.action {
+            Space::Discrete { n } => {
+                for (kept, action) in self.actions.iter_mut().zip(actions) {
+                    *kept = action.max(0.0).min((*n - 1) as f32).trunc();
+                }
+            }
+            Space::Box { low, high, .. } => {
+                let bounds = low.iter().zip(high).cycle();
+                for ((kept, action), (low, high)) in
+                    self.actions.iter_mut().zip(actions).zip(bounds)
+                {
+                    *kept = action.max(*low).min(*high);
+                }
+            }
+            Space::Frames { .. } => self.actions.copy_from_slice(actions),
+        }
+        self.group.set_actions(&self.actions);
+    }
+
+    /// Names the first instance that shows something that is not finite.
+    fn check_finite(
+        &self,
+        what: &str,
+        rows: &[f32],
+        width: usize,
+        first: usize,
+    ) -> Result<(), EnvironmentFault> {
+        match rows.iter().position(|value| !value.is_finite()) {
+            None => Ok(()),
+            Some(place) => Err(self.group.fail(&format!(
+                "environment {} gave {} in value {} of its {what}; numbers must be finite as 32-bit floats",
+                first + place / width,
+                rows[place],
+                place % width
+            ))),
+        }
+    }
+
+    fn select(&self, is_selected: impl Fn(usize) -> bool) {
+        let selected: Vec<u8> = (0..self.episodes.len())
+            .map(|index| u8::from(is_selected(index)))
+            .collect();
+        self.group.select(&selected);
+    }
+
+    /// Takes every episode again from its beginning. They are moved so that they end together, since
+    /// a vector environment steps all instances or none: each begins as many steps before the end as
+    /// it has actions.
+    fn replay(&mut self, episodes: &[Episode]) -> Result<(), RestoreError> {
+        let num_envs = episodes.len();
+        let size = self.format.size();
+        let lengths: Vec<usize> = episodes
+            .iter()
+            .map(|episode| episode.actions.len() / size)
+            .collect();
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let seeds: Vec<u32> = episodes.iter().map(|episode| episode.seed).collect();
+        for index in 0..num_envs {
+            self.group.set_next_seed(index, None);
+        }
+        self.group.set_seeds(&seeds);
+        let width = self.spec.action.width();
+        let mut actions = vec![0.0; num_envs * width];
+        let mut terminated = vec![0; num_envs];
+        let mut truncated = vec![0; num_envs];
+        let mut began = vec![0; num_envs];
+        for step in 0..=longest {
+            if lengths.iter().any(|length| longest - length == step) {
+                self.select(|index| longest - lengths[index] == step);
+                self.group.call(Command::Reset)?;
+            }
+            if step == longest {
+                break;
+            }
+            let is_begun = |index: usize| longest - lengths[index] <= step;
+            for index in (0..num_envs).filter(|index| is_begun(*index)) {
+                let action = &mut actions[index * width..][..width];
+                let taken = step - (longest - lengths[index]);
+                self.format.read(&episodes[index].actions, taken, action);
+            }
+            self.select(is_begun);
+            self.set_actions(&actions);
+            self.group.call(Command::StepSelected)?;
+            self.group
+                .flags(&mut terminated, &mut truncated, &mut began);
+            let is_early =
+                |index: &usize| is_begun(*index) && terminated[*index] | truncated[*index] != 0;
+            // Nothing is saved between the end of an episode and the beginning of the next.
+            if let Some(index) = (0..num_envs).find(is_early) {
+                return Err(RestoreError::NotDeterministic { index });
+            }
+        }
+        let mut row = vec![0.0; self.spec.observation.width()];
+        for (index, episode) in episodes.iter().enumerate() {
+            self.group.observations(Table::Shown, index, &mut row);
+            if history::checksum(&row) != episode.checksum {
+                return Err(RestoreError::NotDeterministic { index });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl BatchedEnvironment for HostedBatch {
+    fn spec(&self) -> &EnvironmentSpec {
+        &self.spec
+    }
+
+    fn num_envs(&self) -> usize {
+        self.episodes.len()
+    }
+
+    fn reset(
+        &mut self,
+        index: usize,
+        random: Random,
+        observation: &mut [f32],
+    ) -> Result<(), EnvironmentFault> {
+        let seed = seed_of(&random);
+        if self.began[index] != 0 && self.next_seeds[index] == Some(seed) {
+            self.tables[index] = Table::First;
+        } else {
+            let mut seeds = vec![0; self.episodes.len()];
+            seeds[index] = seed;
+            self.group.set_seeds(&seeds);
+            self.select(|other| other == index);
+            self.group.call(Command::Reset)?;
+            self.tables[index] = Table::Shown;
+        }
+        self.began[index] = 0;
+        self.ended[index] = 0;
+        self.group.set_next_seed(index, None);
+        self.next_seeds[index] = None;
+        let episode = &mut self.episodes[index];
+        episode.seed = seed;
+        episode.actions.clear();
+        self.group
+            .observations(self.tables[index], index, observation);
+        if self.group.is_float() {
+            self.check_finite("first observation", observation, observation.len(), index)?;
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self, index: usize, random: &Random) {
+        let seed = seed_of(random);
+        self.next_seeds[index] = Some(seed);
+        self.group.set_next_seed(index, Some(seed));
+    }
+
+    fn step(&mut self, actions: &[f32], output: StepOutput<'_>) -> Result<(), EnvironmentFault> {
+        assert_eq!(actions.len(), self.actions.len(), "[B, A]");
+        if let Some(index) = self.ended.iter().position(|ended| *ended != 0) {
+            let message = format!("environment {index} was stepped without a reset");
+            return Err(EnvironmentFault { message });
+        }
+        self.set_actions(actions);
+        let width = self.spec.action.width();
+        for (episode, action) in self
+            .episodes
+            .iter_mut()
+            .zip(self.actions.chunks_exact(width))
+        {
+            // One more than can be saved is enough to know that it is too long.
+            if episode.actions.len() <= history::MAX_ACTION_BYTES {
+                self.format.write(action, &mut episode.actions);
+            }
+        }
+        self.group.call(Command::Step)?;
+        self.tables.fill(Table::Shown);
+        self.group.rewards(output.rewards);
+        self.check_finite("reward", output.rewards, 1, 0)?;
+        self.group
+            .flags(output.terminated, output.truncated, &mut self.began);
+        for ((ended, terminated), truncated) in self
+            .ended
+            .iter_mut()
+            .zip(&*output.terminated)
+            .zip(&*output.truncated)
+        {
+            *ended = terminated | truncated;
+        }
+        self.group
+            .observations(Table::Shown, 0, output.observations);
+        if self.group.is_float() {
+            let width = self.spec.observation.width();
+            self.check_finite("observation", output.observations, width, 0)?;
+        }
+        Ok(())
+    }
+
+    fn observe(&self, observations: &mut [f32]) {
+        let width = self.spec.observation.width();
+        for (index, row) in observations.chunks_exact_mut(width).enumerate() {
+            self.group.observations(self.tables[index], index, row);
+        }
+    }
+
+    fn save(&self, state: &mut Vec<u8>) {
+        let mut row = vec![0.0; self.spec.observation.width()];
+        let mut episodes = self.episodes.clone();
+        for (index, episode) in episodes.iter_mut().enumerate() {
+            self.group.observations(self.tables[index], index, &mut row);
+            episode.checksum = history::checksum(&row);
+        }
+        history::save(episodes, state);
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Result<(), RestoreError> {
+        let num_envs = self.episodes.len();
+        let episodes = history::read(state, num_envs, self.format, &self.spec.action)?;
+        self.replay(&episodes)?;
+        self.episodes = episodes;
+        self.next_seeds.fill(None);
+        self.tables.fill(Table::Shown);
+        self.began.fill(0);
+        self.ended.fill(0);
+        Ok(())
+    }
+}
+
+/// Makes a batch out of the pool of this process.
+pub(super) fn make(
+    id: &str,
+    arguments: &BTreeMap<String, String>,
+    num_envs: usize,
+) -> Result<Box<dyn BatchedEnvironment>, HostedError> {
+    Ok(Box::new(pool().make(id, arguments, num_envs)?))
+}

@@ -1,0 +1,230 @@
+"""Spaces as rows of numbers: how observations are written and actions are read.
+
+Rows are laid out as `gymnasium.spaces.flatten` lays them out, except that a space which is one `Discrete` is one number,
+counted from zero.
+"""
+
+
+class Refused(Exception):
+    """What an environment is or does that cannot go on, in words for its author."""
+
+
+def named(path):
+    """An observation, or a part of one, for messages."""
+    return f"the observation's part `{path}`" if path else "the observation"
+
+
+def described(value):
+    """What came instead of what was expected."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {list(value.shape)} and dtype {value.dtype}"
+    text = repr(value)
+    return f"{type(value).__name__} {text[:80]}{'...' if len(text) > 80 else ''}"
+
+
+class Encoder:
+    """What writes observations of one kind. They are arrays if it has a dtype and a shape."""
+
+    dtype = shape = None
+
+
+class Array(Encoder):
+    """A `Box` or `MultiBinary`: its elements in row-major order."""
+
+    def __init__(self, space, path):
+        self.dtype, self.shape, self.path = space.dtype, tuple(space.shape), path
+        self.width = int(np.prod(self.shape, dtype=np.int64))
+
+    def bind(self, table):
+        """Gives a function that writes the observation of an instance into its row of `table`."""
+        views = [row.reshape(self.shape) for row in table]
+
+        def write(index, value):
+            views[index][...] = self.accepted(value)
+
+        return write
+
+    def accepted(self, value):
+        """The value as an array, if it is what was declared."""
+        if isinstance(value, (np.ndarray, np.generic)) and value.dtype == self.dtype and value.shape == self.shape:
+            return np.asarray(value, dtype=self.dtype)
+        raise Refused(
+            f"{named(self.path)} is {described(value)}; its space declares an array of shape {list(self.shape)} and dtype "
+            f"{self.dtype}; return that, or declare what is returned"
+        )
+
+
+class Index(Encoder):
+    """A `Discrete` by itself: one number, counted from zero."""
+
+    width = 1
+
+    def __init__(self, space, path):
+        self.start, self.n, self.path = int(space.start), int(space.n), path
+
+    def position(self, value):
+        """The value, counted from zero."""
+        if not isinstance(value, (int, np.integer)) and not (
+            isinstance(value, np.ndarray) and value.shape == () and value.dtype.kind in "iu"
+        ):
+            raise Refused(f"{named(self.path)} is {described(value)}; its space declares a whole number")
+        position = int(value) - self.start
+        if not 0 <= position < self.n:
+            raise Refused(
+                f"{named(self.path)} is {int(value)}; its space declares a whole number from {self.start} to "
+                f"{self.start + self.n - 1}"
+            )
+        return position
+
+    def bind(self, table):
+        def write(index, value):
+            table[index, 0] = self.position(value)
+
+        return write
+
+
+class OneHot(Index):
+    """A `Discrete` that is a part of something: a one in its place among zeros."""
+
+    def __init__(self, space, path):
+        super().__init__(space, path)
+        self.width = self.n
+
+    def bind(self, table):
+        def write(index, value):
+            row = table[index]
+            row[...] = 0
+            row[self.position(value)] = 1
+
+        return write
+
+
+class OneHots(Encoder):
+    """A `MultiDiscrete`: one after the other, each a one in its place among zeros."""
+
+    def __init__(self, space, path):
+        sizes = np.asarray(space.nvec).ravel()
+        self.array = Array(space, path)
+        self.starts = np.asarray(space.start).ravel()
+        self.sizes = sizes
+        self.offsets = np.concatenate(([0], np.cumsum(sizes)[:-1]))
+        self.width = int(sizes.sum())
+
+    def bind(self, table):
+        def write(index, value):
+            positions = self.array.accepted(value).ravel() - self.starts
+            if (positions < 0).any() or (positions >= self.sizes).any():
+                raise Refused(
+                    f"{named(self.array.path)} is {described(value)}, whose elements lie outside of its space of "
+                    f"{self.sizes.tolist()} values from {self.starts.tolist()} on"
+                )
+            row = table[index]
+            row[...] = 0
+            row[self.offsets + positions] = 1
+
+        return write
+
+
+class Parts(Encoder):
+    """A `Dict` or `Tuple`: its parts one after the other, in the order in which the space lists them."""
+
+    def __init__(self, space, path):
+        self.is_dict = isinstance(space, gymnasium.spaces.Dict)
+        items = list(space.spaces.items()) if self.is_dict else list(enumerate(space.spaces))
+        self.path = path
+        self.children = [(key, encoder_of(child, f"{path}.{key}" if path else str(key))) for key, child in items]
+        self.width = sum(child.width for _, child in self.children)
+
+    def bind(self, table):
+        writers, first = [], 0
+        for key, child in self.children:
+            writers.append((key, child.bind(table[:, first : first + child.width])))
+            first += child.width
+        expected = dict if self.is_dict else tuple
+        keys = {key for key, _ in writers}
+
+        def write(index, value):
+            if not isinstance(value, expected):
+                raise Refused(f"{named(self.path)} is {described(value)}; its space declares a {expected.__name__}")
+            if len(value) != len(writers) or (self.is_dict and value.keys() != keys):
+                got = sorted(map(str, value)) if self.is_dict else f"{len(value)} parts"
+                raise Refused(
+                    f"{named(self.path)} has {got}; its space declares "
+                    f"{sorted(map(str, keys)) if self.is_dict else f'{len(writers)} parts'}"
+                )
+            for key, part in writers:
+                part(index, value[key])
+
+        return write
+
+
+def encoder_of(space, path=""):
+    """What writes observations of a space."""
+    spaces = gymnasium.spaces
+    if isinstance(space, (spaces.Box, spaces.MultiBinary)):
+        return Array(space, path)
+    if isinstance(space, spaces.Discrete):
+        return OneHot(space, path) if path else Index(space, path)
+    if isinstance(space, spaces.MultiDiscrete):
+        return OneHots(space, path)
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        return Parts(space, path)
+    raise Refused(
+        f"the observation space{f' of part `{path}`' if path else ''} is {space}, which has no fixed number of values; use "
+        "Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of them, or name a wrapper in "
+        "`environment.python_wrappers` that makes one of these of it"
+    )
+
+
+def named_parts(encoder, prefix="", first=0):
+    """The parts of an observation with the values that each takes: `[[name, first, end]]`."""
+    if not isinstance(encoder, Parts):
+        return [[prefix or "observation", first, first + encoder.width]]
+    parts = []
+    for key, child in encoder.children:
+        parts += named_parts(child, f"{prefix}.{key}" if prefix else str(key), first)
+        first += child.width
+    return parts
+
+
+def action_decoder(space, table):
+    """A function that gives the actions in `table`, one for each instance, as the environment expects them."""
+    spaces = gymnasium.spaces
+    if isinstance(space, spaces.Discrete):
+        start = int(space.start)
+
+        def indices():
+            return table[:, 0].astype(np.int64) + start
+
+        return indices
+    if isinstance(space, spaces.Box):
+        dtype, shape = space.dtype, (len(table), *space.shape)
+
+        def arrays():
+            # A fresh array each time: an environment may keep the action that it is given.
+            return table.astype(dtype).reshape(shape)
+
+        return arrays
+    remedy = (
+        "enumerate the combinations as one Discrete" if isinstance(space, (spaces.MultiDiscrete, spaces.MultiBinary)) else
+        "map them to a Discrete or a Box"
+    )
+    raise Refused(
+        f"the action space is {space}; policies choose from a Discrete or act in a Box: {remedy} with a wrapper, such as "
+        "gymnasium.wrappers.TransformAction, and name it in `environment.python_wrappers`"
+    )
+
+
+def space_in_words(space):
+    """A space as the actor reads it, and its bounds."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        if space.n > 1 << 24:
+            raise Refused(f"{space} has more elements than a 32-bit float can count")
+        return {"kind": "discrete", "n": int(space.n)}, b""
+    flat = gymnasium.spaces.flatten_space(space)
+    shape = list(space.shape) if isinstance(space, gymnasium.spaces.Box) and space.shape else list(flat.shape)
+    with np.errstate(over="ignore"):
+        low, high = flat.low.astype("<f4"), flat.high.astype("<f4")
+    if flat.shape[0] == 0:
+        raise Refused(f"{space} is empty")
+    return {"kind": "box", "shape": shape}, low.tobytes() + high.tobytes()

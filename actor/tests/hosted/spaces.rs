@@ -1,0 +1,161 @@
+//! Spaces of Python as rows of numbers, arguments, wrappers and goals.
+
+use rookery_actor::environments::BatchedEnvironment;
+use rookery_actor::environments::hosted::{HostPool, HostedBatch, HostedError};
+use rookery_common::seeds::{Purpose, Random};
+use rookery_common::spaces::Space;
+
+use crate::support::{arguments, pool, run, shard, try_step};
+
+fn make(pool: &HostPool, pairs: &[(&str, &str)]) -> Result<HostedBatch, HostedError> {
+    pool.make("peculiar:Shown", &arguments(pairs), 1)
+}
+
+fn first_row(batch: &mut HostedBatch) -> Vec<f32> {
+    let mut row = vec![f32::MAX; batch.spec().observation.width()];
+    batch
+        .reset(0, Random::derive(1, Purpose::Episode, 0, 0), &mut row)
+        .unwrap();
+    row
+}
+
+#[test]
+fn observations_are_flattened_in_gymnasiums_order() {
+    let pool = pool();
+    let boxed = |shape: &[usize], low: &[f32], high: &[f32]| Space::Box {
+        shape: shape.to_vec(),
+        low: low.to_vec(),
+        high: high.to_vec(),
+    };
+    let (zeros, ones) = ([0.0; 7], [1.0; 7]);
+    for (kind, space, row) in [
+        (
+            "bytes",
+            boxed(&[2, 3], &[0.0; 6], &[255.0; 6]),
+            &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0][..],
+        ),
+        ("integers", boxed(&[2], &[-5.0; 2], &[5.0; 2]), &[-5.0, 4.0]),
+        ("discrete", Space::Discrete { n: 5 }, &[1.0]),
+        (
+            "multi_discrete",
+            boxed(&[5], &zeros[..5], &ones[..5]),
+            &[0.0, 1.0, 0.0, 0.0, 1.0],
+        ),
+        (
+            "multi_binary",
+            boxed(&[3], &zeros[..3], &ones[..3]),
+            &[1.0, 0.0, 1.0],
+        ),
+        (
+            "parts",
+            boxed(&[7], &[0.0, 0.0, 0.0, 0.0, 0.0, -1.0, -1.0], &ones),
+            // `what` comes before `where`.
+            &[0.0, 0.0, 1.0, 0.0, 1.0, 0.5, -0.25],
+        ),
+    ] {
+        let mut batch = make(&pool, &[("space", kind)]).unwrap();
+        assert_eq!(batch.spec().observation, space, "{kind}");
+        assert_eq!(first_row(&mut batch), row, "{kind}");
+    }
+}
+
+#[test]
+fn spaces_that_are_no_rows_of_numbers_are_refused_with_what_to_do() {
+    let pool = pool();
+    for (pairs, words) in [
+        (("space", "text"), ["Text", "environment.python_wrappers"]),
+        (
+            ("action", "multi_discrete"),
+            ["MultiDiscrete([2 2])", "enumerate the combinations"],
+        ),
+    ] {
+        let error = make(&pool, &[pairs]).unwrap_err().to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    }
+    for (kind, words) in [
+        ("missing", "has ['a']; its space declares ['a', 'b']"),
+        ("outside", "from 0 to 2"),
+    ] {
+        let mut batch = make(&pool, &[("space", kind)]).unwrap();
+        let mut row = vec![0.0; batch.spec().observation.width()];
+        let random = Random::derive(1, Purpose::Episode, 0, 0);
+        let error = batch.reset(0, random, &mut row).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn actions_are_clipped_cast_and_counted_from_where_the_space_begins() {
+    let pool = pool();
+    let mut boxes = shard(&pool, "peculiar:Shown", &[], 1);
+    assert_eq!(
+        boxes.spec().action,
+        Space::bounded(&[-1.0, 0.0], &[1.0, 5.0])
+    );
+    assert_eq!(try_step(&mut boxes, &[0.5, 3.0]).unwrap().rewards, [30.5]);
+    assert_eq!(try_step(&mut boxes, &[-9.0, 9.0]).unwrap().rewards, [49.0]);
+    let mut discrete = shard(&pool, "peculiar:Shown", &[("action", "discrete")], 1);
+    assert_eq!(discrete.spec().action, Space::Discrete { n: 3 });
+    assert_eq!(try_step(&mut discrete, &[2.0]).unwrap().rewards, [12.0]);
+}
+
+#[test]
+fn arguments_have_the_types_that_their_texts_have() {
+    let typed = [
+        ("text", "4x4"),
+        ("number", "3"),
+        ("real", "1.0"),
+        ("flag", "true"),
+        ("quoted", "\"5\""),
+        ("items", "[1, 2]"),
+    ];
+    let batch = pool()
+        .make("peculiar:Typed", &arguments(&typed), 1)
+        .unwrap();
+    assert_eq!(batch.spec().arguments, arguments(&typed));
+}
+
+#[test]
+fn wrappers_are_put_around_in_their_order() {
+    let wrappers = ("python_wrappers", "peculiar:Doubled,peculiar:PlusOne");
+    let mut shard = shard(&pool(), "peculiar:Scripted", &[wrappers], 1);
+    let rewards: Vec<f32> = run(&mut shard, 0..1)
+        .iter()
+        .map(|step| step.rewards[0])
+        .collect();
+    assert_eq!(rewards, [3.0]);
+    let missing = [("python_wrappers", "peculiar:Tripled")];
+    let error = pool()
+        .make("peculiar:Scripted", &arguments(&missing), 1)
+        .unwrap_err();
+    assert!(error.to_string().contains("has no `Tripled`"), "{error}");
+}
+
+#[test]
+fn a_goal_is_known_where_hindsight_can_compute_its_rewards() {
+    let pool = pool();
+    let goal = |pairs: &[(&str, &str)]| {
+        let batch = pool.make("peculiar:Goal", &arguments(pairs), 1).unwrap();
+        batch.spec().goal.clone()
+    };
+    let found = goal(&[("tolerance", "0.25")]).unwrap();
+    assert_eq!((found.achieved, found.desired), (0..2, 2..4));
+    assert!((found.tolerance - 0.25).abs() < 1e-6, "{}", found.tolerance);
+    assert!(!found.terminates);
+    assert_eq!(goal(&[("kind", "dense")]), None);
+    assert_eq!(goal(&[("kind", "squares")]), None);
+}
+
+#[test]
+fn a_goal_rewards_what_the_environment_rewards() {
+    let mut shard = shard(&pool(), "peculiar:Goal", &[("tolerance", "0.6")], 4);
+    let goal = shard.spec().goal.clone().unwrap();
+    let mut reached = 0;
+    for step in run(&mut shard, 0..200) {
+        for (row, reward) in step.next_observations.chunks_exact(5).zip(&step.rewards) {
+            assert_eq!(goal.reward(&row[0..2], &row[2..4]), *reward);
+            reached += u32::from(*reward == 0.0);
+        }
+    }
+    assert!(reached > 0);
+}
