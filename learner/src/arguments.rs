@@ -1,5 +1,6 @@
 //! The command line of `rookery-learner`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -30,6 +31,10 @@ pub(crate) struct Arguments {
     /// Goes on from the newest checkpoint in the run directory.
     #[arg(long)]
     pub(crate) resume: bool,
+    /// Resumes where the run directory holds a checkpoint and begins where it holds none: for
+    /// supervisors, which start the same command again.
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) resume_if_begun: bool,
     /// Sets one key, such as `--set ppo.epochs=4`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) settings: Vec<String>,
@@ -48,6 +53,11 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Prints the versions of rookery and libtorch as JSON.
     VersionReport,
+    /// Asks the learner that serves its metrics at ADDRESS whether it lives; for containers.
+    Health {
+        /// Its `learner.metrics_listen`, such as 127.0.0.1:9101.
+        address: SocketAddr,
+    },
     /// Measures gradient steps and prints them as JSON.
     BenchUpdate {
         /// How long to measure each setting.

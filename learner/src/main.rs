@@ -9,7 +9,8 @@ use clap::Parser;
 use rookery_common::configuration::{ConfigurationError, Layers};
 use rookery_common::exit::Exit;
 use rookery_common::telemetry::TelemetryError;
-use rookery_common::{metric, shutdown, telemetry};
+use rookery_common::{health, metric, shutdown, telemetry};
+use rookery_learner::checkpoint::CheckpointStore;
 use rookery_learner::learner::{Learner, LearnerError};
 use rookery_learner::{bench, device, memory, metrics};
 
@@ -32,6 +33,9 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         Some(Command::VersionReport) => {
             println!("{}", device::version_report());
             return Ok(());
+        }
+        Some(Command::Health { address }) => {
+            return health::ask(*address).with_context(|| format!("no learner lives at {address}"));
         }
         Some(Command::BenchUpdate { seconds }) => return bench::update(*seconds),
         Some(Command::BenchOffPolicy {
@@ -67,7 +71,9 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
     }
     telemetry::init(&configuration.telemetry)?;
     let metrics_listen = configuration.learner.metrics_listen;
-    let learner = Learner::build(configuration, &arguments.run_dir, arguments.resume)?;
+    let has_begun = !CheckpointStore::new(&arguments.run_dir, 1).is_empty();
+    let resume = arguments.resume || (arguments.resume_if_begun && has_begun);
+    let learner = Learner::build(configuration, &arguments.run_dir, resume)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -1,6 +1,7 @@
 //! Every metric that the learner exports: declared here and named nowhere else.
 
 mod impala;
+mod off_policy;
 mod simple;
 
 use std::time::Duration;
@@ -10,10 +11,7 @@ use rookery_common::metric::{Metric, STAGE_SECONDS};
 
 use crate::accounting::{Outcome, Refused};
 use crate::algorithms::Statistics;
-use crate::algorithms::dqn::DqnStatistics;
 use crate::algorithms::ppo::PpoStatistics;
-use crate::algorithms::replayed::ReplayStatistics;
-use crate::algorithms::sac::SacStatistics;
 use crate::experience::rollout::CompleteRound;
 use crate::fleet::FleetSize;
 use crate::progress::Stage;
@@ -207,76 +205,6 @@ const INITIAL_LOG_RATIO: Metric = Metric::gauge(
     Unit::Count,
     "Mean |log ratio| before the first gradient step: at lag 0 only rounding, below 1e-5.",
 );
-const DQN_LOSS: Metric = Metric::gauge(
-    "rookery_dqn_loss",
-    Unit::Count,
-    "Mean weighted loss of the action values.",
-);
-const EPSILON: Metric = Metric::gauge(
-    "rookery_dqn_epsilon_ratio",
-    Unit::Count,
-    "Probability with which a collected action was random, where all shards have the same.",
-);
-const CRITIC_LOSS: Metric = Metric::gauge(
-    "rookery_sac_critic_loss",
-    Unit::Count,
-    "Half the mean squared errors of both critics.",
-);
-const SAC_ENTROPY: Metric = Metric::gauge(
-    "rookery_sac_entropy_nats",
-    Unit::Count,
-    "Mean entropy of the policy, of a continuous one estimated from drawn actions.",
-);
-const TARGET_ENTROPY: Metric = Metric::gauge(
-    "rookery_sac_target_entropy_nats",
-    Unit::Count,
-    "Entropy that the temperature aims at.",
-);
-const TEMPERATURE: Metric = Metric::gauge(
-    "rookery_sac_temperature",
-    Unit::Count,
-    "Weight of the entropy beside the reward, alpha.",
-);
-const TD_ERROR: Metric = Metric::gauge(
-    "rookery_td_error",
-    Unit::Count,
-    "Mean size of the temporal-difference error, or of what stands for it in a distribution.",
-);
-const Q_MEAN: Metric = Metric::gauge(
-    "rookery_q_value_mean",
-    Unit::Count,
-    "Mean action value in the last minibatch, or of a whole table.",
-);
-const Q_MAX: Metric = Metric::gauge(
-    "rookery_q_value_max",
-    Unit::Count,
-    "Largest action value in the last minibatch, or of a whole table.",
-);
-const OFF_POLICY_GRADIENT_NORM: Metric = Metric::gauge(
-    "rookery_off_policy_gradient_norm",
-    Unit::Count,
-    "Mean norm of the gradients of action values or critics before clipping.",
-);
-const REPLAY_SIZE: Metric = Metric::gauge(
-    "rookery_replay_size",
-    Unit::Count,
-    "Transitions that can be sampled.",
-);
-const REPLAY_AGE: Metric = Metric::gauge(
-    "rookery_replay_age_steps",
-    Unit::Count,
-    "Mean age of the transitions sampled last, in steps of their environment.",
-);
-const SAMPLES_PER_INSERT: Metric = Metric::gauge(
-    "rookery_replay_samples_per_insert_ratio",
-    Unit::Count,
-    "Transitions sampled so far for each one inserted.",
-);
-const IMPORTANCE_WEIGHT: Metric = Metric::gauge(
-    "rookery_replay_importance_weight_ratio",
-    Unit::Count,
-    "Mean importance weight of the transitions sampled last; 1 where sampling is uniform.",
-);
 const GRADIENT_STEPS: Metric = Metric::counter(
     "rookery_gradient_steps_total",
     Unit::Count,
@@ -334,20 +262,21 @@ pub const ALL: &[Metric] = &[
     impala::LOG_RATIO,
     impala::RHO_CLIP_FRACTION,
     impala::C_CLIP_FRACTION,
-    DQN_LOSS,
-    EPSILON,
-    CRITIC_LOSS,
-    SAC_ENTROPY,
-    TARGET_ENTROPY,
-    TEMPERATURE,
-    TD_ERROR,
-    Q_MEAN,
-    Q_MAX,
-    OFF_POLICY_GRADIENT_NORM,
-    REPLAY_SIZE,
-    REPLAY_AGE,
-    SAMPLES_PER_INSERT,
-    IMPORTANCE_WEIGHT,
+    off_policy::DQN_LOSS,
+    off_policy::EPSILON,
+    off_policy::CRITIC_LOSS,
+    off_policy::SAC_ENTROPY,
+    off_policy::TARGET_ENTROPY,
+    off_policy::TEMPERATURE,
+    off_policy::POLICY_VALUE,
+    off_policy::TD_ERROR,
+    off_policy::Q_MEAN,
+    off_policy::Q_MAX,
+    off_policy::OFF_POLICY_GRADIENT_NORM,
+    off_policy::REPLAY_SIZE,
+    off_policy::REPLAY_AGE,
+    off_policy::SAMPLES_PER_INSERT,
+    off_policy::IMPORTANCE_WEIGHT,
     simple::A2C_POLICY_LOSS,
     simple::A2C_VALUE_LOSS,
     simple::A2C_ENTROPY,
@@ -458,8 +387,9 @@ pub(crate) fn record_update(env_steps: u64, statistics: &Statistics) {
     match statistics {
         Statistics::Ppo(statistics) => record_ppo(statistics),
         Statistics::Impala(statistics) => impala::record(statistics),
-        Statistics::Dqn(statistics) => record_dqn(statistics),
-        Statistics::Sac(statistics) => record_sac(statistics),
+        Statistics::Dqn(statistics) => off_policy::record_dqn(statistics),
+        Statistics::Sac(statistics) => off_policy::record_sac(statistics),
+        Statistics::Td3(statistics) => off_policy::record_td3(statistics),
         Statistics::A2c(statistics) => simple::record_a2c(statistics),
         Statistics::Reinforce(statistics) => simple::record_reinforce(statistics),
         Statistics::Tabular(statistics) => simple::record_tabular(statistics),
@@ -473,41 +403,6 @@ fn set_known(values: &[(Metric, Option<f64>)]) {
             gauge!(metric.name).set(*value);
         }
     }
-}
-
-fn record_dqn(statistics: &DqnStatistics) {
-    set_known(&[
-        (DQN_LOSS, statistics.loss),
-        (TD_ERROR, statistics.td_error),
-        (Q_MEAN, statistics.q_mean),
-        (Q_MAX, statistics.q_max),
-        (EPSILON, statistics.epsilon),
-        (OFF_POLICY_GRADIENT_NORM, statistics.gradient_norm),
-    ]);
-    record_replay(&statistics.replay);
-}
-
-fn record_sac(statistics: &SacStatistics) {
-    set_known(&[
-        (CRITIC_LOSS, statistics.critic_loss),
-        (TD_ERROR, statistics.td_error),
-        (Q_MEAN, statistics.q_mean),
-        (Q_MAX, statistics.q_max),
-        (SAC_ENTROPY, statistics.entropy),
-        (TARGET_ENTROPY, Some(statistics.target_entropy)),
-        (TEMPERATURE, Some(statistics.temperature)),
-        (OFF_POLICY_GRADIENT_NORM, statistics.gradient_norm),
-    ]);
-    record_replay(&statistics.replay);
-}
-
-fn record_replay(statistics: &ReplayStatistics) {
-    set_known(&[
-        (REPLAY_SIZE, Some(statistics.replay_size as f64)),
-        (REPLAY_AGE, statistics.replay_age),
-        (SAMPLES_PER_INSERT, Some(statistics.samples_per_insert)),
-        (IMPORTANCE_WEIGHT, statistics.importance_weight),
-    ]);
 }
 
 fn record_ppo(statistics: &PpoStatistics) {

@@ -234,6 +234,7 @@ mod tests {
             observation_width: 1,
             action_width: 1,
             state_width: 0,
+            frames: None,
         };
         // 18 bytes a step and 4 for the last observation.
         assert_eq!(BOUND.check(&shape(2)), Ok(()));

@@ -1,4 +1,4 @@
-"""Writes the golden vectors of DQN and SAC to learner/tests/golden/.
+"""Writes the golden vectors of DQN, SAC and TD3 to learner/tests/golden/.
 
 Independent of the Rust code: modules, autograd, distributions and Adam of PyTorch, in float64. Needs torch
 and numpy; run from the root of the repository:
@@ -473,5 +473,113 @@ def sac_cases():
         }
 
 
+# --- TD3 ------------------------------------------------------------------------------------------
+
+
+def td3_cases():
+    generator = np.random.default_rng(34)
+    base = {
+        "width": 3,
+        "hidden": [6, 5],
+        "activation": "relu",
+        "low": [-2.0, -1.0],
+        "high": [2.0, 3.0],
+        "learning_rate": 1e-3,
+        "critic_learning_rate": 2e-3,
+        "adam_epsilon": 1e-8,
+        "target_tau": 0.125,
+        "target_noise": 0.2,
+        "target_noise_clip": 0.5,
+        "policy_scale": 1.0,
+    }
+    variants = [
+        {"name": "continuous"},
+        {"name": "tanh, noise often clipped", "activation": "tanh", "target_noise": 1.5},
+        {"name": "saturated", "policy_scale": 5.0, "target_noise_clip": 0.1},
+    ]
+    for variant in variants:
+        case = base | variant
+        dimension = len(case["low"])
+        policy_widths = [case["width"], *case["hidden"], dimension]
+        critic_widths = [case["width"] + dimension, *case["hidden"], 1]
+        policy, target_policy = (
+            Stack(generator, policy_widths, case["activation"]) for _ in range(2)
+        )
+        with torch.no_grad():
+            for network in (policy, target_policy):
+                network.biases[-1].mul_(case["policy_scale"])
+        critics = [Stack(generator, critic_widths, case["activation"]) for _ in range(2)]
+        targets = [Stack(generator, critic_widths, case["activation"]) for _ in range(2)]
+        of_critics = [p for critic in critics for p in critic.in_order()]
+        of_targets = [p for critic in targets for p in critic.in_order()]
+        rows = 6
+        observations = rounded(generator, rows, case["width"])
+        following = rounded(generator, rows, case["width"])
+        returns, weights = rounded(generator, rows), torch.tensor([1.0, 0.5, 0.25, 1.0, 0.75, 1.0])
+        discounts = torch.tensor([0.9, 0.0, 0.5, 0.99, 1.0, 0.25])
+        low, high = torch.tensor(case["low"]), torch.tensor(case["high"])
+        unit = torch.tensor(generator.uniform(-1, 1, size=(rows, dimension)))
+        actions = (low + (unit + 1) / 2 * (high - low)).to(torch.float32).to(torch.float64)
+        noise = rounded(generator, rows, dimension)
+        start = {
+            "policy": listed(flat(policy.in_order())),
+            "target_policy": listed(flat(target_policy.in_order())),
+            "critics": listed(flat(of_critics)),
+            "target_critics": listed(flat(of_targets)),
+        }
+
+        # The critics.
+        with torch.no_grad():
+            clip = case["target_noise_clip"]
+            smoothing = (noise * case["target_noise"]).clamp(-clip, clip)
+            next_action = (torch.tanh(target_policy(following)) + smoothing).clamp(-1, 1)
+            joined = torch.cat([following, next_action], 1)
+            y = returns + discounts * torch.minimum(*[t(joined).squeeze(-1) for t in targets])
+        joined = torch.cat([observations, 2 * (actions - low) / (high - low) - 1], 1)
+        values = [c(joined).squeeze(-1) for c in critics]
+        critic_loss = sum((weights * 0.5 * (v - y) ** 2).mean() for v in values)
+        critic_adam = adam(of_critics, case, "critic_learning_rate")
+        critic_gradient = torch.autograd.grad(critic_loss, of_critics)
+        for p, g in zip(of_critics, critic_gradient):
+            p.grad = g
+        critic_adam.step()
+
+        # The policy, with the first critic as it is now.
+        joined = torch.cat([observations, torch.tanh(policy(observations))], 1)
+        policy_value = critics[0](joined).mean()
+        of_policy = policy.in_order()
+        policy_gradient = torch.autograd.grad(-policy_value, of_policy)
+        policy_adam = adam(of_policy, case, "learning_rate")
+        for p, g in zip(of_policy, policy_gradient):
+            p.grad = g
+        policy_adam.step()
+
+        with torch.no_grad():
+            pairs = zip([*of_targets, *target_policy.in_order()], [*of_critics, *of_policy])
+            for t, p in pairs:
+                t.lerp_(p, case["target_tau"])
+
+        yield case | start | {
+            "observations": listed(observations),
+            "next_observations": listed(following),
+            "batch_actions": listed(actions),
+            "returns": listed(returns),
+            "discounts": listed(discounts),
+            "weights": listed(weights),
+            "noise": listed(noise),
+            "expected": {
+                "critic_loss": float(critic_loss),
+                "critic_gradient": listed(flat(critic_gradient)),
+                "critics": listed(flat(of_critics)),
+                "policy_value": float(policy_value),
+                "policy_gradient": listed(flat(policy_gradient)),
+                "policy": listed(flat(of_policy)),
+                "target_critics": listed(flat(of_targets)),
+                "target_policy": listed(flat(target_policy.in_order())),
+            },
+        }
+
+
 write("dqn_steps.json", dqn_cases())
 write("sac_steps.json", sac_cases())
+write("td3_steps.json", td3_cases())

@@ -87,6 +87,7 @@ fn specification(
         action,
         max_episode_steps: None,
         goal: None,
+        wrappers: Vec::new(),
     };
     Ok(specify(environment, configuration)?)
 }

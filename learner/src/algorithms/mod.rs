@@ -11,6 +11,8 @@ pub mod sequences;
 pub mod on_policy;
 pub mod policy_gradient;
 pub mod replayed;
+pub mod bounded;
+pub mod twin_critics;
 pub mod ppo;
 pub mod impala;
 pub mod a2c;
@@ -18,6 +20,7 @@ pub mod reinforce;
 pub mod tabular;
 pub mod dqn;
 pub mod sac;
+pub mod td3;
 #[doc(hidden)]
 pub mod bench;
 #[cfg(test)]
@@ -35,6 +38,7 @@ use tch::Device;
 use thiserror::Error;
 
 use crate::algorithms::replayed::ReplayContents;
+use crate::algorithms::round::Round;
 use crate::experience::replay::{LimiterError, OptionsError, ReplayError, RestoreError};
 use crate::experience::rollout::CompleteRound;
 use crate::metrics;
@@ -90,6 +94,13 @@ pub struct RoundContext<'a> {
 }
 
 impl RoundContext<'_> {
+    /// The columns of `round`, normalised and scaled as the run does it, whose time is booked.
+    pub fn columns(&mut self, round: &CompleteRound) -> Round {
+        let columns = round.columns(&self.shape, self.normaliser, self.reward_scaler.take());
+        self.lap(Stage::Batch);
+        columns
+    }
+
     /// Books the time since the last stage.
     pub fn lap(&mut self, stage: Stage) {
         metrics::record_stage(stage, self.clock.lap(stage));
@@ -108,6 +119,8 @@ pub enum Statistics {
     Dqn(dqn::DqnStatistics),
     /// Of soft actor-critic.
     Sac(sac::SacStatistics),
+    /// Of TD3.
+    Td3(td3::Td3Statistics),
     /// Of advantage actor-critic.
     A2c(a2c::A2cStatistics),
     /// Of REINFORCE.
@@ -124,7 +137,8 @@ impl Statistics {
             Self::Ppo(statistics) => statistics.gradient_steps,
             Self::Impala(statistics) => statistics.gradient_steps,
             Self::Dqn(statistics) => statistics.gradient_steps,
-            Self::Sac(statistics) => statistics.gradient_steps,
+            Self::Sac(statistics) => statistics.critics.gradient_steps,
+            Self::Td3(statistics) => statistics.critics.gradient_steps,
             Self::A2c(statistics) => statistics.step.gradient_steps,
             Self::Reinforce(statistics) => statistics.step.gradient_steps,
             Self::Tabular(statistics) => statistics.gradient_steps,
@@ -139,6 +153,7 @@ impl Statistics {
             Self::Impala(statistics) => statistics.skipped_steps,
             Self::Dqn(statistics) => statistics.skipped_steps,
             Self::Sac(statistics) => statistics.skipped_steps,
+            Self::Td3(statistics) => statistics.skipped_steps,
             Self::A2c(statistics) => statistics.step.skipped_steps,
             Self::Reinforce(statistics) => statistics.step.skipped_steps,
             Self::Tabular(_) => 0,
@@ -272,6 +287,7 @@ pub fn build(
         Name::Impala => Box::new(impala::Impala::configured(configuration, policy, device)?),
         Name::Dqn => Box::new(dqn::Dqn::configured(configuration, specification, device)?),
         Name::Sac => Box::new(sac::Sac::configured(configuration, specification, device)?),
+        Name::Td3 => Box::new(td3::Td3::configured(configuration, specification, device)?),
         Name::A2c => Box::new(a2c::A2c::configured(configuration, policy, device)?),
         Name::Reinforce => Box::new(reinforce::Reinforce::configured(
             configuration,
@@ -316,10 +332,11 @@ pub fn policy_spec(
         Name::Sac => match action {
             // Discrete actions are drawn from the same categorical head as PPO's (T26).
             Space::Discrete { .. } => PolicySpec::new(observation, action, hidden, activation)?,
-            Space::Box { .. } => {
+            Space::Box { .. } | Space::Frames { .. } => {
                 PolicySpec::squashed_gaussian(observation, action, hidden, activation)?
             }
         },
+        Name::Td3 => PolicySpec::deterministic(observation, action, hidden, activation)?,
     };
     let stages = configuration.policy.stages();
     let spec = if stages.is_empty() {
@@ -338,6 +355,7 @@ pub fn policy_spec(
 pub fn exploration(configuration: &Configuration) -> Exploration {
     match configuration.run.algorithm {
         Name::Dqn => dqn::config::exploration(configuration),
+        Name::Td3 => td3::config::exploration(&configuration.td3),
         Name::QLearning | Name::Sarsa => tabular::exploration(),
         Name::Ppo | Name::Impala | Name::A2c | Name::Reinforce | Name::Sac => Exploration::None,
     }
@@ -355,6 +373,7 @@ mod tests {
             action,
             max_episode_steps: None,
             goal: None,
+            wrappers: Vec::new(),
         }
     }
 
@@ -376,6 +395,7 @@ mod tests {
             (Name::Dqn, &buttons, "action_values"),
             (Name::Sac, &torque, "squashed_gaussian"),
             (Name::Sac, &buttons, "categorical"),
+            (Name::Td3, &torque, "deterministic"),
             (Name::A2c, &torque, "diagonal_gaussian"),
             (Name::A2c, &buttons, "categorical"),
             (Name::Reinforce, &buttons, "categorical"),
@@ -400,6 +420,12 @@ mod tests {
             refused(algorithm, Space::Discrete { n: 2 }, "discrete observations");
         }
         let unbounded = Space::bounded(&[f32::NEG_INFINITY], &[2.0]);
-        refused(Name::Sac, unbounded, "bound the environment's actions");
+        refused(
+            Name::Sac,
+            unbounded.clone(),
+            "bound the environment's actions",
+        );
+        refused(Name::Td3, unbounded, "bound the environment's actions");
+        refused(Name::Td3, Space::Discrete { n: 2 }, "train");
     }
 }

@@ -140,18 +140,9 @@ impl RoundBatch {
                 let likelihood =
                     Likelihood::new(&outputs.policy, outputs.log_std.as_ref(), &actions);
                 let log_ratios = log_ratios(&likelihood, round);
-                let mut clips = VtraceClips::default();
-                round.for_each_shard(&all_values, |shard, steps| {
-                    clips.add(vtrace(
-                        shard,
-                        &log_ratios[steps.clone()],
-                        &options,
-                        &mut returns[steps.clone()],
-                        &mut advantages[steps],
-                    )?);
-                    Ok(())
-                })?;
-                Some(clips)
+                let traced = Traced::new(round, &all_values, &log_ratios, &options)?;
+                (advantages, returns) = (traced.advantages, traced.targets);
+                Some(traced.clips)
             }
         };
         let values: Vec<f32> = rows.iter().map(|row| all_values[*row as usize]).collect();
@@ -164,6 +155,50 @@ impl RoundBatch {
             values,
             advantages,
             returns,
+            clips,
+        })
+    }
+}
+
+/// What V-trace makes of a round, one element for each of its steps.
+#[derive(Debug)]
+pub struct Traced {
+    /// Advantages.
+    pub advantages: Vec<f32>,
+    /// The targets of the values.
+    pub targets: Vec<f32>,
+    /// How often weights were clipped.
+    pub clips: VtraceClips,
+}
+
+impl Traced {
+    /// Every shard of `round` by itself, with the values of all its observations and the ratios of
+    /// its steps.
+    ///
+    /// # Errors
+    /// Where a shard's columns do not make a timeline.
+    pub fn new(
+        round: &Round,
+        values: &[f32],
+        log_ratios: &[f32],
+        options: &VtraceOptions,
+    ) -> Result<Self, ReturnsError> {
+        let mut targets = vec![0.0; log_ratios.len()];
+        let mut advantages = targets.clone();
+        let mut clips = VtraceClips::default();
+        round.for_each_shard(values, |shard, steps| {
+            clips.add(vtrace(
+                shard,
+                &log_ratios[steps.clone()],
+                options,
+                &mut targets[steps.clone()],
+                &mut advantages[steps],
+            )?);
+            Ok(())
+        })?;
+        Ok(Self {
+            advantages,
+            targets,
             clips,
         })
     }

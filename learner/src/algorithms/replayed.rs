@@ -11,8 +11,8 @@ use tch::{Device, Tensor};
 
 use super::{AlgorithmError, AlgorithmState};
 use crate::experience::replay::{
-    ObservationLayout, RateLimiter, ReplayBatch, ReplayOptions, ReplaySnapshot, ReplayStore,
-    SampleRatio, machine_memory,
+    RateLimiter, ReplayBatch, ReplayOptions, ReplaySnapshot, ReplayStore, SampleRatio,
+    machine_memory,
 };
 use crate::networks::encode;
 use crate::run::RunSpecification;
@@ -119,9 +119,6 @@ impl Replayed {
             &config,
             shape,
             num_envs / shape.envs_per_shard,
-            ObservationLayout::Columns {
-                width: shape.observation_width,
-            },
             discount,
             goal.as_ref(),
         )?;

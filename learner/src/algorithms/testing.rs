@@ -151,6 +151,7 @@ pub(crate) fn walking_round(index: u64, discontinuous: bool) -> (CompleteRound, 
         observation_width: 1,
         action_width: 1,
         state_width: 0,
+        frames: None,
     };
     let unroll = |shard: u32| Unroll {
         key: UnrollKey {
@@ -168,7 +169,7 @@ pub(crate) fn walking_round(index: u64, discontinuous: bool) -> (CompleteRound, 
         terminated: vec![0; 3].into(),
         truncated: vec![0; 3].into(),
         final_index: Vec::new().into(),
-        final_observation: Vec::new().into(),
+        final_observation: Vec::<f32>::new().into(),
         episode_index: Vec::new().into(),
         episode_return: Vec::new().into(),
         episode_length: Vec::new().into(),

@@ -20,7 +20,7 @@ use crate::leases::ShardPosition;
 use crate::progress::SolvedAt;
 
 /// Version of the snapshot's format.
-const FORMAT: u8 = 3;
+const FORMAT: u8 = 4;
 /// A header beyond this is no file of ours: it would cost memory before anything is checked.
 const MAX_HEADER_BYTES: u64 = 1 << 20;
 

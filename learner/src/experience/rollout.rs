@@ -123,10 +123,11 @@ impl CompleteRound {
     /// Adds the round's raw observations to `moments`: each shard's rows `0..T`, those that were
     /// acted on, shard after shard (T14).
     pub fn observe(&self, shape: &UnrollShape, moments: &mut RunningMoments) {
-        let mut rows = vec![0.0; self.unrolls.first().map_or(0, |u| u.observation.len())];
         let acted_on = shape.num_steps() * shape.observation_width;
+        let bootstrap = shape.envs_per_shard * shape.observation_width;
+        let mut rows = vec![0.0; acted_on + bootstrap];
         for unroll in &self.unrolls {
-            unroll.observation.copy_to(&mut rows);
+            unroll.copy_observations(shape, &mut rows);
             moments.update(&rows[..acted_on]);
         }
     }
@@ -149,7 +150,7 @@ impl CompleteRound {
         let num_finals: usize = self
             .unrolls
             .iter()
-            .map(|unroll| unroll.final_observation.len())
+            .map(|unroll| unroll.final_index.len() * width)
             .sum();
 
         let mut round = Round {
@@ -161,14 +162,11 @@ impl CompleteRound {
         };
         let mut next_final = shards * timeline;
         for (shard, unroll) in self.unrolls.iter().enumerate() {
-            unroll
-                .observation
-                .copy_to(&mut round.observations[shard * timeline..(shard + 1) * timeline]);
-            let finals = next_final..next_final + unroll.final_observation.len();
+            let rows = shard * timeline..(shard + 1) * timeline;
+            unroll.copy_observations(shape, &mut round.observations[rows]);
+            let finals = next_final..next_final + unroll.final_index.len() * width;
             next_final = finals.end;
-            unroll
-                .final_observation
-                .copy_to(&mut round.observations[finals]);
+            unroll.copy_finals(shape, &mut round.observations[finals]);
             round.initial_states.extend(unroll.initial_state.iter());
             let width = steps * shape.action_width;
             unroll

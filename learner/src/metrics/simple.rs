@@ -3,7 +3,8 @@
 use metrics::{Unit, gauge};
 use rookery_common::metric::Metric;
 
-use super::{Q_MAX, Q_MEAN, TD_ERROR, set_known};
+use super::off_policy::{Q_MAX, Q_MEAN, TD_ERROR};
+use super::set_known;
 use crate::algorithms::a2c::A2cStatistics;
 use crate::algorithms::reinforce::ReinforceStatistics;
 use crate::algorithms::tabular::TabularStatistics;

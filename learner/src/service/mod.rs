@@ -7,7 +7,7 @@ use std::time::Duration;
 use rookery_common::configuration::{Configuration, Schedule};
 use rookery_common::policy::PolicyError;
 use rookery_common::spaces::EnvironmentSpec;
-use rookery_common::unroll::{SessionId, UnrollShape};
+use rookery_common::unroll::{FrameLayout, SessionId, UnrollShape};
 use rookery_proto::v1::learner_server::Learner;
 use rookery_proto::{PROTOCOL_VERSION, v1};
 use tokio::sync::watch;
@@ -121,6 +121,7 @@ pub fn specify(
             observation_width: environment.observation.width(),
             action_width: environment.action.width(),
             state_width: policy.state_width(),
+            frames: FrameLayout::of(&environment.observation),
         },
         action_space: environment.action.clone(),
     };

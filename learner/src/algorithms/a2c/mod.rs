@@ -86,9 +86,7 @@ impl Algorithm for A2c {
         round: &CompleteRound,
         mut context: RoundContext<'_>,
     ) -> Result<Statistics, AlgorithmError> {
-        let scaler = context.reward_scaler.take();
-        let columns = round.columns(&context.shape, context.normaliser, scaler);
-        context.lap(Stage::Batch);
+        let columns = context.columns(round);
         let statistics = self.update(&columns, context.progress)?;
         context.lap(Stage::Update);
         Ok(Statistics::A2c(statistics))

@@ -95,6 +95,7 @@ impl Case {
             action: Space::Discrete { n: self.actions },
             max_episode_steps: None,
             goal: None,
+            wrappers: Vec::new(),
         };
         let mut specification = specify(environment, &self.configuration()).unwrap();
         if let Some(image) = &self.image {

@@ -7,10 +7,10 @@ use super::Impala;
 use super::config::{loss_options, vtrace_options};
 use super::loss::{LossOptions, Losses, Targets, losses};
 use crate::algorithms::likelihood::Likelihood;
-use crate::algorithms::on_policy::{OnPolicyError, action_rows, log_ratios};
+use crate::algorithms::on_policy::{OnPolicyError, Traced, action_rows, log_ratios};
 use crate::algorithms::returns::explained_variance;
 use crate::algorithms::round::Round;
-use crate::algorithms::vtrace::{VtraceClips, vtrace};
+use crate::algorithms::vtrace::VtraceClips;
 use crate::networks::ActorCriticTape;
 use crate::optimiser::Step;
 use crate::tensors::to_host;
@@ -122,20 +122,11 @@ impl Impala {
         let likelihood = Likelihood::new(&outputs.policy, outputs.log_std.as_ref(), &actions);
         let log_ratios = log_ratios(&likelihood, round);
 
-        let mut targets = vec![0.0; log_ratios.len()];
-        let mut advantages = targets.clone();
-        let mut clips = VtraceClips::default();
-        let vtrace_options = vtrace_options(&self.config);
-        round.for_each_shard(&values, |columns, steps| {
-            clips.add(vtrace(
-                columns,
-                &log_ratios[steps.clone()],
-                &vtrace_options,
-                &mut targets[steps.clone()],
-                &mut advantages[steps],
-            )?);
-            Ok(())
-        })?;
+        let Traced {
+            advantages,
+            targets,
+            clips,
+        } = Traced::new(round, &values, &log_ratios, &vtrace_options(&self.config))?;
         let before: Vec<f32> = rows.iter().map(|row| values[*row as usize]).collect();
         let explained_variance = explained_variance(&before, &targets);
         let targets = Targets {

@@ -120,9 +120,7 @@ impl Algorithm for Ppo {
         round: &CompleteRound,
         mut context: RoundContext<'_>,
     ) -> Result<Statistics, AlgorithmError> {
-        let scaler = context.reward_scaler.take();
-        let columns = round.columns(&context.shape, context.normaliser, scaler);
-        context.lap(Stage::Batch);
+        let columns = context.columns(round);
         let statistics = self.update(&columns, context.progress, context.index)?;
         context.lap(Stage::Update);
         Ok(Statistics::Ppo(statistics))

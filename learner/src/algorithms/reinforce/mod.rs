@@ -102,9 +102,7 @@ impl Algorithm for Reinforce {
         round: &CompleteRound,
         mut context: RoundContext<'_>,
     ) -> Result<Statistics, AlgorithmError> {
-        let scaler = context.reward_scaler.take();
-        let columns = round.columns(&context.shape, context.normaliser, scaler);
-        context.lap(Stage::Batch);
+        let columns = context.columns(round);
         for first_env in round.discontinuous_envs(&context.shape) {
             self.episodes
                 .forget(first_env, context.shape.envs_per_shard);

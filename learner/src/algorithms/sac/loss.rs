@@ -93,21 +93,6 @@ pub fn soft_target(
     returns.addcmul(discounts, &(next_values - next_log_probs * alpha))
 }
 
-/// Half the weighted squared error of both critics, `sum over critics of mean(w (Q - y)^2) / 2`.
-///
-/// Returns the errors of the first critic and of the second, `[N]` each, with the gradients of the loss by
-/// their values.
-pub fn critic_errors(
-    values: [&Tensor; 2],
-    targets: &Tensor,
-    weights: &Tensor,
-) -> ([Tensor; 2], [Tensor; 2]) {
-    let errors = values.map(|values| values - targets);
-    let scale = weights / targets.size()[0] as f64;
-    let gradients = [0, 1].map(|critic: usize| &errors[critic] * &scale);
-    (errors, gradients)
-}
-
 /// The state value of a discrete policy, `sum over actions of p (min Q - alpha ln p)`, `[N]`.
 ///
 /// # Shapes

@@ -15,13 +15,15 @@ use rookery_common::policy::Encoder;
 use rookery_common::policy::exploration::{NOISE_HOLD, UNIFORM};
 use tch::{Device, Tensor};
 
-pub use networks::SacNetworks;
+pub use networks::SacPolicy;
 pub use update::SacStatistics;
 
+use super::bounded::initial_policy;
 use super::replayed::Replayed;
+use super::twin_critics::TwinCritics;
 use super::{Algorithm, AlgorithmError, AlgorithmState, RoundContext, Statistics};
 use crate::experience::rollout::CompleteRound;
-use crate::networks::{Flat, NetworkError};
+use crate::networks::Flat;
 use crate::optimiser::Adam;
 use crate::run::RunSpecification;
 use crate::tensors::to_host;
@@ -33,14 +35,11 @@ pub struct Sac {
     seed: u64,
     encoder: Encoder,
     target_entropy: f64,
-    networks: SacNetworks,
+    network: SacPolicy,
     policy: Flat,
     policy_gradient: Flat,
     policy_adam: Adam,
-    critics: Flat,
-    target_critics: Flat,
-    critic_gradient: Flat,
-    critic_adam: Adam,
+    critics: TwinCritics,
     /// Logarithm of the temperature, `[1]`.
     log_temperature: Tensor,
     temperature_adam: Adam,
@@ -60,28 +59,26 @@ impl Sac {
     ) -> Result<Self, AlgorithmError> {
         let config = configuration.sac.clone();
         let seed = configuration.run.seed;
-        let networks = SacNetworks::new(&specification.policy, device)?;
-        let (policy, critics) = networks.initial(seed, device);
-        let mut target_critics = Flat::zeros(&networks.critic_layout, device);
-        target_critics.follow(&critics, 1.0);
+        let spec = &specification.policy;
+        let network = SacPolicy::new(spec, device)?;
+        let (num_inputs, num_outputs) = match spec.head.num_actions() {
+            Some(num_actions) => (spec.input_width(), num_actions),
+            None => (spec.input_width() + spec.head.action_width(), 1),
+        };
         let options = config::adam_options(&config);
-        let adam = |len: usize| Adam::new(len, options, device);
         let log_temperature = config.initial_temperature.ln() as f32;
         Ok(Self {
             seed,
-            encoder: specification.policy.encoder.clone(),
-            target_entropy: config::target_entropy(&config, &specification.policy.head),
-            policy_gradient: Flat::zeros(&networks.policy_layout, device),
-            policy_adam: adam(networks.policy_layout.len()),
-            critic_gradient: Flat::zeros(&networks.critic_layout, device),
-            critic_adam: adam(networks.critic_layout.len()),
+            encoder: spec.encoder.clone(),
+            target_entropy: config::target_entropy(&config, &spec.head),
+            policy: initial_policy(&network.layout, seed, device),
+            policy_gradient: Flat::zeros(&network.layout, device),
+            policy_adam: Adam::new(network.layout.len(), options, device),
+            critics: TwinCritics::new(spec, num_inputs, num_outputs, seed, options, device),
             log_temperature: Tensor::from_slice(&[log_temperature]),
             // A scalar: it stays on the host.
             temperature_adam: Adam::new(1, options, Device::Cpu),
-            policy,
-            critics,
-            target_critics,
-            networks,
+            network,
             num_gradient_steps: 0,
             replay: Replayed::new(
                 configuration,
@@ -99,9 +96,7 @@ impl Sac {
     }
 }
 
-const TARGET: &str = "target_critics";
 const POLICY_ADAM: &str = "policy_adam";
-const CRITIC_ADAM: &str = "critic_adam";
 const TEMPERATURE: &str = "log_temperature";
 const TEMPERATURE_ADAM: &str = "temperature_adam";
 const GRADIENT_STEPS: &str = "gradient_steps";
@@ -129,42 +124,29 @@ impl Algorithm for Sac {
 
     /// The parameters are the policy's, then the critics'.
     fn state(&self) -> AlgorithmState {
-        let mut parameters = self.policy.export();
-        parameters.extend(self.critics.export());
         let state = AlgorithmState {
             arrays: BTreeMap::from([
-                (AlgorithmState::PARAMETERS.to_owned(), parameters),
-                (TARGET.to_owned(), self.target_critics.export()),
+                (AlgorithmState::PARAMETERS.to_owned(), self.policy.export()),
                 (TEMPERATURE.to_owned(), to_host(&self.log_temperature)),
             ]),
             counters: BTreeMap::from([(GRADIENT_STEPS.to_owned(), self.num_gradient_steps)]),
             replay: None,
         }
         .with_adam(POLICY_ADAM, self.policy_adam.state())
-        .with_adam(CRITIC_ADAM, self.critic_adam.state())
         .with_adam(TEMPERATURE_ADAM, self.temperature_adam.state());
-        self.replay.save(state)
+        self.replay.save(self.critics.save(state))
     }
 
     fn restore(&mut self, state: &AlgorithmState) -> Result<(), AlgorithmError> {
-        let parameters = state.array(AlgorithmState::PARAMETERS)?;
-        let num_policy = self.networks.policy_layout.len();
-        let expected = num_policy + self.networks.critic_layout.len();
-        let got = parameters.len();
-        if got != expected {
-            return Err(NetworkError::Parameters { expected, got }.into());
-        }
+        let policy = self.critics.restore(state, self.network.layout.len())?;
         let &[log_temperature] = state.array(TEMPERATURE)? else {
             return Err(AlgorithmError::Missing(TEMPERATURE.to_owned()));
         };
-        self.target_critics.import(state.array(TARGET)?)?;
         self.policy_adam.restore(&state.adam(POLICY_ADAM)?)?;
-        self.critic_adam.restore(&state.adam(CRITIC_ADAM)?)?;
         self.temperature_adam
             .restore(&state.adam(TEMPERATURE_ADAM)?)?;
         self.num_gradient_steps = state.counter(GRADIENT_STEPS)?;
-        self.policy.import(&parameters[..num_policy])?;
-        self.critics.import(&parameters[num_policy..])?;
+        self.policy.import(policy)?;
         self.log_temperature = Tensor::from_slice(&[log_temperature]);
         self.replay.restore(state)
     }

@@ -8,6 +8,7 @@ use tch::Kind;
 use super::update::Record;
 use super::*;
 use crate::algorithms::replayed::Columns;
+use crate::networks::NetworkError;
 use crate::service::specify;
 
 const TOLERANCE: f64 = 1e-5;
@@ -88,6 +89,7 @@ impl Case {
             action,
             max_episode_steps: None,
             goal: None,
+            wrappers: Vec::new(),
         };
         specify(environment, &self.configuration()).unwrap()
     }
@@ -96,8 +98,7 @@ impl Case {
         let (configuration, specification) = (self.configuration(), self.specification());
         let mut sac = Sac::configured(&configuration, &specification, Device::Cpu).unwrap();
         sac.policy.import(&self.policy).unwrap();
-        sac.critics.import(&self.critics).unwrap();
-        sac.target_critics.import(&self.target_critics).unwrap();
+        sac.critics.import(&self.critics, &self.target_critics);
         sac
     }
 
@@ -107,7 +108,7 @@ impl Case {
         Columns {
             inputs: rows(&self.observations),
             next_inputs: rows(&self.next_observations),
-            actions: sac.networks.actions().scaled(&rows(&self.batch_actions)),
+            actions: sac.network.actions().scaled(&rows(&self.batch_actions)),
             returns: Tensor::from_slice(&self.returns),
             discounts: Tensor::from_slice(&self.discounts),
             weights: Tensor::from_slice(&self.weights),
@@ -148,7 +149,11 @@ fn t1_t25_t26_losses_gradients_and_steps_agree_with_pytorch() {
         let expected = &case.expected;
 
         let _ = sac.critic_step(&columns, case.noise(&case.next_noise), &mut record);
-        all_close(&name("critics"), &sac.critics.export(), &expected.critics);
+        all_close(
+            &name("critics"),
+            &sac.critics.export()[0],
+            &expected.critics,
+        );
         sac.policy_step(&columns, case.noise(&case.policy_noise), &mut record);
         all_close(&name("policy"), &sac.policy.export(), &expected.policy);
         close(
@@ -156,16 +161,16 @@ fn t1_t25_t26_losses_gradients_and_steps_agree_with_pytorch() {
             sac.log_temperature.double_value(&[0]),
             expected.log_temperature,
         );
-        sac.target_critics.follow(&sac.critics, case.target_tau);
+        sac.critics.follow(case.target_tau);
         all_close(
             &name("targets"),
-            &sac.target_critics.export(),
+            &sac.critics.export()[1],
             &expected.target_critics,
         );
         let statistics = record.finish(&sac);
         close(
             &name("loss"),
-            statistics.critic_loss.unwrap(),
+            statistics.critics.critic_loss.unwrap(),
             expected.critic_loss,
         );
         close(
@@ -186,7 +191,7 @@ fn t25_gradients_are_those_of_autograd() {
         let mut record = Record::default();
         // A step size of zero leaves parameters, and the moments hold the gradients.
         let _ = sac.critic_step(&columns, case.noise(&case.next_noise), &mut record);
-        let moment: Vec<f32> = sac.critic_adam.state().first_moment;
+        let moment: Vec<f32> = sac.critics.adam().state().first_moment;
         let gradient: Vec<f32> = moment.iter().map(|value| value / 0.1).collect();
         all_close(
             &name("critic gradient"),
@@ -215,7 +220,7 @@ fn t25_a_policy_that_is_delayed_takes_as_many_steps() {
         let _ = sac.gradient_step(&columns, 0, step, &mut record);
     }
     assert_eq!(sac.policy_adam.num_steps(), 6);
-    assert_eq!(sac.critic_adam.num_steps(), 6);
+    assert_eq!(sac.critics.adam().num_steps(), 6);
     assert_eq!(sac.temperature_adam.num_steps(), 6);
 }
 
@@ -280,7 +285,7 @@ fn what_acts_computes_what_is_trained() {
         let acts = Network::new(&spec, &sac.policy_parameters()).unwrap();
         let mut outputs = vec![0.0; case.returns.len() * spec.head_width()];
         acts.forward(&mut Scratch::default(), &case.observations, &mut outputs);
-        let trained = sac.networks.policy(&sac.policy, &case.columns(&sac).inputs);
+        let trained = sac.network.forward(&sac.policy, &case.columns(&sac).inputs);
         all_close(&case.name, &outputs, &to_host(trained.output()));
     }
 }

@@ -9,9 +9,7 @@ use rookery_common::unroll::{
     LeaseEpoch, PolicyVersion, ShardId, Unroll, UnrollIndex, UnrollKey, UnrollShape,
 };
 
-use super::{
-    ObservationLayout, PrioritisedOptions, ReplayBatch, ReplayOptions, ReplayStore, RestoreError,
-};
+use super::{PrioritisedOptions, ReplayBatch, ReplayOptions, ReplayStore, RestoreError};
 
 const NUM_SHARDS: usize = 2;
 const ENVS_PER_SHARD: usize = 4;
@@ -73,13 +71,11 @@ pub fn bench_replay(setting: &ReplaySetting) -> Result<ReplayFigures, RestoreErr
         observation_width: setting.observation_width,
         action_width: setting.action_width,
         state_width: 0,
+        frames: None,
     };
     let mut store = ReplayStore::new(ReplayOptions {
         shape,
         num_shards: NUM_SHARDS,
-        observation: ObservationLayout::Columns {
-            width: setting.observation_width,
-        },
         discount: 0.99,
         n_step: 1,
         capacity: setting.capacity,

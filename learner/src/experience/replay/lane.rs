@@ -20,6 +20,7 @@
 
 use std::collections::VecDeque;
 
+use rookery_common::unroll::{FrameLayout, UnrollShape, pixel_value};
 use serde::{Deserialize, Serialize};
 
 use super::pages::PagedRing;
@@ -36,10 +37,9 @@ pub enum ObservationLayout {
     },
     /// Images, kept as bytes and sampled as stacks of the newest ones in `f32`, scaled by 1/255.
     ///
-    /// An unroll's observation is one frame, whole numbers from 0 to 255. A stack is `[stack, size]`,
-    /// the oldest frame first. It never holds a frame of another episode (T27): where an episode is
-    /// younger than the stack is deep, its first frame is repeated, as Gymnasium's
-    /// `FrameStackObservation` does.
+    /// A row is one frame, whole numbers from 0 to 255. A stack is `[stack, size]`, the oldest frame
+    /// first, made as [`rookery_common::unroll::FrameLayout`] has it. Of an episode that had begun before
+    /// its lane did, the first frame of the lane is repeated.
     Frames {
         /// Pixels of a frame, all channels together.
         size: usize,
@@ -49,9 +49,20 @@ pub enum ObservationLayout {
 }
 
 impl ObservationLayout {
-    /// Values of an observation in an unroll.
+    /// That of unrolls of this shape.
     #[must_use]
-    pub const fn unroll_width(self) -> usize {
+    pub const fn of(shape: &UnrollShape) -> Self {
+        match shape.frames {
+            None => Self::Columns {
+                width: shape.observation_width,
+            },
+            Some(FrameLayout { size, stack }) => Self::Frames { size, stack },
+        }
+    }
+
+    /// Values of an observation in a row.
+    #[must_use]
+    pub const fn row_width(self) -> usize {
         match self {
             Self::Columns { width } => width,
             Self::Frames { size, .. } => size,
@@ -328,7 +339,7 @@ impl Lane {
             observation.copy_from_slice(self.row(layout, row).observation());
             return;
         };
-        let size = layout.observation.unroll_width();
+        let size = layout.observation.row_width();
         let elapsed = u64::from(self.row(layout, row).flags().elapsed());
         for (age, part) in (0..=layout.observation.context())
             .rev()
@@ -336,7 +347,7 @@ impl Lane {
         {
             let frame = frames.row(self.slot(layout, row - age.min(elapsed)));
             for (value, byte) in part.iter_mut().zip(frame) {
-                *value = f32::from(*byte) * (1.0 / 255.0);
+                *value = pixel_value(*byte);
             }
         }
     }

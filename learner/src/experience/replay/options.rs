@@ -19,8 +19,6 @@ pub struct ReplayOptions {
     pub shape: UnrollShape,
     /// Shards of the run; each has `envs_per_shard` lanes.
     pub num_shards: usize,
-    /// What an observation is.
-    pub observation: ObservationLayout,
     /// Discount factor of a step, gamma.
     pub discount: f64,
     /// Steps of a window, `n`.
@@ -39,16 +37,6 @@ pub struct ReplayOptions {
 /// Why a store cannot be made.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum OptionsError {
-    /// An unroll's observations are not what the layout says.
-    #[error(
-        "observations of unrolls have {got} values, expected {expected} for the store's layout"
-    )]
-    ObservationWidth {
-        /// What the layout asks for.
-        expected: usize,
-        /// What unrolls have.
-        got: usize,
-    },
     /// A lane would not hold even one window.
     #[error(
         "{capacity} rows in {capacity_bytes} leave {rows} for each of {lanes} environments, at least \
@@ -96,7 +84,6 @@ impl ReplayOptions {
         configuration: &ReplayConfiguration,
         shape: UnrollShape,
         num_shards: usize,
-        observation: ObservationLayout,
         discount: f64,
         goal: Option<&GoalSpec>,
     ) -> Result<Self, OptionsError> {
@@ -111,7 +98,6 @@ impl ReplayOptions {
         let options = Self {
             shape,
             num_shards,
-            observation,
             discount,
             n_step: configuration.n_step,
             capacity: configuration.capacity,
@@ -167,20 +153,10 @@ impl ReplayOptions {
     /// # Errors
     /// What does not.
     pub fn validate(&self) -> Result<(), OptionsError> {
-        let expected = self.observation.unroll_width();
-        if self.shape.observation_width != expected {
-            return Err(OptionsError::ObservationWidth {
-                expected,
-                got: self.shape.observation_width,
-            });
-        }
-        if let (Some(_), ObservationLayout::Frames { .. }) = (&self.hindsight, self.observation) {
+        if self.hindsight.is_some() && self.shape.frames.is_some() {
             return Err(OptionsError::GoalInImages);
         }
-        let stack = match self.observation {
-            ObservationLayout::Columns { .. } => 1,
-            ObservationLayout::Frames { stack, .. } => stack,
-        };
+        let stack = self.shape.frames.map_or(1, |frames| frames.stack);
         // A whole window, its stack's context and the pending row.
         let needed = self.n_step + stack + 1;
         let rows = self.rows_per_lane();
@@ -198,7 +174,7 @@ impl ReplayOptions {
 
     pub(super) fn layout(&self) -> RowLayout {
         RowLayout {
-            observation: self.observation,
+            observation: ObservationLayout::of(&self.shape),
             action_width: self.shape.action_width,
             n_step: self.n_step as u64,
             num_slots: self.rows_per_lane(),
@@ -207,7 +183,7 @@ impl ReplayOptions {
 
     fn row_bytes(&self) -> f64 {
         let layout = RowLayout {
-            observation: self.observation,
+            observation: ObservationLayout::of(&self.shape),
             action_width: self.shape.action_width,
             n_step: 0,
             num_slots: 0,

@@ -4,10 +4,10 @@ use std::hint::black_box;
 use std::ops::Range;
 
 use rookery_common::seeds::Random;
-use rookery_common::unroll::Unroll;
+use rookery_common::unroll::{Observations, Unroll, UnrollShape};
 
 use super::batch::{ItemHandle, ReplayBatch};
-use super::lane::{Lane, ObservationLayout, RowLayout, Step};
+use super::lane::{Lane, RowLayout, Step};
 use super::options::{OptionsError, ReplayOptions};
 use super::priorities::Priorities;
 use super::window::window;
@@ -79,11 +79,11 @@ pub enum ReplayError {
         /// Elements that came.
         got: usize,
     },
-    /// A pixel is no byte.
-    #[error("a pixel is {got}; expected a whole number from 0 to 255")]
-    Pixel {
-        /// The pixel.
-        got: f32,
+    /// Observations are images where they should not be, or the other way round.
+    #[error("field `{field}` of the unroll is not made of what the store keeps: rows, or frames")]
+    Kind {
+        /// The column.
+        field: &'static str,
     },
 }
 
@@ -152,7 +152,7 @@ impl ReplayStore {
         let shape = self.options.shape;
         for unroll in unrolls {
             let mut scratch = std::mem::take(&mut self.scratch);
-            scratch.copy(unroll);
+            scratch.copy(unroll, &shape);
             let first = unroll.key.shard.0 as usize * shape.envs_per_shard;
             for env in 0..shape.envs_per_shard {
                 self.insert_lane(first + env, env, unroll, &scratch);
@@ -169,7 +169,7 @@ impl ReplayStore {
     /// Appends what environment `env` of an unroll lived through to its lane.
     fn insert_lane(&mut self, index: usize, env: usize, unroll: &Unroll, columns: &Scratch) {
         let shape = self.options.shape;
-        let (width, action_width) = (shape.observation_width, shape.action_width);
+        let (width, action_width) = (self.layout.observation.row_width(), shape.action_width);
         let envs = shape.envs_per_shard;
         let observation = |t: usize| &columns.observations[(t * envs + env) * width..][..width];
         let (rewards, terminated, truncated) = (
@@ -251,7 +251,7 @@ impl ReplayStore {
         if self.num_items() == 0 {
             return Err(ReplayError::Empty);
         }
-        let width = self.options.observation.batch_width();
+        let width = self.layout.observation.batch_width();
         batch.resize(size, width, self.options.shape.action_width);
         match &self.priorities {
             None => {
@@ -354,7 +354,7 @@ impl ReplayStore {
 
     /// Writes the items that the batch's handles name.
     pub(super) fn fill(&self, random: &mut Random, batch: &mut ReplayBatch) {
-        let width = self.options.observation.batch_width();
+        let width = self.layout.observation.batch_width();
         let action_width = self.options.shape.action_width;
         let layout = &self.layout;
         for (index, handle) in batch.handles.iter().enumerate() {
@@ -414,16 +414,19 @@ impl ReplayStore {
             });
         }
         let steps = shape.num_steps();
-        let observations = (steps + shape.envs_per_shard) * shape.observation_width;
         for (field, expected, got) in [
-            ("observation", observations, unroll.observation.len()),
+            (
+                "observation",
+                shape.observation_len(),
+                unroll.observation.len(),
+            ),
             ("action", steps * shape.action_width, unroll.action.len()),
             ("reward", steps, unroll.reward.len()),
             ("terminated", steps, unroll.terminated.len()),
             ("truncated", steps, unroll.truncated.len()),
             (
                 "final_observation",
-                unroll.final_index.len() * shape.observation_width,
+                unroll.final_index.len() * shape.final_len(),
                 unroll.final_observation.len(),
             ),
         ] {
@@ -435,13 +438,12 @@ impl ReplayStore {
                 });
             }
         }
-        if let ObservationLayout::Frames { .. } = self.options.observation {
-            let mut pixels = unroll
-                .observation
-                .iter()
-                .chain(unroll.final_observation.iter());
-            if let Some(got) = pixels.find(|pixel| f32::from(*pixel as u8) != *pixel) {
-                return Err(ReplayError::Pixel { got });
+        for (field, observations) in [
+            ("observation", &unroll.observation),
+            ("final_observation", &unroll.final_observation),
+        ] {
+            if observations.pixels().is_some() != shape.frames.is_some() {
+                return Err(ReplayError::Kind { field });
             }
         }
         Ok(())
@@ -449,15 +451,15 @@ impl ReplayStore {
 }
 
 impl Scratch {
-    fn copy(&mut self, unroll: &Unroll) {
-        for (column, values) in [
-            (&unroll.observation, &mut self.observations),
-            (&unroll.action, &mut self.actions),
-            (&unroll.final_observation, &mut self.finals),
-        ] {
-            values.resize(column.len(), 0.0);
-            column.copy_to(values);
-        }
+    /// Takes an unroll's columns; of images each row's newest frame, without those before the first row.
+    fn copy(&mut self, unroll: &Unroll, shape: &UnrollShape) {
+        let older = shape.frames.map_or(0, |frames| {
+            (frames.stack - 1) * shape.envs_per_shard * frames.size
+        });
+        copy_rows(&unroll.observation, older, &mut self.observations);
+        copy_rows(&unroll.final_observation, 0, &mut self.finals);
+        self.actions.resize(unroll.action.len(), 0.0);
+        unroll.action.copy_to(&mut self.actions);
     }
 
     /// The observation in which the episode ended that step `step` truncated.
@@ -468,6 +470,20 @@ impl Scratch {
             .0
             .partition_point(|index| (u32::from_le_bytes(*index) as usize) < step);
         &self.finals[place * width..][..width]
+    }
+}
+
+/// Copies rows, or the pixels behind the first `skipped` as numbers from 0 to 255.
+fn copy_rows(observations: &Observations, skipped: usize, values: &mut Vec<f32>) {
+    match observations {
+        Observations::Rows(column) => {
+            values.resize(column.len(), 0.0);
+            column.copy_to(values);
+        }
+        Observations::Frames(column) => {
+            values.clear();
+            values.extend(column.iter().skip(skipped).map(f32::from));
+        }
     }
 }
 

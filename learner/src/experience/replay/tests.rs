@@ -8,7 +8,7 @@ mod saved;
 use bytes::Bytes;
 use rookery_common::seeds::{Purpose, Random};
 use rookery_common::unroll::{
-    LeaseEpoch, PolicyVersion, ShardId, Unroll, UnrollIndex, UnrollKey, UnrollShape,
+    FrameLayout, LeaseEpoch, PolicyVersion, ShardId, Unroll, UnrollIndex, UnrollKey, UnrollShape,
 };
 
 use super::*;
@@ -60,6 +60,31 @@ impl Columns {
     }
 }
 
+impl Columns {
+    /// The same as images whose pixels are the observations' values; before them stand `older` pixels that
+    /// belong to no row's newest frame.
+    fn images(self, shard: u32, older: usize) -> Unroll {
+        let pixels = |values: &[f32]| values.iter().map(|x| *x as u8).collect::<Vec<_>>();
+        let mut observation = vec![77; older];
+        observation.extend(pixels(&self.observation));
+        let finals = pixels(&self.final_observation);
+        Unroll {
+            observation: observation.into(),
+            final_observation: finals.into(),
+            ..self.unroll(shard)
+        }
+    }
+}
+
+/// The shape of unrolls like those of `shape` whose observations are stacks of frames.
+fn images(shape: UnrollShape, size: usize, stack: usize) -> UnrollShape {
+    UnrollShape {
+        observation_width: stack * size,
+        frames: Some(FrameLayout { size, stack }),
+        ..shape
+    }
+}
+
 /// One environment with observations and actions of one value.
 fn options(unroll_length: usize, capacity: usize) -> ReplayOptions {
     ReplayOptions {
@@ -69,9 +94,9 @@ fn options(unroll_length: usize, capacity: usize) -> ReplayOptions {
             observation_width: 1,
             action_width: 1,
             state_width: 0,
+            frames: None,
         },
         num_shards: 1,
-        observation: ObservationLayout::Columns { width: 1 },
         discount: 0.9,
         n_step: 1,
         capacity,
@@ -118,7 +143,7 @@ impl ReplayStore {
     /// These items as they are sampled, without hindsight or with it.
     fn read(&self, items: &[ItemHandle], random: &mut Random) -> ReplayBatch {
         let mut batch = ReplayBatch::default();
-        let width = self.options.observation.batch_width();
+        let width = self.options.shape.observation_width;
         batch.resize(items.len(), width, self.options.shape.action_width);
         batch.handles.copy_from_slice(items);
         self.fill(random, &mut batch);
@@ -289,14 +314,14 @@ fn errors_that_are_not_finite_change_no_priority() {
 #[test]
 fn t27_a_stack_repeats_its_episode_s_first_frame_and_never_shows_another_s() {
     let mut options = options(6, 100);
-    options.observation = ObservationLayout::Frames { size: 1, stack: 3 };
+    options.shape = images(options.shape, 1, 3);
     let mut store = ReplayStore::new(options).unwrap();
     // Step 1 terminates and step 4 is truncated in frame 255.
     let mut columns = steps(10, 6);
     columns.terminated[1] = 1;
     columns.truncated[4] = 1;
     columns.final_observation = vec![255.0];
-    store.insert(&[columns.unroll(0)]).unwrap();
+    store.insert(&[columns.images(0, 2)]).unwrap();
     let batch = store.read(&store.items(), &mut random(0));
     let frames = |values: &[f32]| -> Vec<Vec<u8>> {
         let stacks = values.as_chunks::<3>().0.iter();
@@ -385,15 +410,6 @@ fn options_that_do_not_go_together_are_refused() {
             ..
         })
     ));
-    let mut other = options(10, 100);
-    other.observation = ObservationLayout::Frames { size: 4, stack: 2 };
-    assert_eq!(
-        ReplayStore::new(other).unwrap_err(),
-        OptionsError::ObservationWidth {
-            expected: 4,
-            got: 1
-        }
-    );
 }
 
 #[test]
@@ -416,13 +432,13 @@ fn unrolls_of_another_shape_are_refused_and_store_nothing() {
         })
     );
     assert_eq!(store.num_items(), 0);
-    let mut images = options(4, 100);
-    images.observation = ObservationLayout::Frames { size: 1, stack: 1 };
-    let mut store = ReplayStore::new(images).unwrap();
-    assert_eq!(
-        store.insert(&[steps(253, 4).unroll(0)]),
-        Err(ReplayError::Pixel { got: 256.0 })
-    );
+    let field = "observation";
+    let kind = Err(ReplayError::Kind { field });
+    assert_eq!(store.insert(&[steps(0, 4).images(0, 0)]), kind);
+    let mut options = options(4, 100);
+    options.shape = images(options.shape, 1, 1);
+    let mut store = ReplayStore::new(options).unwrap();
+    assert_eq!(store.insert(&[steps(0, 4).unroll(0)]), kind);
 }
 
 #[test]
@@ -433,10 +449,10 @@ fn a_million_pendulum_steps_take_less_than_60_megabytes() {
         observation_width: 3,
         action_width: 1,
         state_width: 0,
+        frames: None,
     };
     let mut store = ReplayStore::new(ReplayOptions {
         shape,
-        observation: ObservationLayout::Columns { width: 3 },
         ..options(10_000, 1_005_004)
     })
     .unwrap();

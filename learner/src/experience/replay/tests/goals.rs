@@ -44,8 +44,8 @@ fn store(strategy: HindsightStrategy, case: &Case, unroll_length: usize) -> Repl
             observation_width: 4,
             action_width: 1,
             state_width: 0,
+            frames: None,
         },
-        observation: ObservationLayout::Columns { width: 4 },
         discount: case.discount,
         n_step: case.n_step,
         hindsight: Some(Hindsight {
@@ -285,8 +285,7 @@ fn hindsight_needs_a_goal_and_columns() {
         ..ReplayConfiguration::default()
     };
     let shape = options(4, 100).shape;
-    let columns = ObservationLayout::Columns { width: 1 };
-    let made = ReplayOptions::new(&configuration, shape, 1, columns, 0.9, None);
+    let made = ReplayOptions::new(&configuration, shape, 1, 0.9, None);
     assert_eq!(made, Err(OptionsError::NoGoal));
     let goal = GoalSpec {
         achieved: 0..1,
@@ -294,7 +293,7 @@ fn hindsight_needs_a_goal_and_columns() {
         tolerance: 0.0,
         terminates: true,
     };
-    let images = ObservationLayout::Frames { size: 1, stack: 4 };
-    let made = ReplayOptions::new(&configuration, shape, 1, images, 0.9, Some(&goal));
+    let images = images(shape, 1, 4);
+    let made = ReplayOptions::new(&configuration, images, 1, 0.9, Some(&goal));
     assert_eq!(made, Err(OptionsError::GoalInImages));
 }

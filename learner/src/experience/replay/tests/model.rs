@@ -44,10 +44,7 @@ impl ModelLane {
     fn items(&self, options: &ReplayOptions) -> BTreeMap<u64, Expected> {
         let slots = options.rows_per_lane() as u64;
         let first = (self.next_row + 1).saturating_sub(slots);
-        let stack = match options.observation {
-            ObservationLayout::Columns { .. } => 1,
-            ObservationLayout::Frames { stack, .. } => stack,
-        };
+        let stack = options.shape.frames.map_or(1, |frames| frames.stack);
         let mut items = BTreeMap::new();
         for episode in &self.episodes {
             for (t, step) in episode.steps.iter().enumerate() {
@@ -62,7 +59,7 @@ impl ModelLane {
                     return_ += options.discount.powi(i as i32) * f64::from(step.reward);
                 }
                 let is_terminal = episode.terminated && t + m == episode.steps.len();
-                let observation = episode.stacked(t, options.observation);
+                let observation = episode.stacked(t, options.shape.frames);
                 items.insert(
                     step.row,
                     Expected {
@@ -76,7 +73,7 @@ impl ModelLane {
                         next_observation: if is_terminal {
                             vec![0.0; observation.len()]
                         } else {
-                            episode.stacked(t + m, options.observation)
+                            episode.stacked(t + m, options.shape.frames)
                         },
                         observation,
                     },
@@ -88,13 +85,13 @@ impl ModelLane {
 }
 
 impl Episode {
-    fn stacked(&self, t: usize, layout: ObservationLayout) -> Vec<f32> {
+    fn stacked(&self, t: usize, layout: Option<FrameLayout>) -> Vec<f32> {
         match layout {
-            ObservationLayout::Columns { .. } => self.observations[t].clone(),
-            ObservationLayout::Frames { stack, .. } => (0..stack)
+            None => self.observations[t].clone(),
+            Some(FrameLayout { stack, .. }) => (0..stack)
                 .flat_map(|place| {
                     let frame = (t + place).saturating_sub(stack - 1);
-                    self.observations[frame].iter().map(|x| x * (1.0 / 255.0))
+                    self.observations[frame].iter().map(|x| x / 255.0)
                 })
                 .collect(),
         }
@@ -112,8 +109,8 @@ struct World {
 
 impl World {
     fn observation(&mut self) -> Vec<f32> {
-        let is_image = matches!(self.options.observation, ObservationLayout::Frames { .. });
-        (0..self.options.shape.observation_width)
+        let is_image = self.options.shape.frames.is_some();
+        (0..self.options.shape.final_len())
             .map(|_| {
                 if is_image {
                     self.random.below(256) as f32
@@ -126,7 +123,7 @@ impl World {
 
     fn unroll(&mut self, shard: u32) -> Unroll {
         let shape = self.options.shape;
-        let (width, envs) = (shape.observation_width, shape.envs_per_shard);
+        let (width, envs) = (shape.final_len(), shape.envs_per_shard);
         let discontinuous = self.random.unit_f64() < self.cut_rate;
         let mut columns = Columns {
             observation: vec![0.0; (shape.num_steps() + envs) * width],
@@ -188,7 +185,10 @@ impl World {
             self.lanes[index] = lane;
         }
         columns.final_observation = finals.into_values().flatten().collect();
-        columns.unroll(shard)
+        match shape.frames {
+            None => columns.unroll(shard),
+            Some(FrameLayout { size, stack }) => columns.images(shard, (stack - 1) * envs * size),
+        }
     }
 
     /// Begins an unroll of a lane: cuts it off from the one before where that is due.
@@ -208,11 +208,12 @@ impl World {
     }
 }
 
-fn layouts() -> impl Strategy<Value = ObservationLayout> {
+/// The width of an observation and, of an image, what it is made of.
+fn layouts() -> impl Strategy<Value = (usize, Option<FrameLayout>)> {
     prop_oneof![
-        (1_usize..4).prop_map(|width| ObservationLayout::Columns { width }),
+        (1_usize..4).prop_map(|width| (width, None)),
         (1_usize..4, 1_usize..5)
-            .prop_map(|(size, stack)| ObservationLayout::Frames { size, stack }),
+            .prop_map(|(size, stack)| (size * stack, Some(FrameLayout { size, stack }))),
     ]
 }
 
@@ -224,22 +225,28 @@ fn worlds() -> impl Strategy<Value = World> {
     )
         .prop_map(
             |(
-                (num_shards, envs_per_shard, unroll_length, observation, action_width),
+                (
+                    num_shards,
+                    envs_per_shard,
+                    unroll_length,
+                    (observation_width, frames),
+                    action_width,
+                ),
                 (n_step, extra, seed, prioritised),
                 (end_rate, cut_rate),
             )| {
                 let lanes = num_shards * envs_per_shard;
-                let stack = observation.batch_width() / observation.unroll_width();
+                let stack = frames.map_or(1, |frames| frames.stack);
                 let options = ReplayOptions {
                     shape: UnrollShape {
                         unroll_length,
                         envs_per_shard,
-                        observation_width: observation.unroll_width(),
+                        observation_width,
                         action_width,
                         state_width: 0,
+                        frames,
                     },
                     num_shards,
-                    observation,
                     discount: 0.95,
                     n_step,
                     capacity: lanes * (n_step + stack + 1 + extra),
@@ -274,7 +281,7 @@ impl std::fmt::Debug for World {
 
 /// Compares every item of the store with the model's.
 fn compare(store: &ReplayStore, world: &World) -> Result<(), TestCaseError> {
-    let width = world.options.observation.batch_width();
+    let width = world.options.shape.observation_width;
     let action_width = world.options.shape.action_width;
     let items = store.items();
     let expected: Vec<(ItemHandle, Expected)> = world
