@@ -1,10 +1,14 @@
 //! `rookery evaluate`: plays a trained policy without exploration and without libtorch.
 
+use std::fs::File;
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use rookery_actor::environments::hosted;
 use rookery_actor::evaluator::{self, Evaluation};
+use rookery_actor::recording;
 use rookery_common::policy::PolicyArtifact;
 use serde::Serialize;
 
@@ -30,10 +34,18 @@ pub(crate) struct EvaluateArguments {
     /// Which of the run's policies
     #[arg(long, value_enum, default_value_t)]
     checkpoint: Checkpoint,
+    /// Also draw one episode, as a GIF in this file
+    #[arg(long, value_name = "FILE")]
+    gif: Option<PathBuf>,
     /// Print one JSON object as the last line
     #[arg(long)]
     json: bool,
 }
+
+/// Most pictures of a GIF: half a minute of `CartPole`.
+const MAX_FRAMES: usize = 1500;
+/// How fast they are shown.
+const FRAMES_PER_SECOND: u32 = 30;
 
 /// What an evaluation found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -61,12 +73,16 @@ struct EvaluationReport {
 pub(crate) fn evaluate(arguments: &EvaluateArguments) -> anyhow::Result<()> {
     let run = RunDirectory::existing(&arguments.run)?;
     let configuration = run.read_configuration()?;
+    hosted::configure(&configuration.actor.host);
     let episodes = arguments
         .episodes
         .unwrap_or(configuration.evaluation.episodes);
     let seed = arguments.seed.unwrap_or(configuration.run.seed);
     let artifact = read_policy(&run.policy_file(arguments.checkpoint))?;
     let evaluation = play(&artifact, episodes, seed)?;
+    if let Some(path) = &arguments.gif {
+        draw(&artifact, seed, path)?;
+    }
     let report = report(&run, arguments.checkpoint, &artifact, seed, &evaluation);
     print!("{}", describe(&report));
     if arguments.json {
@@ -106,6 +122,15 @@ pub(crate) fn play(
         episodes,
         seed,
     )?)
+}
+
+/// Draws one episode.
+fn draw(artifact: &PolicyArtifact, seed: u64, path: &Path) -> anyhow::Result<()> {
+    let policy = artifact.policy()?;
+    let recording = recording::record(&artifact.environment, &policy, seed, MAX_FRAMES)?;
+    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    recording::write_gif(&recording.frames, FRAMES_PER_SECOND, BufWriter::new(file))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn report(

@@ -41,6 +41,10 @@ pub(crate) struct LearnerArguments {
     /// Go on from the newest checkpoint of the run directory
     #[arg(long)]
     resume: bool,
+    /// Go on where the run directory holds a checkpoint, begin where it holds none: for
+    /// supervisors, which start the same command again
+    #[arg(long, conflicts_with = "resume")]
+    resume_if_begun: bool,
     /// Listen on any address without token and TLS: anybody who reaches it can spoil the run
     #[arg(long)]
     insecure: bool,
@@ -88,12 +92,15 @@ pub(crate) fn learner(arguments: &LearnerArguments) -> anyhow::Result<()> {
     let run = RunDirectory::create(&arguments.run_dir)?;
     // The learner itself refuses a folder that is in use; its configuration is not to be changed.
     let is_fresh = !run.path().join("checkpoints").exists();
-    if is_fresh || arguments.resume {
+    if is_fresh || arguments.resume || arguments.resume_if_begun {
         run.write_configuration(&configuration.to_toml())?;
     }
     let mut options: Vec<OsString> = vec!["--run-dir".into(), arguments.run_dir.clone().into()];
     if arguments.resume {
         options.push("--resume".into());
+    }
+    if arguments.resume_if_begun {
+        options.push("--resume-if-begun".into());
     }
     become_program(&program, &options, &configuration)
 }

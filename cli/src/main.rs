@@ -24,6 +24,7 @@ mod inspect;
 mod plot;
 mod presets;
 mod doctor;
+mod check_env;
 mod launch;
 mod bench;
 
@@ -47,6 +48,7 @@ enum Command {
     Inspect(inspect::InspectArguments),
     Presets(presets::PresetsArguments),
     Doctor(doctor::DoctorArguments),
+    CheckEnv(check_env::CheckEnvArguments),
     Learner(launch::LearnerArguments),
     Actor(launch::ActorArguments),
     Bench(bench::BenchArguments),
@@ -84,6 +86,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Inspect(arguments) => inspect::inspect(arguments),
         Command::Presets(arguments) => presets::presets(arguments),
         Command::Doctor(arguments) => doctor::doctor(arguments),
+        Command::CheckEnv(arguments) => check_env::check_env(arguments),
         Command::Learner(arguments) => launch::learner(arguments),
         Command::Actor(arguments) => launch::actor(arguments),
         Command::Bench(arguments) => bench::bench(arguments),

@@ -147,6 +147,7 @@ fn kind(configuration: &Configuration) -> String {
         impala: configuration.impala.clone(),
         dqn: configuration.dqn.clone(),
         sac: configuration.sac.clone(),
+        td3: configuration.td3.clone(),
         replay: configuration.replay.clone(),
         normalisation: configuration.normalisation.clone(),
         ..Configuration::default()

@@ -168,7 +168,9 @@ fn configure(arguments: &TrainArguments) -> anyhow::Result<(Source, Configuratio
     }
     // Actors would find it out too, each by itself.
     let environment = &configuration.environment;
-    environments::make(&environment.id, &environment.arguments, 1)
+    environments::hosted::configure(&configuration.actor.host);
+    environments::make(&environment.id, &environment.all_arguments(), 1)
+        .and_then(|bare| environments::wrap(bare, &environment.wrappers))
         .map_err(|error| Failure::usage(error.to_string()))?;
     Ok((source, configuration))
 }

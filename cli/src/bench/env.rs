@@ -84,7 +84,7 @@ struct Stepper {
 impl Stepper {
     fn new(id: &str, num_envs: usize) -> anyhow::Result<Self> {
         let environment = make(id, &BTreeMap::new(), num_envs)?;
-        let shard = Shard::new(environment, 0, 1, Purpose::Evaluation);
+        let shard = Shard::new(environment, 0, 1, Purpose::Evaluation)?;
         let width = shard.spec().action.width();
         let mut random = Random::derive(1, Purpose::Action, 0, 0);
         let actions = (0..ACTION_ROWS * num_envs * width)
@@ -94,6 +94,7 @@ impl Stepper {
                     let (low, high) = (low[index % width], high[index % width]);
                     low + (high - low) * random.unit_f32()
                 }
+                Space::Frames { .. } => unreachable!("no environment acts in images"),
             })
             .collect();
         Ok(Self {
@@ -109,6 +110,7 @@ impl Stepper {
     }
 
     /// Steps every environment as often as there are rows of actions; returns the steps.
+    #[expect(clippy::expect_used, reason = "native environments have no faults")]
     fn step(&mut self) -> usize {
         let row_width = self.actions.len() / ACTION_ROWS;
         for _ in 0..ACTION_ROWS {
@@ -116,17 +118,19 @@ impl Stepper {
             self.action_row = (self.action_row + 1) % ACTION_ROWS;
             self.finals.envs.clear();
             self.finals.observations.clear();
-            self.shard.step(
-                actions,
-                StepRow {
-                    rewards: &mut self.rewards,
-                    terminated: &mut self.terminated,
-                    truncated: &mut self.truncated,
-                    next_observations: &mut self.next_observations,
-                    finals: &mut self.finals,
-                    episodes: &mut Vec::new(),
-                },
-            );
+            self.shard
+                .step(
+                    actions,
+                    StepRow {
+                        rewards: &mut self.rewards,
+                        terminated: &mut self.terminated,
+                        truncated: &mut self.truncated,
+                        next_observations: &mut self.next_observations,
+                        finals: &mut self.finals,
+                        episodes: &mut Vec::new(),
+                    },
+                )
+                .expect("a native environment steps");
             black_box(&self.next_observations);
         }
         ACTION_ROWS * self.shard.num_envs()

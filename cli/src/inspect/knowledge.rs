@@ -140,7 +140,8 @@ impl Knowledge {
 
 /// The map of an environment. One that this program does not know has none.
 fn grid_of(environment: &EnvironmentSpec) -> anyhow::Result<Option<Grid>> {
-    match environments::make(&environment.id, &environment.arguments, 1) {
+    let bare = environments::make(&environment.id, &environment.arguments, 1);
+    match bare.and_then(|bare| environments::wrap(bare, &environment.wrappers)) {
         Ok(batch) => Ok(batch.grid()),
         Err(EnvironmentError::UnknownId { .. }) => Ok(None),
         Err(error) => Err(error.into()),
@@ -222,7 +223,11 @@ fn critic(
     let has_critic = match configuration.run.algorithm {
         Algorithm::Ppo | Algorithm::Impala | Algorithm::A2c => true,
         Algorithm::Reinforce => configuration.reinforce.baseline,
-        Algorithm::Dqn | Algorithm::Sac | Algorithm::QLearning | Algorithm::Sarsa => false,
+        Algorithm::Dqn
+        | Algorithm::Sac
+        | Algorithm::Td3
+        | Algorithm::QLearning
+        | Algorithm::Sarsa => false,
     };
     if !has_critic {
         return None;

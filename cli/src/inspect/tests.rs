@@ -16,6 +16,7 @@ fn environment(id: &str, arguments: &[(&str, &str)], observation: Space) -> Envi
         action: Space::Discrete { n: 4 },
         max_episode_steps: Some(100),
         goal: None,
+        wrappers: Vec::new(),
     }
 }
 
