@@ -50,6 +50,7 @@ pub fn cart_pole() -> v1::JoinRequest {
             }),
             max_episode_steps: Some(500),
             goal: None,
+            wrappers: Vec::new(),
         }),
         num_threads: 1,
         max_shards: 0,

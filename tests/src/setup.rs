@@ -14,8 +14,11 @@ pub struct Setup {
 impl Setup {
     /// Unrolls in a round of either setup: one of each shard.
     pub const SHARDS: u64 = 4;
-    /// Rounds of either setup.
+    /// Rounds of a setup, unless [`of_rounds`](Self::of_rounds) says otherwise.
     pub const ROUNDS: u64 = 60;
+    /// Rounds for algorithms of which one takes a millisecond: a run of the usual number could end between
+    /// two looks at it, before all that a test has planned for it.
+    pub const MANY_ROUNDS: u64 = 10 * Self::ROUNDS;
     /// Environment steps in a round of either setup.
     pub const ROUND_STEPS: u64 = 8 * 32;
 
@@ -81,6 +84,15 @@ impl Setup {
             .set("run.algorithm", "sac")
             .set("sac.minibatch_size", 64)
             .set("sac.gradient_steps", 4)
+            .replay()
+    }
+
+    /// `Pendulum-v1` with TD3.
+    pub fn td3() -> Self {
+        Self::small("Pendulum-v1")
+            .set("run.algorithm", "td3")
+            .set("td3.minibatch_size", 64)
+            .set("td3.gradient_steps", 5)
             .replay()
     }
 
@@ -169,8 +181,14 @@ impl Setup {
 
     /// With `rounds` instead of [`ROUNDS`](Self::ROUNDS).
     #[must_use]
-    pub fn rounds(self, rounds: u64) -> Self {
+    pub fn of_rounds(self, rounds: u64) -> Self {
         self.set("run.total_env_steps", (rounds * Self::ROUND_STEPS) as i64)
+    }
+
+    /// How many rounds the run has.
+    pub fn rounds(&self) -> u64 {
+        let steps = self.table["run"]["total_env_steps"].as_integer();
+        steps.expect("a number of steps") as u64 / Self::ROUND_STEPS
     }
 
     /// With `value` for the dotted `key`.

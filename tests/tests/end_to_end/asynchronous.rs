@@ -54,6 +54,7 @@ fn every_algorithm_learns_from_actors_that_wait_for_nobody() {
         (Setup::cart_pole().set("schedule.max_policy_lag", 0), 0),
         (Setup::dqn(), 64),
         (Setup::sac(), 64),
+        (Setup::td3(), 64),
     ] {
         let cluster = Cluster::new(&setup.asynchronous());
         let learner = cluster.learner();

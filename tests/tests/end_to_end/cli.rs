@@ -222,6 +222,7 @@ fn presets_are_listed_and_each_can_be_used() {
         "mountaincarcontinuous-ppo",
         "mountaincarcontinuous-sac",
         "pendulum-ppo",
+        "pendulum-td3",
         "tmaze-ppo",
     ] {
         assert!(list.contains(preset), "{preset} is missing in:\n{list}");

@@ -38,7 +38,7 @@ fn an_actor_killed_in_the_middle_costs_nothing() {
 
 #[test]
 fn a_learner_killed_while_it_writes_checkpoints_resumes_from_a_whole_one() {
-    let setup = Setup::cart_pole().rounds(400);
+    let setup = Setup::cart_pole().of_rounds(400);
     let expected = Cluster::undisturbed(&setup).result;
     let cluster = Cluster::new(&setup.set("checkpoint.every_updates", 1));
     let mut learner = cluster.learner();
@@ -90,6 +90,27 @@ fn a_learner_told_to_stop_saves_its_run_and_goes_on_later() {
         "it was stopped in the middle"
     );
     let summary = cluster.resume().finish();
+    actor.finish();
+    assert_eq!(summary.result, expected);
+}
+
+#[test]
+fn one_command_begins_a_run_and_goes_on_with_it() {
+    let setup = Setup::pendulum();
+    let expected = Cluster::undisturbed(&setup).result;
+    let cluster = Cluster::new(&setup);
+    let start = || {
+        let mut command = cluster.learner_command();
+        command.arg("--resume-if-begun");
+        cluster.start_learner(command)
+    };
+    let mut learner = start();
+    let actor = cluster.actor(2);
+    learner.wait_received(Setup::SHARDS * 10);
+    learner.terminate();
+    learner.expect_exit(0, LEARNER_SHUTDOWN);
+    assert_eq!(cluster.summary().outcome, "stopped");
+    let summary = start().finish();
     actor.finish();
     assert_eq!(summary.result, expected);
 }

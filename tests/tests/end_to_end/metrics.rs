@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use rookery_tests::{Cluster, Scrape, Setup, scrape, wait};
+use rookery_tests::{Cluster, Scrape, Setup, binary, scrape, wait};
 
 /// Says which build of which program runs; every program exports it.
 const BUILD_INFO: &str = "rookery_build_info";
@@ -85,6 +86,36 @@ fn stalled_for_a_moment() -> Setup {
 }
 
 #[test]
+fn a_process_says_whether_it_lives() {
+    let cluster = Cluster::new(
+        &Setup::cart_pole()
+            .set("learner.metrics_listen", "127.0.0.1:0")
+            .set("actor.metrics_listen", "127.0.0.1:0"),
+    );
+    let mut learner = cluster.learner();
+    let mut actor = cluster.actor(1);
+    learner.wait_received(Setup::SHARDS);
+    learner.pause();
+    for (name, process) in [
+        ("rookery-actor", &mut *actor),
+        ("rookery-learner", &mut *learner),
+    ] {
+        let address = process.wait_address("serving metrics");
+        let lives = || {
+            let mut health = Command::new(binary(name));
+            health
+                .args(["health", &address])
+                .status()
+                .unwrap()
+                .success()
+        };
+        assert!(lives(), "{name} answers");
+        process.kill();
+        assert!(!lives(), "{name} is dead");
+    }
+}
+
+#[test]
 fn a_live_run_exports_every_metric_and_agrees_with_its_status() {
     let cluster = Cluster::new(
         &Setup::cart_pole()
@@ -123,6 +154,7 @@ fn a_live_run_exports_every_metric_and_agrees_with_its_status() {
         stalled_for_a_moment(),
         Setup::dqn(),
         Setup::sac(),
+        Setup::td3(),
         Setup::a2c(),
         Setup::reinforce(),
         Setup::sarsa(),
