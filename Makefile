@@ -7,10 +7,13 @@ SHELL := bash
 # CI adds --locked.
 CARGO_FLAGS ?=
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
+# More options of `docker build`, such as --build-arg RUST_IMAGE=...
+IMAGE_FLAGS ?=
+COMPOSE = $(if $(shell docker compose version 2>/dev/null),docker compose,docker-compose)
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## Fetch libtorch into the cache, once
@@ -24,8 +27,15 @@ build: setup ## Build the three programs
 train: build ## Train PPO on CartPole with two local actors
 	$(BIN)/rookery train cartpole-ppo --actors 2
 
+.PHONY: python-environments
+python-environments: ## Install Gymnasium and the environments that are tested into .venv, once
+	scripts/python-environments
+
+# The tests of environments of Python run with these, unless another interpreter is named.
+export ROOKERY_TEST_PYTHON ?= $(abspath .venv/bin/python)
+
 .PHONY: test
-test: build nextest ## Run all tests; the summary is the last line
+test: build nextest python-environments ## Run all tests; the summary is the last line
 	cargo test --release --workspace --doc $(CARGO_FLAGS)
 	cargo nextest run --release --workspace $(CARGO_FLAGS)
 
@@ -49,11 +59,47 @@ advisories: cargo-deny ## Check dependencies for known vulnerabilities, where th
 smoke: build ## Run the README's commands
 	PATH="$(abspath $(BIN)):$$PATH" scripts/smoke README.md
 
+.PHONY: observability
+observability: build ## Hold dashboards and alerts against what the programs export
+	deploy/grafana/boards.py --check
+	deploy/check-observability --programs $(BIN)
+
+.PHONY: dashboards
+dashboards: ## Write the dashboards that Grafana reads
+	deploy/grafana/boards.py
+
+.PHONY: kubernetes
+kubernetes: build ## Check the objects for Kubernetes
+	deploy/check-kubernetes --programs $(BIN)
+
+.PHONY: compose-test
+compose-test: build ## Run docker-compose.yml with the built programs, where there is a Docker engine
+	deploy/test-compose --programs $(BIN)
+
+.PHONY: images
+images: ## Build the images of learner and actor from source, with BuildKit
+	DOCKER_BUILDKIT=1 docker build $(IMAGE_FLAGS) --file deploy/docker/Dockerfile --target actor --tag rookery/actor .
+	DOCKER_BUILDKIT=1 docker build $(IMAGE_FLAGS) --file deploy/docker/Dockerfile --target learner --tag rookery/learner .
+
+.PHONY: images-cuda
+images-cuda: ## Build the learner's image for a GPU
+	DOCKER_BUILDKIT=1 docker build $(IMAGE_FLAGS) --file deploy/docker/Dockerfile --target learner-cuda --tag rookery/learner-cuda .
+
+.PHONY: token
+token: deploy/secrets/token ## Make the token that containers share, once
+
+.PHONY: up
+up: token ## Train with docker-compose.yml; what it shows is on http://localhost:3000
+	$(COMPOSE) up
+
 .PHONY: ci
 ci: ## Do everything that CI does
 	$(MAKE) --no-print-directory lint
 	$(MAKE) --no-print-directory smoke
 	$(MAKE) --no-print-directory test
+	$(MAKE) --no-print-directory observability
+	$(MAKE) --no-print-directory kubernetes
+	$(MAKE) --no-print-directory compose-test
 
 .PHONY: bench
 bench: setup ## Run the benchmarks
@@ -71,3 +117,9 @@ nextest:
 .PHONY: cargo-deny
 cargo-deny:
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+
+# The containers' user must read it, who is nobody of this machine: the folder keeps others out.
+deploy/secrets/token:
+	mkdir -p -m 700 deploy/secrets
+	head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' > $@
+	chmod 444 $@
