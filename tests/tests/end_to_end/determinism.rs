@@ -12,7 +12,10 @@ fn moments(seed: u64) -> fastrand::Rng {
 fn one_actor_of_one_thread(setup: &Setup) -> Outcome {
     let summary = Cluster::undisturbed(setup);
     assert_eq!(summary.result.updates, setup.rounds());
-    assert_eq!(summary.result.env_steps, setup.rounds() * Setup::ROUND_STEPS);
+    assert_eq!(
+        summary.result.env_steps,
+        setup.rounds() * Setup::ROUND_STEPS
+    );
     assert_eq!(summary.unrolls.trained, setup.rounds() * Setup::SHARDS);
     assert!(
         summary.result.episodes > 0,
