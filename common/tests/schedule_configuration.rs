@@ -79,9 +79,13 @@ fn every_algorithm_can_be_asynchronous_where_it_corrects_or_does_not_care() {
         "[run]\nalgorithm = \"impala\"",
         "[run]\nalgorithm = \"dqn\"",
         "[run]\nalgorithm = \"sac\"",
+        "[run]\nalgorithm = \"q_learning\"\n[policy]\nhidden = []",
+        "[run]\nalgorithm = \"sarsa\"\n[policy]\nhidden = []",
         "[ppo]\nadvantage = \"vtrace\"",
         // Strictly on policy, there is nothing to correct.
         "max_policy_lag = 0",
+        "max_policy_lag = 0\n[run]\nalgorithm = \"a2c\"",
+        "max_policy_lag = 0\n[run]\nalgorithm = \"reinforce\"",
     ] {
         let configuration = Configuration::parse(&format!("{ASYNCHRONOUS}{change}"));
         assert!(configuration.is_ok(), "{change}: {configuration:?}");
@@ -89,8 +93,10 @@ fn every_algorithm_can_be_asynchronous_where_it_corrects_or_does_not_care() {
     assert!(Configuration::parse("run.algorithm = \"impala\"").is_ok());
     for algorithm in ["a2c", "reinforce"] {
         let message = errors(&format!("run.algorithm = \"{algorithm}\"\n{ASYNCHRONOUS}"));
-        let reason = "it corrects nothing that an older policy has collected";
+        let reason = "it takes every unroll for the present policy's";
         assert!(message.contains(reason), "{message}");
+        let remedy = "learn with impala, which corrects for that, set max_policy_lag = 0";
+        assert!(message.contains(remedy), "{message}");
     }
 }
 

@@ -52,16 +52,6 @@ impl Algorithm {
         }
     }
 
-    /// Whether it can learn from what older policies have collected as it comes, in an asynchronous
-    /// run: because it weighs it, or because it does not care.
-    #[must_use]
-    pub const fn can_be_asynchronous(self) -> bool {
-        match self {
-            Self::Ppo | Self::Impala | Self::Dqn | Self::Sac | Self::Td3 => true,
-            Self::A2c | Self::Reinforce | Self::QLearning | Self::Sarsa => false,
-        }
-    }
-
     /// Whether it learns from transitions of earlier policies, out of `[replay]`.
     #[must_use]
     pub const fn is_off_policy(self) -> bool {

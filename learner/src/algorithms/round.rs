@@ -9,8 +9,13 @@ use super::returns::{ReturnsError, RewardColumns};
 /// One shard's unroll, `T` steps of `B` environments; its columns are `[T, B]`, time-major.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ShardColumns {
+    /// Its first environment, among all of the run: what an algorithm keeps of an environment goes by it.
+    /// In an asynchronous run a round has no unroll of some shards and several of others.
+    pub first_env: usize,
     /// Number of environments `B`.
     pub num_envs: usize,
+    /// Whether the environments were reset before the first step, so that it continues nothing.
+    pub discontinuous: bool,
     /// Reward of each step.
     pub rewards: Vec<f32>,
     /// Whether the step ended its episode for good.
@@ -266,7 +271,9 @@ mod tests {
 
     fn round() -> Round {
         let shard = |num_envs, truncated: &[bool]| ShardColumns {
+            first_env: 0,
             num_envs,
+            discontinuous: false,
             rewards: vec![0.0; truncated.len()],
             terminated: vec![false; truncated.len()],
             truncated: truncated.to_vec(),

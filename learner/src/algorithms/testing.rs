@@ -85,8 +85,11 @@ pub(crate) struct ShardCase {
 }
 
 impl ShardCase {
-    pub(crate) fn columns(&self) -> ShardColumns {
+    /// Its columns, for environments from `first_env` on.
+    pub(crate) fn columns(&self, first_env: usize) -> ShardColumns {
         ShardColumns {
+            first_env,
+            discontinuous: false,
             num_envs: self.num_envs,
             rewards: self.rewards.clone(),
             terminated: self.terminated.clone(),
@@ -106,8 +109,14 @@ pub(crate) struct RoundCase {
 
 impl RoundCase {
     pub(crate) fn round(&self) -> Round {
+        let mut next_env = 0;
+        let mut shards = Vec::with_capacity(self.shards.len());
+        for shard in &self.shards {
+            shards.push(shard.columns(next_env));
+            next_env += shard.num_envs;
+        }
         Round {
-            shards: self.shards.iter().map(ShardCase::columns).collect(),
+            shards,
             observations: self.observations.clone(),
             initial_states: Vec::new(),
             actions: self.actions.clone(),
@@ -142,9 +151,9 @@ pub(crate) fn optionally_close(name: &str, got: Option<f64>, expected: Option<f6
     }
 }
 
-/// Two shards of one environment with one-value observations that walk three steps without an end,
-/// choosing action 0 for reward 1; the second shard is `discontinuous` or not.
-pub(crate) fn walking_round(index: u64, discontinuous: bool) -> (CompleteRound, UnrollShape) {
+/// Unrolls of these shards, each discontinuous or not: one environment with one-value observations walks
+/// three steps without an end, choosing action 0 for reward 1.
+pub(crate) fn walking_round(index: u64, unrolls: &[(u32, bool)]) -> (CompleteRound, UnrollShape) {
     let shape = UnrollShape {
         unroll_length: 3,
         envs_per_shard: 1,
@@ -153,7 +162,7 @@ pub(crate) fn walking_round(index: u64, discontinuous: bool) -> (CompleteRound, 
         state_width: 0,
         frames: None,
     };
-    let unroll = |shard: u32| Unroll {
+    let unroll = |&(shard, discontinuous): &(u32, bool)| Unroll {
         key: UnrollKey {
             run_id: "walk".to_owned(),
             shard: ShardId(shard),
@@ -174,11 +183,11 @@ pub(crate) fn walking_round(index: u64, discontinuous: bool) -> (CompleteRound, 
         episode_return: Vec::new().into(),
         episode_length: Vec::new().into(),
         state_after: Bytes::new(),
-        discontinuous: shard == 1 && discontinuous,
+        discontinuous,
     };
     let round = CompleteRound {
-        unrolls: vec![unroll(0), unroll(1)],
-        admitted_at: vec![Instant::now(); 2],
+        unrolls: unrolls.iter().map(unroll).collect(),
+        admitted_at: vec![Instant::now(); unrolls.len()],
         places: Vec::new(),
     };
     (round, shape)

@@ -109,17 +109,6 @@ impl CompleteRound {
             .count() as u64
     }
 
-    /// The first environment of each shard that was reset before the round, by global index.
-    pub fn discontinuous_envs<'a>(
-        &'a self,
-        shape: &'a UnrollShape,
-    ) -> impl Iterator<Item = usize> + 'a {
-        self.unrolls
-            .iter()
-            .filter(|unroll| unroll.discontinuous)
-            .map(|unroll| unroll.key.shard.0 as usize * shape.envs_per_shard)
-    }
-
     /// Adds the round's raw observations to `moments`: each shard's rows `0..T`, those that were
     /// acted on, shard after shard (T14).
     pub fn observe(&self, shape: &UnrollShape, moments: &mut RunningMoments) {
@@ -176,7 +165,9 @@ impl CompleteRound {
                 .log_prob
                 .copy_to(&mut round.log_probs[shard * steps..(shard + 1) * steps]);
             round.shards.push(ShardColumns {
+                first_env: unroll.key.shard.0 as usize * shape.envs_per_shard,
                 num_envs: shape.envs_per_shard,
+                discontinuous: unroll.discontinuous,
                 rewards: unroll.reward.to_vec(),
                 terminated: unroll.terminated.iter().map(|flag| flag == 1).collect(),
                 // A step that did both bootstraps with zero (T1).
@@ -192,19 +183,14 @@ impl CompleteRound {
             normaliser.apply(&mut round.observations);
         }
         if let Some(scaler) = reward_scaler {
-            scale_rewards(scaler, &mut round.shards, &self.unrolls, shape);
+            scale_rewards(scaler, &mut round.shards, &self.unrolls);
         }
         round
     }
 }
 
 /// Updates the return statistics with every shard in order, then scales every reward by them.
-fn scale_rewards(
-    scaler: &mut RewardScaler,
-    columns: &mut [ShardColumns],
-    unrolls: &[Unroll],
-    shape: &UnrollShape,
-) {
+fn scale_rewards(scaler: &mut RewardScaler, columns: &mut [ShardColumns], unrolls: &[Unroll]) {
     for (columns, unroll) in columns.iter().zip(unrolls) {
         let ended: Vec<bool> = unroll
             .terminated
@@ -212,11 +198,11 @@ fn scale_rewards(
             .zip(unroll.truncated.iter())
             .map(|(terminated, truncated)| terminated | truncated == 1)
             .collect();
-        let first_env = unroll.key.shard.0 as usize * shape.envs_per_shard;
-        if unroll.discontinuous {
-            scaler.reset(first_env, shape.envs_per_shard);
+        let (first_env, num_envs) = (columns.first_env, columns.num_envs);
+        if columns.discontinuous {
+            scaler.reset(first_env, num_envs);
         }
-        scaler.update(first_env, shape.envs_per_shard, &columns.rewards, &ended);
+        scaler.update(first_env, num_envs, &columns.rewards, &ended);
     }
     for shard in columns {
         scaler.scale(&mut shard.rewards);

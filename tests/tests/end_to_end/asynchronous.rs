@@ -55,6 +55,10 @@ fn every_algorithm_learns_from_actors_that_wait_for_nobody() {
         (Setup::dqn(), 64),
         (Setup::sac(), 64),
         (Setup::td3(), 64),
+        (Setup::a2c().set("schedule.max_policy_lag", 0), 0),
+        (Setup::reinforce().set("schedule.max_policy_lag", 0), 0),
+        (Setup::q_learning(), 8),
+        (Setup::sarsa(), 8),
     ] {
         let cluster = Cluster::new(&setup.asynchronous());
         let learner = cluster.learner();

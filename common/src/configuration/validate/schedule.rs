@@ -11,6 +11,34 @@ const MAX_POLICY_LAG: u64 = 10_000;
 /// log-probability, its reward and two flags.
 const MIN_STEP_BYTES: u64 = 4 * 4 + 2;
 
+/// The key and its value by which a policy's gradient is estimated as if the present policy had chosen
+/// every action, and the remedy; none where older policies are corrected for or do no harm.
+fn takes_all_for_its_own(
+    configuration: &Configuration,
+) -> Option<(&'static str, String, &'static str)> {
+    let algorithm = configuration.run.algorithm;
+    match algorithm {
+        Algorithm::Ppo => (configuration.ppo.advantage == AdvantageEstimator::Gae).then(|| {
+            let remedy = "set ppo.advantage = \"vtrace\"";
+            ("ppo.advantage", "\"gae\"".to_owned(), remedy)
+        }),
+        Algorithm::A2c | Algorithm::Reinforce => {
+            let remedy = "learn with impala, which corrects for that";
+            let name = format!("\"{}\"", algorithm.name());
+            Some(("run.algorithm", name, remedy))
+        }
+        // Weighs what older policies did.
+        Algorithm::Impala => None,
+        // Learn the values of a greedy or of a present policy from anybody's transitions; SARSA those of
+        // whoever acted.
+        Algorithm::Dqn
+        | Algorithm::Sac
+        | Algorithm::Td3
+        | Algorithm::QLearning
+        | Algorithm::Sarsa => None,
+    }
+}
+
 impl Check {
     pub(super) fn schedule(&mut self, configuration: &Configuration) {
         let schedule = &configuration.schedule;
@@ -95,33 +123,21 @@ impl Check {
                 "leave lag out and bound the age with max_policy_lag",
             );
         }
-        let algorithm = configuration.run.algorithm;
-        if !algorithm.can_be_asynchronous() {
-            self.impossible(
-                &[
-                    kind,
-                    ("run.algorithm", &format!("\"{}\"", algorithm.name())),
-                ],
-                "it corrects nothing that an older policy has collected",
-                "set kind = \"synchronous\", or learn with impala, with ppo and ppo.advantage = \
-                 \"vtrace\", with dqn, sac or td3",
-            );
-        }
-        let ppo = &configuration.ppo;
-        if algorithm == Algorithm::Ppo
-            && ppo.advantage == AdvantageEstimator::Gae
-            && max_policy_lag > 0
+        if max_policy_lag > 0
+            && let Some((key, value, remedy)) = takes_all_for_its_own(configuration)
         {
             self.impossible(
                 &[
                     kind,
                     ("schedule.max_policy_lag", &max_policy_lag),
-                    ("ppo.advantage", &"\"gae\""),
+                    (key, &value),
                 ],
-                "generalised advantage estimation takes every unroll for the present policy's, and \
-                 those of an asynchronous run are up to max_policy_lag versions older",
-                "set ppo.advantage = \"vtrace\", max_policy_lag = 0, or kind = \"synchronous\", with \
-                 lag = 1 to collect while the learner works",
+                "it takes every unroll for the present policy's, and those of an asynchronous run are up \
+                 to max_policy_lag versions older",
+                format!(
+                    "{remedy}, set max_policy_lag = 0, or kind = \"synchronous\", with lag = 1 to \
+                     collect while the learner works"
+                ),
             );
         }
         let unrolls = configuration.unrolls_per_update();

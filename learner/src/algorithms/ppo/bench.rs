@@ -178,6 +178,8 @@ fn synthetic_round(setting: &Setting) -> Round {
         actions,
         log_probs: vec![log_prob; num_steps],
         shards: vec![ShardColumns {
+            first_env: 0,
+            discontinuous: false,
             num_envs,
             rewards: normals(num_steps),
             terminated: (0..num_steps).map(|step| step % 97 == 0).collect(),

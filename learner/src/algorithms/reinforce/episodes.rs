@@ -68,23 +68,21 @@ impl UnfinishedEpisodes {
         self.unfinished.iter().map(Episode::len).sum()
     }
 
-    /// Drops what environments `first..first + count` have done, because what comes does not
-    /// continue it.
-    pub fn forget(&mut self, first: usize, count: usize) {
-        self.unfinished[first..first + count].fill(Episode::default());
-    }
-
     /// Adds a round's steps and hands out the episodes that end in it, by shard, then time, then
-    /// environment. The round's columns belong together.
+    /// environment. What an environment has done is dropped where a shard does not continue it. The
+    /// round's columns belong together.
     pub fn extend(&mut self, round: &Round) -> Vec<Episode> {
         let (width, action_width) = (self.observation_width, self.action_width);
         let row = |index: usize| &round.observations[index * width..][..width];
         let mut next_final = round.num_timeline_rows();
         let mut complete = Vec::new();
-        let (mut first_env, mut first_step, mut first_row) = (0, 0, 0);
+        let (mut first_step, mut first_row) = (0, 0);
         for shard in &round.shards {
+            if shard.discontinuous {
+                self.unfinished[shard.first_env..][..shard.num_envs].fill(Episode::default());
+            }
             for step in 0..shard.num_steps() {
-                let env = first_env + step % shard.num_envs;
+                let env = shard.first_env + step % shard.num_envs;
                 let at = first_step + step;
                 let episode = &mut self.unfinished[env];
                 episode.observations.extend(row(first_row + step));
@@ -102,7 +100,6 @@ impl UnfinishedEpisodes {
                     complete.push(std::mem::take(episode));
                 }
             }
-            first_env += shard.num_envs;
             first_step += shard.num_steps();
             first_row += shard.num_steps() + shard.num_envs;
         }

@@ -103,10 +103,6 @@ impl Algorithm for Reinforce {
         mut context: RoundContext<'_>,
     ) -> Result<Statistics, AlgorithmError> {
         let columns = context.columns(round);
-        for first_env in round.discontinuous_envs(&context.shape) {
-            self.episodes
-                .forget(first_env, context.shape.envs_per_shard);
-        }
         let statistics = self.update(&columns, context.progress)?;
         context.lap(Stage::Update);
         Ok(Statistics::Reinforce(statistics))

@@ -106,9 +106,6 @@ impl Algorithm for Tabular {
     ) -> Result<Statistics, AlgorithmError> {
         let columns = round.columns(&context.shape, None, None);
         context.lap(Stage::Batch);
-        for first_env in round.discontinuous_envs(&context.shape) {
-            self.pending[first_env..][..context.shape.envs_per_shard].fill(None);
-        }
         let statistics = self.update(&columns, context.env_steps, context.progress)?;
         context.lap(Stage::Update);
         Ok(Statistics::Tabular(statistics))

@@ -84,8 +84,11 @@ impl Tabular {
 
         let mut errors = Errors::default();
         let mut finals = states[round.num_timeline_rows()..].iter();
-        let (mut first_env, mut first_step, mut first_row) = (0, 0, 0);
+        let (mut first_step, mut first_row) = (0, 0);
         for shard in &round.shards {
+            if shard.discontinuous {
+                self.pending[shard.first_env..][..shard.num_envs].fill(None);
+            }
             for step in 0..shard.num_steps() {
                 let row = first_row + step;
                 let cut_off_in = shard.truncated[step].then(|| finals.next()).flatten();
@@ -99,10 +102,9 @@ impl Tabular {
                     action: actions[first_step + step],
                     reward: shard.rewards[step],
                 };
-                let env = first_env + step % shard.num_envs;
+                let env = shard.first_env + step % shard.num_envs;
                 self.step(env, taken, &next, epsilon, learning_rate, &mut errors);
             }
-            first_env += shard.num_envs;
             first_step += shard.num_steps();
             first_row += shard.num_steps() + shard.num_envs;
         }

@@ -132,6 +132,8 @@ fn t1_t17_the_value_of_a_final_observation_is_one_more_step_from_its_own_state()
         .unwrap();
     let round = Round {
         shards: vec![ShardColumns {
+            first_env: 0,
+            discontinuous: false,
             num_envs: 1,
             rewards: vec![0.0; 3],
             terminated: vec![false; 3],
