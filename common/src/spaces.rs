@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::unroll::encode_pixels;
 use crate::wrappers::Wrapper;
 
-/// The set from which observations or actions come; Gymnasium's `Box` and `Discrete`, and images.
+/// The set from which observations or actions come; Gymnasium's `Box`, `Discrete`, `MultiDiscrete` and
+/// `MultiBinary`, and images.
 ///
-/// A row of a space is [`Space::width`] `f32` values: the flattened box, or one value that holds
-/// the index of a discrete element (exact below 2^24).
+/// A row of a space is [`Space::width`] `f32` values: the flattened box, or for each discrete choice one
+/// value that holds the index of its element (exact below 2^24).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Space {
@@ -40,6 +41,12 @@ pub enum Space {
     Discrete {
         /// Number of elements, at least one.
         n: usize,
+    },
+    /// Several choices at once, each out of integers of its own: actions alone. `MultiBinary` is this
+    /// with two elements everywhere.
+    MultiDiscrete {
+        /// Number of elements of each choice, at least one of one.
+        nvec: Vec<usize>,
     },
 }
 
@@ -75,7 +82,7 @@ impl Space {
                 frame: [channels, rows, columns],
                 stack,
             } => Some([*stack * *channels, *rows, *columns]),
-            Self::Box { .. } | Self::Discrete { .. } => None,
+            Self::Box { .. } | Self::Discrete { .. } | Self::MultiDiscrete { .. } => None,
         }
     }
 
@@ -99,6 +106,17 @@ impl Space {
             Self::Box { shape, .. } => shape.iter().product(),
             Self::Frames { frame, stack } => frame.iter().product::<usize>() * stack,
             Self::Discrete { .. } => 1,
+            Self::MultiDiscrete { nvec } => nvec.len(),
+        }
+    }
+
+    /// Number of elements of each discrete choice; none where values are real.
+    #[must_use]
+    pub fn choices(&self) -> Option<&[usize]> {
+        match self {
+            Self::Discrete { n } => Some(std::slice::from_ref(n)),
+            Self::MultiDiscrete { nvec } => Some(nvec),
+            Self::Box { .. } | Self::Frames { .. } => None,
         }
     }
 
@@ -117,11 +135,17 @@ impl Space {
             Self::Frames { .. } => {
                 row.len() == self.width() && encode_pixels(row, &mut Vec::new()).is_ok()
             }
-            Self::Discrete { n } => {
-                matches!(row, [x] if *x >= 0.0 && x.fract() == 0.0 && (*x as usize) < *n)
+            Self::Discrete { n } => matches!(row, [x] if is_index(*x, *n)),
+            Self::MultiDiscrete { nvec } => {
+                row.len() == nvec.len() && row.iter().zip(nvec).all(|(x, n)| is_index(*x, *n))
             }
         }
     }
+}
+
+/// Whether `value` is a whole number below `n`.
+pub(crate) fn is_index(value: f32, n: usize) -> bool {
+    value >= 0.0 && value.fract() == 0.0 && (value as usize) < n
 }
 
 impl fmt::Display for Space {
@@ -130,6 +154,7 @@ impl fmt::Display for Space {
             Self::Box { shape, .. } => write!(formatter, "Box{shape:?}"),
             Self::Frames { frame, stack } => write!(formatter, "Frames{frame:?}x{stack}"),
             Self::Discrete { n } => write!(formatter, "Discrete({n})"),
+            Self::MultiDiscrete { nvec } => write!(formatter, "MultiDiscrete{nvec:?}"),
         }
     }
 }
@@ -384,6 +409,11 @@ mod tests {
         assert!(!space.contains(&[3.0]));
         assert!(!space.contains(&[0.5]));
         assert!(!space.contains(&[-1.0]));
+        let space = Space::MultiDiscrete { nvec: vec![3, 2] };
+        assert_eq!((space.width(), space.choices()), (2, Some(&[3, 2][..])));
+        assert!(space.contains(&[2.0, 1.0]));
+        assert!(!space.contains(&[1.0, 2.0]));
+        assert!(!space.contains(&[1.0]));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub use frames::{
     FrameLayout, ObservationLog, Observations, PixelError, encode_pixels, pixel_value,
 };
 
-use crate::spaces::Space;
+use crate::spaces::{Space, is_index};
 
 mod frames;
 
@@ -429,17 +429,15 @@ impl Unroll {
                     .to_string(),
             });
         }
-        if let Space::Discrete { n } = action_space
-            && let Some(action) = self
-                .action
-                .iter()
-                .find(|a| !action_space.contains(std::slice::from_ref(a)))
-        {
-            return Err(UnrollError::Malformed {
-                field: "action",
-                expected: format!("whole numbers in 0..{n}"),
-                got: action.to_string(),
-            });
+        if let Some(choices) = action_space.choices() {
+            let mut actions = self.action.iter().zip(choices.iter().cycle());
+            if let Some((action, n)) = actions.find(|(action, n)| !is_index(*action, **n)) {
+                return Err(UnrollError::Malformed {
+                    field: "action",
+                    expected: format!("whole numbers in 0..{n}"),
+                    got: action.to_string(),
+                });
+            }
         }
         self.validate_episode_ends()
     }

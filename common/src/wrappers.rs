@@ -108,6 +108,9 @@ pub enum Wrapper {
         #[serde(default = "one")]
         high: f64,
     },
+    /// Makes one choice of several: every combination is an action of its own, the last choice varying
+    /// fastest, as NumPy's `unravel_index` counts; for algorithms that learn what each action is worth.
+    FlattenAction {},
     /// Does what was done last instead of what was chosen, with some probability, Gymnasium's
     /// `StickyAction`; never in the first step of an episode.
     ///
@@ -213,6 +216,7 @@ impl Wrapper {
             | Self::FrameStack { .. }
             | Self::ClipAction {}
             | Self::RescaleAction { .. }
+            | Self::FlattenAction {}
             | Self::FlattenObservation {}
             | Self::ClipObservation { .. }
             | Self::RescaleObservation { .. }
@@ -400,6 +404,7 @@ impl Faults {
             }
             Wrapper::SignReward { .. }
             | Wrapper::ClipAction {}
+            | Wrapper::FlattenAction {}
             | Wrapper::FlattenObservation {}
             | Wrapper::CastObservation { .. }
             | Wrapper::PreviousAction {}
@@ -447,6 +452,7 @@ mod tests {
                 probability: 0.25,
                 training_only: true,
             },
+            Wrapper::FlattenAction {},
             Wrapper::FlattenObservation {},
             Wrapper::ClipObservation {
                 low: -10.0,

@@ -75,6 +75,7 @@ pub(super) fn out_of_bounds(bench: &Bench<'_>) -> Finding {
     match &bench.spec.action {
         Space::Box { low, high, .. } => out_of_box(bench, low, high),
         Space::Discrete { n } => out_of_range(bench, *n),
+        Space::MultiDiscrete { nvec } => out_of_range(bench, nvec[0]),
         Space::Frames { .. } => Ok(Outcome::Skipped {
             reason: "actions are images".to_owned(),
         }),

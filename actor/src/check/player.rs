@@ -247,7 +247,10 @@ impl Rows {
 pub(super) fn action(space: &Space, seed: u64, env: u64, time: u64) -> Vec<f32> {
     let mut random = Random::derive(seed, Purpose::Action, env, time);
     match space {
-        Space::Discrete { n } => vec![random.below(*n as u64) as f32],
+        Space::Discrete { .. } | Space::MultiDiscrete { .. } => {
+            let choices = space.choices().into_iter().flatten();
+            choices.map(|n| random.below(*n as u64) as f32).collect()
+        }
         Space::Frames { .. } => vec![0.0; space.width()],
         Space::Box { low, high, .. } => low
             .iter()

@@ -17,7 +17,13 @@ pub(super) fn spec(bench: &Bench<'_>) -> Finding {
             Space::Frames { .. } if space.width() == 0 => {
                 return Err(Failure::new(format!("the {name} space is empty"), remedy));
             }
-            Space::Discrete { .. } | Space::Frames { .. } => {}
+            Space::MultiDiscrete { nvec } if nvec.is_empty() || nvec.contains(&0) => {
+                return Err(Failure::new(
+                    format!("the {name} space {space} has a choice of nothing"),
+                    remedy,
+                ));
+            }
+            Space::Discrete { .. } | Space::MultiDiscrete { .. } | Space::Frames { .. } => {}
             Space::Box { shape, low, high } => {
                 let width: usize = shape.iter().product();
                 if width == 0 || low.len() != width || high.len() != width {
@@ -74,6 +80,9 @@ fn misfit(space: &Space, row: &[f32]) -> Option<String> {
     }
     match space {
         Space::Discrete { n } => Some(format!("it is {row:?}, not a whole number below {n}")),
+        Space::MultiDiscrete { nvec } => {
+            Some(format!("it is {row:?}, not whole numbers below {nvec:?}"))
+        }
         Space::Frames { .. } => Some("it holds something else than 255ths from 0 to 1".to_owned()),
         Space::Box { low, high, .. } => {
             let mut values = row.iter().zip(low.iter().zip(high)).enumerate();

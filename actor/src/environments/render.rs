@@ -182,7 +182,9 @@ fn draw_grid(grid: &Grid, observation: &[f32]) -> Option<Frame> {
 fn draw_planes(space: &Space, observation: &[f32]) -> Option<Frame> {
     let [_, rows, columns] = match space {
         Space::Box { shape, .. } => shape.as_slice().try_into().ok()?,
-        Space::Frames { .. } | Space::Discrete { .. } => space.image()?,
+        Space::Frames { .. } | Space::Discrete { .. } | Space::MultiDiscrete { .. } => {
+            space.image()?
+        }
     };
     let mut canvas = Canvas::new(columns as u32 * PIXEL, rows as u32 * PIXEL, BLACK)?;
     let side = PIXEL as f32;

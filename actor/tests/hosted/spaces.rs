@@ -65,8 +65,11 @@ fn spaces_that_are_no_rows_of_numbers_are_refused_with_what_to_do() {
     for (pairs, words) in [
         (("space", "text"), ["Text", "environment.python_wrappers"]),
         (
-            ("action", "multi_discrete"),
-            ["MultiDiscrete([2 2])", "enumerate the combinations"],
+            ("action", "mixed"),
+            [
+                "which asks for choices and for values of a Box at once",
+                "environment.python_wrappers",
+            ],
         ),
     ] {
         let error = make(&pool, &[pairs]).unwrap_err().to_string();
@@ -97,6 +100,34 @@ fn actions_are_clipped_cast_and_counted_from_where_the_space_begins() {
     let mut discrete = shard(&pool, "peculiar:Shown", &[("action", "discrete")], 1);
     assert_eq!(discrete.spec().action, Space::Discrete { n: 3 });
     assert_eq!(try_step(&mut discrete, &[2.0]).unwrap().rewards, [12.0]);
+    let several = |nvec: &[usize]| Space::MultiDiscrete {
+        nvec: nvec.to_vec(),
+    };
+    for (kind, space, action, reward) in [
+        ("multi_discrete", several(&[2, 3]), &[1.0, 2.0][..], 31.0),
+        (
+            "multi_binary",
+            several(&[2; 4]),
+            &[1.0, 0.0, 1.0, 1.0],
+            1101.0,
+        ),
+        // `buttons` comes before `stick`, and their whole numbers are counted from where each begins.
+        ("choices", several(&[2, 2, 4]), &[0.0, 1.0, 3.0], 810.0),
+        (
+            "values",
+            Space::bounded(&[-1.0, -1.0, 0.0], &[1.0, 1.0, 2.0]),
+            &[0.5, -9.0, 2.0],
+            200.0 - 10.0 + 0.5,
+        ),
+    ] {
+        let mut several = shard(&pool, "peculiar:Shown", &[("action", kind)], 1);
+        assert_eq!(several.spec().action, space, "{kind}");
+        assert_eq!(
+            try_step(&mut several, action).unwrap().rewards,
+            [reward],
+            "{kind}"
+        );
+    }
 }
 
 #[test]

@@ -144,22 +144,26 @@ class Shown(gymnasium.Env):
 
     def __init__(self, space="bytes", action="box"):
         self.observation_space, self.shown = self.KINDS[space]
-        if action == "multi_discrete":
-            self.action_space = spaces.MultiDiscrete([2, 2])
-        elif action == "discrete":
-            self.action_space = spaces.Discrete(3, start=10)
+        self.action_space = {
+            "box": self.action_space,
+            "discrete": spaces.Discrete(3, start=10),
+            "multi_discrete": spaces.MultiDiscrete([2, 3], start=[0, 1]),
+            "multi_binary": spaces.MultiBinary((2, 2)),
+            "choices": spaces.Dict({"stick": spaces.Discrete(4, start=5), "buttons": spaces.MultiBinary(2)}),
+            "values": spaces.Tuple([spaces.Box(-1, 1, (1, 2), np.float64), spaces.Box(0, 2, (1,), np.float32)]),
+            "mixed": spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Box(0, 1, (1,))}),
+        }[action]
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         return self.shown, {}
 
     def step(self, action):
-        # What was done, as a number.
-        if isinstance(self.action_space, spaces.Discrete):
-            reward = action
-        else:
-            assert action.dtype == np.float64 and action.shape == (2,), action
-            reward = action[0] + 10 * action[1]
+        # What was done, as a number: each value counts ten times the one before.
+        assert self.action_space.contains(action), action
+        if isinstance(action, (dict, tuple)):
+            action = np.concatenate([np.ravel(part) for part in (action.values() if isinstance(action, dict) else action)])
+        reward = sum(float(value) * 10**place for place, value in enumerate(np.ravel(action)))
         return self.shown, reward, False, False, {}
 
 

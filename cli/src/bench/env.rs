@@ -94,6 +94,7 @@ impl Stepper {
                     let (low, high) = (low[index % width], high[index % width]);
                     low + (high - low) * random.unit_f32()
                 }
+                Space::MultiDiscrete { nvec } => random.below(nvec[index % width] as u64) as f32,
                 Space::Frames { .. } => unreachable!("no environment acts in images"),
             })
             .collect();

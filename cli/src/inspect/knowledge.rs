@@ -94,6 +94,7 @@ impl Knowledge {
                 (Quantity::ActionProbabilities, actions.collect())
             }
             Head::DiagonalGaussian { .. }
+            | Head::MultiCategorical { .. }
             | Head::SquashedGaussian { .. }
             | Head::Deterministic { .. } => {
                 let message = format!(

@@ -15,7 +15,8 @@ use crate::seeds::Random;
 /// A head with what one version's parameters make of it.
 #[derive(Clone, Debug)]
 pub(super) enum Chooser {
-    Categorical,
+    /// Number of actions of each choice.
+    Categorical(Vec<usize>),
     DiagonalGaussian(DiagonalGaussian),
     ActionValues(ValueDistribution),
     SquashedGaussian(SquashedGaussian),
@@ -26,7 +27,8 @@ impl Chooser {
     /// For a valid head; `log_std` is that of a diagonal Gaussian, and empty for others.
     pub(super) fn new(head: &Head, log_std: &[f32]) -> Self {
         match head {
-            Head::Categorical { .. } => Self::Categorical,
+            Head::Categorical { num_actions } => Self::Categorical(vec![*num_actions]),
+            Head::MultiCategorical { num_actions } => Self::Categorical(num_actions.clone()),
             Head::DiagonalGaussian { .. } => Self::DiagonalGaussian(DiagonalGaussian::new(log_std)),
             Head::ActionValues { distribution, .. } => Self::ActionValues(*distribution),
             Head::SquashedGaussian { low, high } => {
@@ -57,12 +59,22 @@ impl Chooser {
         action: &mut [f32],
     ) -> f32 {
         match (self, behaviour) {
-            (Self::Categorical, Behaviour::Uniform) => sample_index(outputs.len(), random, action),
-            (Self::Categorical, _) => {
-                let categorical = Categorical::new(outputs);
-                let chosen = categorical.sample(random);
-                action[0] = chosen as f32;
-                categorical.log_prob(chosen)
+            (Self::Categorical(choices), Behaviour::Uniform) => choices
+                .iter()
+                .zip(action)
+                .map(|(n, action)| sample_index(*n, random, action))
+                .sum(),
+            (Self::Categorical(choices), _) => {
+                let (mut rest, mut log_prob) = (outputs, 0.0);
+                for (n, action) in choices.iter().zip(action) {
+                    let (logits, others) = rest.split_at(*n);
+                    let categorical = Categorical::new(logits);
+                    let chosen = categorical.sample(random);
+                    *action = chosen as f32;
+                    log_prob += categorical.log_prob(chosen);
+                    rest = others;
+                }
+                log_prob
             }
             (Self::DiagonalGaussian(gaussian), _) => {
                 gaussian.sample(outputs, random, action);
@@ -70,7 +82,7 @@ impl Chooser {
             }
             (Self::ActionValues(distribution), Behaviour::Uniform) => {
                 let num_actions = ActionValues::new(outputs, *distribution).num_actions();
-                sample_index(num_actions, random, action)
+                sample_index(num_actions, random, &mut action[0])
             }
             (Self::ActionValues(distribution), _) => {
                 let epsilon = match behaviour {
@@ -101,7 +113,14 @@ impl Chooser {
     #[inline(always)]
     pub(super) fn mode(&self, outputs: &[f32], action: &mut [f32]) {
         match self {
-            Self::Categorical => action[0] = distribution::mode(outputs) as f32,
+            Self::Categorical(choices) => {
+                let mut rest = outputs;
+                for (n, action) in choices.iter().zip(action) {
+                    let (logits, others) = rest.split_at(*n);
+                    *action = distribution::mode(logits) as f32;
+                    rest = others;
+                }
+            }
             Self::DiagonalGaussian(_) => action.copy_from_slice(outputs),
             Self::ActionValues(distribution) => {
                 let greedy = ActionValues::new(outputs, *distribution).greedy();
@@ -115,8 +134,8 @@ impl Chooser {
 
 /// Draws one of `n` actions uniformly.
 #[inline(always)]
-fn sample_index(n: usize, random: &mut Random, action: &mut [f32]) -> f32 {
-    action[0] = random.below(n as u64) as f32;
+fn sample_index(n: usize, random: &mut Random, action: &mut f32) -> f32 {
+    *action = random.below(n as u64) as f32;
     -libm::log(n as f64) as f32
 }
 

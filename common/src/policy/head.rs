@@ -64,6 +64,15 @@ pub enum Head {
         /// The largest value of each dimension.
         high: Vec<f32>,
     },
+    /// Independent categorical distributions, one for each of several choices; an action is the index of
+    /// each as `f32`.
+    ///
+    /// # Shapes
+    /// A row has the logits of the first choice, then those of the second, and so on.
+    MultiCategorical {
+        /// Number of actions of each choice.
+        num_actions: Vec<usize>,
+    },
 }
 
 /// What an action-value network says about the return that follows an action.
@@ -144,7 +153,20 @@ impl Head {
             Self::ActionValues { .. } => "action_values",
             Self::SquashedGaussian { .. } => "squashed_gaussian",
             Self::Deterministic { .. } => "deterministic",
+            Self::MultiCategorical { .. } => "multi_categorical",
         }
+    }
+
+    /// Whether it is a distribution whose probabilities policy gradients are made of, with nothing
+    /// between its outputs and the action: what actor-critics learn.
+    #[must_use]
+    pub const fn is_likelihood(&self) -> bool {
+        matches!(
+            self,
+            Self::Categorical { .. }
+                | Self::MultiCategorical { .. }
+                | Self::DiagonalGaussian { .. }
+        )
     }
 
     /// Number of `f32` values in an action row.
@@ -154,16 +176,32 @@ impl Head {
             Self::Categorical { .. } | Self::ActionValues { .. } => 1,
             Self::DiagonalGaussian { dimension } => *dimension,
             Self::SquashedGaussian { low, .. } | Self::Deterministic { low, .. } => low.len(),
+            Self::MultiCategorical { num_actions } => num_actions.len(),
         }
     }
 
-    /// Number of actions, where they are discrete.
+    /// Number of actions, where one of them is chosen.
     #[must_use]
     pub fn num_actions(&self) -> Option<usize> {
         match self {
             Self::Categorical { num_actions } | Self::ActionValues { num_actions, .. } => {
                 Some(*num_actions)
             }
+            Self::DiagonalGaussian { .. }
+            | Self::SquashedGaussian { .. }
+            | Self::Deterministic { .. }
+            | Self::MultiCategorical { .. } => None,
+        }
+    }
+
+    /// Number of actions of each discrete choice; none where values are real.
+    #[must_use]
+    pub fn choices(&self) -> Option<&[usize]> {
+        match self {
+            Self::Categorical { num_actions } | Self::ActionValues { num_actions, .. } => {
+                Some(std::slice::from_ref(num_actions))
+            }
+            Self::MultiCategorical { num_actions } => Some(num_actions),
             Self::DiagonalGaussian { .. }
             | Self::SquashedGaussian { .. }
             | Self::Deterministic { .. } => None,
@@ -179,7 +217,8 @@ impl Head {
             }
             Self::Categorical { .. }
             | Self::DiagonalGaussian { .. }
-            | Self::ActionValues { .. } => None,
+            | Self::ActionValues { .. }
+            | Self::MultiCategorical { .. } => None,
         }
     }
 
@@ -202,6 +241,9 @@ impl Head {
             } => num_actions.saturating_mul(distribution.num_outputs()),
             Self::SquashedGaussian { low, .. } => 2 * low.len(),
             Self::Deterministic { low, .. } => low.len(),
+            Self::MultiCategorical { num_actions } => num_actions
+                .iter()
+                .fold(0, |sum, num_actions| sum.saturating_add(*num_actions)),
         }
     }
 
@@ -227,6 +269,10 @@ impl Head {
             }
             (_, Space::Box { low, high, .. }) => self.bounds() == Some((low, high)),
             (_, Space::Discrete { n }) => self.num_actions() == Some(*n),
+            (Self::MultiCategorical { num_actions }, Space::MultiDiscrete { nvec }) => {
+                num_actions == nvec
+            }
+            (_, Space::MultiDiscrete { .. }) => false,
             (_, Space::Frames { .. }) => false,
         }
     }
@@ -260,6 +306,17 @@ impl Head {
                     });
                 }
                 check_bounds(name, low, high)
+            }
+            Self::MultiCategorical { num_actions } => {
+                let choices = "head.multi_categorical.num_actions";
+                check_width(choices, num_actions.len())?;
+                for (choice, num_actions) in num_actions.iter().enumerate() {
+                    check_width(format_args!("{choices}[{choice}]"), *num_actions)?;
+                }
+                check_width(
+                    "head.multi_categorical, all outputs together,",
+                    self.width(),
+                )
             }
         }
     }

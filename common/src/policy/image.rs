@@ -242,7 +242,7 @@ fn extents(space: &Space) -> Option<[usize; 3]> {
     match space {
         Space::Box { shape, .. } => shape[..].try_into().ok(),
         Space::Frames { .. } => space.image(),
-        Space::Discrete { .. } => None,
+        Space::Discrete { .. } | Space::MultiDiscrete { .. } => None,
     }
 }
 

@@ -67,6 +67,17 @@ pub enum PolicyError {
         /// Width of the normaliser.
         got: usize,
     },
+    /// An algorithm whose policy makes one choice is asked for several.
+    #[error(
+        "{algorithm} chooses one of several actions, the environment's are {got}: train with ppo, or make one \
+         choice of several with the wrapper \"flatten_action\""
+    )]
+    SeveralChoices {
+        /// Its name.
+        algorithm: &'static str,
+        /// The action space.
+        got: String,
+    },
     /// Observations are indices, which have no mean.
     #[error("discrete observations cannot be normalised: switch the observation normaliser off")]
     NormalisedIndices,

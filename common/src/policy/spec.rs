@@ -139,6 +139,12 @@ pub enum SpecError {
         /// The observation space.
         got: String,
     },
+    /// Observations are several indices.
+    #[error("observations are {got}; show each index as a one in its place among zeros")]
+    SeveralIndices {
+        /// The observation space.
+        got: String,
+    },
     /// A dimension of an action cannot be rescaled to its bounds.
     #[error(
         "head.{head}: dimension {dimension} is bounded by {low} and {high}, expected finite bounds \
@@ -209,6 +215,9 @@ impl PolicySpec {
                 dimension: action.width(),
             },
             Space::Discrete { n } => Head::Categorical { num_actions: *n },
+            Space::MultiDiscrete { nvec } => Head::MultiCategorical {
+                num_actions: nvec.clone(),
+            },
             Space::Frames { .. } => {
                 return Err(SpecError::ActionSpace {
                     head: "categorical",
@@ -235,13 +244,22 @@ impl PolicySpec {
         distribution: ValueDistribution,
         noisy: bool,
     ) -> Result<Self, SpecError> {
-        let Space::Discrete { n } = action else {
-            return Err(SpecError::ActionSpace {
-                head: "action_values",
-                expected: "discrete actions",
-                got: action.to_string(),
-                remedy: "train with sac or ppo",
-            });
+        let refused = |remedy| SpecError::ActionSpace {
+            head: "action_values",
+            expected: "discrete actions",
+            got: action.to_string(),
+            remedy,
+        };
+        let n = match action {
+            Space::Discrete { n } => n,
+            Space::MultiDiscrete { .. } => {
+                return Err(refused(
+                    "train with ppo, or make one choice of several with the wrapper \"flatten_action\"",
+                ));
+            }
+            Space::Box { .. } | Space::Frames { .. } => {
+                return Err(refused("train with sac or ppo"));
+            }
         };
         let head = Head::ActionValues {
             num_actions: *n,
@@ -331,6 +349,11 @@ impl PolicySpec {
                 width: observation.width(),
             },
             Space::Discrete { n } => Encoder::OneHot { n: *n },
+            Space::MultiDiscrete { .. } => {
+                return Err(SpecError::SeveralIndices {
+                    got: observation.to_string(),
+                });
+            }
         };
         let spec = Self {
             encoder,
@@ -392,10 +415,7 @@ impl PolicySpec {
         self.head.validate()?;
         if let Some(recurrent) = &self.recurrent {
             recurrent.validate()?;
-            if !matches!(
-                self.head,
-                Head::Categorical { .. } | Head::DiagonalGaussian { .. }
-            ) {
+            if !self.head.is_likelihood() {
                 let head = self.head.name();
                 return Err(SpecError::RecurrentHead { head });
             }
@@ -537,12 +557,14 @@ impl PolicySpec {
 fn bounds(action: &Space, head: &'static str) -> Result<(Vec<f32>, Vec<f32>), SpecError> {
     match action {
         Space::Box { low, high, .. } => Ok((low.clone(), high.clone())),
-        Space::Discrete { .. } | Space::Frames { .. } => Err(SpecError::ActionSpace {
-            head,
-            expected: "a box of actions",
-            got: action.to_string(),
-            remedy: "train with dqn or ppo",
-        }),
+        Space::Discrete { .. } | Space::MultiDiscrete { .. } | Space::Frames { .. } => {
+            Err(SpecError::ActionSpace {
+                head,
+                expected: "a box of actions",
+                got: action.to_string(),
+                remedy: "train with dqn or ppo",
+            })
+        }
     }
 }
 

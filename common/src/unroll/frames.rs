@@ -31,7 +31,7 @@ impl FrameLayout {
                 size: frame.iter().product(),
                 stack: *stack,
             }),
-            Space::Box { .. } | Space::Discrete { .. } => None,
+            Space::Box { .. } | Space::Discrete { .. } | Space::MultiDiscrete { .. } => None,
         }
     }
 }

@@ -21,6 +21,11 @@ impl From<&Space> for v1::Space {
                 stack: *stack as u32,
             }),
             Space::Discrete { n } => v1::space::Kind::Discrete(v1::DiscreteSpace { n: *n as u32 }),
+            Space::MultiDiscrete { nvec } => {
+                v1::space::Kind::MultiDiscrete(v1::MultiDiscreteSpace {
+                    nvec: nvec.iter().map(|n| *n as u32).collect(),
+                })
+            }
         };
         Self { kind: Some(kind) }
     }
@@ -94,6 +99,19 @@ fn decode_space(field: &'static str, space: Option<v1::Space>) -> Result<Space, 
                 ));
             }
             Ok(Space::Discrete { n })
+        }
+        v1::space::Kind::MultiDiscrete(space) => {
+            let nvec: Vec<usize> = space.nvec.iter().map(|n| *n as usize).collect();
+            let is_sound = (1..=MAX_SPACE_WIDTH).contains(&nvec.len())
+                && nvec.iter().all(|n| (1..=MAX_SPACE_WIDTH).contains(n));
+            if !is_sound {
+                return Err(WireError::new(
+                    field,
+                    format!("one choice or more, each of 1 to {MAX_SPACE_WIDTH} elements"),
+                    format!("{nvec:?}"),
+                ));
+            }
+            Ok(Space::MultiDiscrete { nvec })
         }
     }
 }
@@ -209,6 +227,18 @@ mod tests {
         ] {
             let frames = v1::FrameSpace { frame, stack };
             let kind = Some(v1::space::Kind::Frames(frames));
+            assert!(decode_space("s", Some(v1::Space { kind })).is_err());
+        }
+    }
+
+    #[test]
+    fn several_choices_survive_and_empty_ones_are_refused() {
+        let space = Space::MultiDiscrete { nvec: vec![3, 2] };
+        assert_eq!(decode_space("s", Some((&space).into())).unwrap(), space);
+        for nvec in [vec![], vec![2, 0], vec![u32::MAX]] {
+            let kind = Some(v1::space::Kind::MultiDiscrete(v1::MultiDiscreteSpace {
+                nvec,
+            }));
             assert!(decode_space("s", Some(v1::Space { kind })).is_err());
         }
     }

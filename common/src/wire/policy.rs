@@ -206,6 +206,11 @@ impl From<&Head> for v1::policy_spec::Head {
             }),
             Head::SquashedGaussian { low, high } => Self::SquashedGaussian(bounds(low, high)),
             Head::Deterministic { low, high } => Self::Deterministic(bounds(low, high)),
+            Head::MultiCategorical { num_actions } => {
+                Self::MultiCategorical(v1::MultiDiscreteSpace {
+                    nvec: num_actions.iter().map(|n| *n as u32).collect(),
+                })
+            }
         }
     }
 }
@@ -236,6 +241,9 @@ impl TryFrom<v1::policy_spec::Head> for Head {
                 Self::SquashedGaussian { low, high }
             }
             Message::Deterministic(v1::Bounds { low, high }) => Self::Deterministic { low, high },
+            Message::MultiCategorical(v1::MultiDiscreteSpace { nvec }) => Self::MultiCategorical {
+                num_actions: nvec.into_iter().map(|n| n as usize).collect(),
+            },
         })
     }
 }
@@ -376,6 +384,8 @@ mod tests {
             ),
             bounds().prop_map(|(low, high)| Head::SquashedGaussian { low, high }),
             bounds().prop_map(|(low, high)| Head::Deterministic { low, high }),
+            prop::collection::vec(1_usize..9, 1..5)
+                .prop_map(|num_actions| Head::MultiCategorical { num_actions }),
         ]
     }
 
@@ -438,9 +448,7 @@ mod tests {
             recurrent in prop::option::of(recurrent_layers()),
         ) {
             // The other heads have no recurrent layer.
-            let recurrent = recurrent.filter(|_| {
-                matches!(head, Head::Categorical { .. } | Head::DiagonalGaussian { .. })
-            });
+            let recurrent = recurrent.filter(|_| head.is_likelihood());
             let spec = PolicySpec {
                 encoder,
                 hidden,

@@ -332,6 +332,12 @@ pub fn policy_spec(
         Name::Sac => match action {
             // Discrete actions are drawn from the same categorical head as PPO's (T26).
             Space::Discrete { .. } => PolicySpec::new(observation, action, hidden, activation)?,
+            Space::MultiDiscrete { .. } => {
+                return Err(PolicyError::SeveralChoices {
+                    algorithm: configuration.run.algorithm.name(),
+                    got: action.to_string(),
+                });
+            }
             Space::Box { .. } | Space::Frames { .. } => {
                 PolicySpec::squashed_gaussian(observation, action, hidden, activation)?
             }
@@ -387,6 +393,7 @@ mod tests {
     fn an_algorithm_chooses_the_head_that_it_learns() {
         let torque = Space::bounded(&[-2.0], &[2.0]);
         let buttons = Space::Discrete { n: 3 };
+        let several = Space::MultiDiscrete { nvec: vec![3, 2] };
         for (algorithm, action, head) in [
             (Name::Ppo, &torque, "diagonal_gaussian"),
             (Name::Ppo, &buttons, "categorical"),
@@ -399,6 +406,8 @@ mod tests {
             (Name::A2c, &torque, "diagonal_gaussian"),
             (Name::A2c, &buttons, "categorical"),
             (Name::Reinforce, &buttons, "categorical"),
+            (Name::Ppo, &several, "multi_categorical"),
+            (Name::A2c, &several, "multi_categorical"),
         ] {
             let seen = environment(Space::bounded(&[-1.0], &[1.0]), action.clone());
             let spec = policy_spec(&configured(algorithm), &seen).unwrap();
@@ -427,5 +436,12 @@ mod tests {
         );
         refused(Name::Td3, unbounded, "bound the environment's actions");
         refused(Name::Td3, Space::Discrete { n: 2 }, "train");
+        for algorithm in [Name::Dqn, Name::Sac] {
+            refused(
+                algorithm,
+                Space::MultiDiscrete { nvec: vec![3, 2] },
+                "flatten_action",
+            );
+        }
     }
 }

@@ -61,7 +61,7 @@ pub struct RoundBatch {
     pub rows: Vec<i64>,
     /// Of a recurrent policy: the environments as sequences.
     pub lanes: Option<Lanes>,
-    /// Indices `[R]`, i64, or vectors `[R, dimension]`, f32.
+    /// Indices `[R, choices]`, i64, or vectors `[R, dimension]`, f32.
     pub actions: Tensor,
     /// Values of the observations that were acted on.
     pub values: Vec<f32>,
@@ -137,8 +137,7 @@ impl RoundBatch {
             Estimator::Vtrace(options) => {
                 let at_steps = Tensor::from_slice(&rows).to_device(network.device());
                 let (outputs, _) = network.forward(&inputs.index_select(0, &at_steps), None);
-                let likelihood =
-                    Likelihood::new(&outputs.policy, outputs.log_std.as_ref(), &actions);
+                let likelihood = Likelihood::new(&outputs, &actions);
                 let log_ratios = log_ratios(&likelihood, round);
                 let traced = Traced::new(round, &all_values, &log_ratios, &options)?;
                 (advantages, returns) = (traced.advantages, traced.targets);
@@ -214,28 +213,28 @@ pub fn log_ratios(likelihood: &Likelihood, round: &Round) -> Vec<f32> {
         .collect()
 }
 
-/// A column of actions on `device`: indices `[R]`, i64, or vectors `[R, dimension]`, f32.
+/// A column of actions on `device`: indices `[R, choices]`, i64, or vectors `[R, dimension]`, f32.
 ///
 /// # Errors
 /// [`OnPolicyError::Action`] at the first that is none of the head's.
 pub fn action_rows(head: &Head, actions: &[f32], device: Device) -> Result<Tensor, OnPolicyError> {
-    let Some(num_actions) = head.num_actions() else {
-        return Ok(Tensor::from_slice(actions)
-            .view([-1, head.action_width() as i64])
-            .to_device(device));
+    let width = head.action_width();
+    let rows = |column: Tensor| column.view([-1, width as i64]).to_device(device);
+    let Some(choices) = head.choices() else {
+        return Ok(rows(Tensor::from_slice(actions)));
     };
     let mut indices = Vec::with_capacity(actions.len());
-    for (step, &action) in actions.iter().enumerate() {
+    for (place, (&action, &num_actions)) in actions.iter().zip(choices.iter().cycle()).enumerate() {
         if !(action >= 0.0 && action.fract() == 0.0 && (action as usize) < num_actions) {
             return Err(OnPolicyError::Action {
-                step,
+                step: place / width,
                 action,
                 num_actions,
             });
         }
         indices.push(action as i64);
     }
-    Ok(Tensor::from_slice(&indices).to_device(device))
+    Ok(rows(Tensor::from_slice(&indices)))
 }
 
 const ADAM: &str = "adam";

@@ -82,7 +82,7 @@ pub struct StepStatistics {
 /// is usual; entropy bonus of Williams and Peng 1991. All terms are means over the steps (T16).
 #[must_use]
 pub fn losses(outputs: &Outputs, steps: &Steps, options: &LossOptions) -> Losses {
-    let likelihood = Likelihood::new(&outputs.policy, outputs.log_std.as_ref(), &steps.actions);
+    let likelihood = Likelihood::new(outputs, &steps.actions);
     let weights = &steps.advantages / steps.advantages.numel() as f64;
     let policy = likelihood.negative_log_probs.dot(&weights);
     let (by_policy, by_log_std) = likelihood.gradient(&weights.neg(), -options.entropy_coefficient);

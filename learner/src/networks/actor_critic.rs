@@ -118,8 +118,11 @@ pub enum NetworkError {
 /// What one forward pass gives for `N` rows.
 #[derive(Debug)]
 pub struct Outputs {
-    /// Logits `[N, num_actions]` or means `[N, dimension]`.
+    /// Logits `[N, num_actions]`, those of several choices one behind the other, or means
+    /// `[N, dimension]`.
     pub policy: Tensor,
+    /// Number of actions of each choice; empty of a Gaussian policy.
+    pub choices: Vec<i64>,
     /// Logarithm of the standard deviation, `[dimension]`; only of a Gaussian policy.
     pub log_std: Option<Tensor>,
     /// State values, `[N, 1]`.
@@ -188,12 +191,9 @@ impl ActorCritic {
     /// [`NetworkError::CriticWidth`].
     pub fn new(spec: ActorCriticSpec, seed: u64, device: Device) -> Result<Self, NetworkError> {
         spec.policy.validate()?;
-        if !matches!(
-            spec.policy.head,
-            Head::Categorical { .. } | Head::DiagonalGaussian { .. }
-        ) {
+        if !spec.policy.head.is_likelihood() {
             return Err(NetworkError::Head {
-                expected: "categorical or diagonal_gaussian",
+                expected: "categorical, multi_categorical or diagonal_gaussian",
                 got: spec.policy.head.name(),
             });
         }
@@ -325,12 +325,19 @@ impl ActorCritic {
         };
         let outputs = Outputs {
             policy: join(|block| block.head.output()),
+            choices: self.choices().collect(),
             log_std: self
                 .log_std
                 .map(|index| self.parameters.view(index).shallow_clone()),
             values: join(|block| block.critic.output()),
         };
         (outputs, ActorCriticTape(blocks))
+    }
+
+    /// Number of actions of each choice; none of a Gaussian policy.
+    fn choices(&self) -> impl Iterator<Item = i64> {
+        let choices = self.spec.policy.head.choices().unwrap_or_default();
+        choices.iter().map(|num_actions| *num_actions as i64)
     }
 
     fn forward_block(&self, inputs: &Tensor, sequences: Option<&Sequences>) -> BlockTape {

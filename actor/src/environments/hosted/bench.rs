@@ -158,6 +158,7 @@ impl Stepper {
                     let (low, high) = (low[index % width], high[index % width]);
                     low + (high - low) * random.unit_f32()
                 }
+                Space::MultiDiscrete { nvec } => random.below(nvec[index % width] as u64) as f32,
                 Space::Frames { .. } => 0.0,
             })
             .collect();

@@ -13,6 +13,7 @@ use super::process::Reply;
 enum SpaceInWords {
     Box { shape: Vec<usize> },
     Discrete { n: usize },
+    MultiDiscrete { nvec: Vec<usize> },
 }
 
 /// A goal as `goals.py` has found it.
@@ -55,6 +56,7 @@ pub(super) fn read(
         .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
     let mut space = |words| match words {
         SpaceInWords::Discrete { n } => Space::Discrete { n },
+        SpaceInWords::MultiDiscrete { nvec } => Space::MultiDiscrete { nvec },
         SpaceInWords::Box { shape } => {
             let width = shape.iter().product();
             let low = bounds.by_ref().take(width).collect();
@@ -82,6 +84,7 @@ pub(super) fn read(
                 low.len() == space.width() && high.len() == space.width() && !low.is_empty()
             }
             Space::Discrete { n } => *n > 0,
+            Space::MultiDiscrete { nvec } => !nvec.is_empty() && !nvec.contains(&0),
             Space::Frames { .. } => space.width() > 0,
         };
         if !complete {

@@ -38,10 +38,10 @@ enum Saved {
 /// How an action is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ActionFormat {
-    /// An index in one byte.
-    Byte,
-    /// An index in four bytes.
-    Index,
+    /// This many indices of one byte.
+    Bytes(usize),
+    /// This many indices of four bytes.
+    Indices(usize),
     /// This many values of four bytes.
     Values(usize),
 }
@@ -49,27 +49,32 @@ pub(super) enum ActionFormat {
 impl ActionFormat {
     /// The shortest for a space.
     pub(super) fn of(space: &Space) -> Self {
-        match space {
-            Space::Discrete { n: 0..=256 } => Self::Byte,
-            Space::Discrete { .. } => Self::Index,
-            Space::Box { .. } | Space::Frames { .. } => Self::Values(space.width()),
+        match space.choices() {
+            Some(choices) if choices.iter().all(|n| *n <= 256) => Self::Bytes(choices.len()),
+            Some(choices) => Self::Indices(choices.len()),
+            None => Self::Values(space.width()),
         }
     }
 
     /// Bytes of an action.
     pub(super) const fn size(self) -> usize {
         match self {
-            Self::Byte => 1,
-            Self::Index => 4,
-            Self::Values(width) => 4 * width,
+            Self::Bytes(width) => width,
+            Self::Indices(width) | Self::Values(width) => 4 * width,
         }
     }
 
     /// Appends an action.
     pub(super) fn write(self, action: &[f32], actions: &mut Vec<u8>) {
         match self {
-            Self::Byte => actions.push(action[0] as u8),
-            Self::Index => actions.extend((action[0] as u32).to_le_bytes()),
+            Self::Bytes(_) => actions.extend(action.iter().map(|index| *index as u8)),
+            Self::Indices(_) => {
+                actions.extend(
+                    action
+                        .iter()
+                        .flat_map(|index| (*index as u32).to_le_bytes()),
+                );
+            }
             Self::Values(_) => actions.extend(action.iter().flat_map(|value| value.to_le_bytes())),
         }
     }
@@ -78,17 +83,19 @@ impl ActionFormat {
     pub(super) fn read(self, actions: &[u8], step: usize, action: &mut [f32]) {
         let bytes = &actions[step * self.size()..][..self.size()];
         match self {
-            Self::Byte => action[0] = f32::from(bytes[0]),
-            Self::Index => {
-                action[0] = bytes
-                    .iter()
-                    .rev()
-                    .fold(0_u32, |sum, byte| sum << 8 | u32::from(*byte))
-                    as f32;
+            Self::Bytes(_) => {
+                for (index, byte) in action.iter_mut().zip(bytes) {
+                    *index = f32::from(*byte);
+                }
+            }
+            Self::Indices(_) => {
+                for (index, bytes) in action.iter_mut().zip(bytes.as_chunks().0) {
+                    *index = u32::from_le_bytes(*bytes) as f32;
+                }
             }
             Self::Values(_) => {
-                for (value, bytes) in action.iter_mut().zip(bytes.chunks_exact(4)) {
-                    *value = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+                for (value, bytes) in action.iter_mut().zip(bytes.as_chunks().0) {
+                    *value = f32::from_le_bytes(*bytes);
                 }
             }
         }
@@ -149,7 +156,9 @@ pub(super) fn read(
             && (0..episode.actions.len() / format.size()).all(|step| {
                 format.read(&episode.actions, step, action);
                 match space {
-                    Space::Discrete { .. } | Space::Frames { .. } => space.contains(action),
+                    Space::Discrete { .. } | Space::MultiDiscrete { .. } | Space::Frames { .. } => {
+                        space.contains(action)
+                    }
                     Space::Box { .. } => action.iter().all(|value| !value.is_nan()),
                 }
             })
@@ -172,6 +181,16 @@ mod tests {
         for (space, size, actions) in [
             (Space::Discrete { n: 256 }, 1, vec![vec![0.0], vec![255.0]]),
             (Space::Discrete { n: 300 }, 4, vec![vec![299.0], vec![1.0]]),
+            (
+                Space::MultiDiscrete { nvec: vec![256, 2] },
+                2,
+                vec![vec![255.0, 0.0], vec![1.0, 1.0]],
+            ),
+            (
+                Space::MultiDiscrete { nvec: vec![2, 257] },
+                8,
+                vec![vec![1.0, 256.0], vec![0.0, 3.0]],
+            ),
             (
                 Space::bounded(&[-1.0; 2], &[1.0; 2]),
                 8,

@@ -69,8 +69,7 @@ class Group:
         is_bytes = isinstance(instances.encoder, Array) and instances.encoder.dtype == np.uint8
         self.element = "u1" if is_bytes else "<f4"
         observation, observation_bounds = space_in_words(instances.observation_space)
-        action_decoder(instances.action_space, np.zeros((num_envs, 1), dtype=np.float32))
-        action, action_bounds = space_in_words(instances.action_space)
+        action, action_bounds = action_in_words(instances.action_space)
         action_width = len(action_bounds) // 8 or 1
         self.memory = Memory(num_envs, action_width, instances.encoder.width, self.element)
         self.doorbell, self.actors_end = socket.socketpair()

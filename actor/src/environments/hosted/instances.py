@@ -233,6 +233,11 @@ class Vector:
                 f"the observations of the vector environment are {self.observation_space}; vector environments are taken "
                 "with a Box, MultiBinary or Discrete, others with vectorization_mode=\"sync\""
             )
+        if isinstance(self.action_space, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple)):
+            raise Refused(
+                f"the actions of the vector environment are {self.action_space}; vector environments are taken with one "
+                "array of actions, others with vectorization_mode=\"sync\""
+            )
         self.resets = resets(environment)
 
     def bind(self, memory):

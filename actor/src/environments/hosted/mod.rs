@@ -112,8 +112,9 @@ impl HostedBatch {
     /// Puts actions into the space: indices that exist, values within their bounds.
     fn set_actions(&mut self, actions: &[f32]) {
         match &self.spec.action {
-            Space::Discrete { n } => {
-                for (kept, action) in self.actions.iter_mut().zip(actions) {
+            Space::Discrete { .. } | Space::MultiDiscrete { .. } => {
+                let choices = self.spec.action.choices().into_iter().flatten().cycle();
+                for ((kept, action), n) in self.actions.iter_mut().zip(actions).zip(choices) {
                     *kept = action.max(0.0).min((*n - 1) as f32).trunc();
                 }
             }

@@ -130,9 +130,8 @@ class Parts(Encoder):
 
     def __init__(self, space, path):
         self.is_dict = isinstance(space, gymnasium.spaces.Dict)
-        items = list(space.spaces.items()) if self.is_dict else list(enumerate(space.spaces))
         self.path = path
-        self.children = [(key, encoder_of(child, f"{path}.{key}" if path else str(key))) for key, child in items]
+        self.children = [(key, encoder_of(child, f"{path}.{key}" if path else str(key))) for key, child in items_of(space)]
         self.width = sum(child.width for _, child in self.children)
 
     def bind(self, table):
@@ -192,31 +191,87 @@ def action_decoder(space, table):
     spaces = gymnasium.spaces
     if isinstance(space, spaces.Discrete):
         start = int(space.start)
+        return lambda: table[:, 0].astype(np.int64) + start
+    # A fresh array each time: an environment may keep the action that it is given.
+    if isinstance(space, spaces.MultiDiscrete):
+        return lambda: table.astype(space.dtype).reshape(len(table), *space.shape) + space.start
+    if isinstance(space, (spaces.Box, spaces.MultiBinary)):
+        return lambda: table.astype(space.dtype).reshape(len(table), *space.shape)
+    names, decoders, first = [], [], 0
+    for name, child in items_of(space):
+        width = action_width(child)
+        names.append(name)
+        decoders.append(action_decoder(child, table[:, first : first + width]))
+        first += width
 
-        def indices():
-            return table[:, 0].astype(np.int64) + start
+    def parts():
+        rows = zip(*(decode() for decode in decoders))
+        return [dict(zip(names, row)) for row in rows] if isinstance(space, spaces.Dict) else list(rows)
 
-        return indices
+    return parts
+
+
+def items_of(space):
+    """The parts of a `Dict` or `Tuple`, by name."""
+    return list(space.spaces.items()) if isinstance(space, gymnasium.spaces.Dict) else list(enumerate(space.spaces))
+
+
+def action_width(space):
+    """Numbers of an action."""
+    if isinstance(space, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple)):
+        return sum(action_width(child) for _, child in items_of(space))
+    return 1 if isinstance(space, gymnasium.spaces.Discrete) else int(np.prod(space.shape, dtype=np.int64))
+
+
+def choices_of(space, path=""):
+    """The number of elements of each choice of an action, none for a value of a `Box`, and its bounds: `[(n, low, high)]`."""
+    spaces = gymnasium.spaces
+    part = f" of part `{path}`" if path else ""
+    if isinstance(space, spaces.Discrete):
+        return [(int(space.n), 0, 0)]
+    if isinstance(space, spaces.MultiDiscrete):
+        return [(int(n), 0, 0) for n in np.asarray(space.nvec).ravel()]
+    if isinstance(space, spaces.MultiBinary):
+        return [(2, 0, 0)] * action_width(space)
     if isinstance(space, spaces.Box):
-        dtype, shape = space.dtype, (len(table), *space.shape)
-
-        def arrays():
-            # A fresh array each time: an environment may keep the action that it is given.
-            return table.astype(dtype).reshape(shape)
-
-        return arrays
-    remedy = (
-        "enumerate the combinations as one Discrete" if isinstance(space, (spaces.MultiDiscrete, spaces.MultiBinary)) else
-        "map them to a Discrete or a Box"
-    )
+        return [(None, low, high) for low, high in zip(space.low.ravel(), space.high.ravel())]
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        return [
+            choice
+            for name, child in items_of(space)
+            for choice in choices_of(child, f"{path}.{name}" if path else str(name))
+        ]
     raise Refused(
-        f"the action space is {space}; policies choose from a Discrete or act in a Box: {remedy} with a wrapper, such as "
-        "gymnasium.wrappers.TransformAction, and name it in `environment.python_wrappers`"
+        f"the action space{part} is {space}; policies choose from Discrete, MultiDiscrete and MultiBinary or act in a Box: map "
+        "it to one of these with a wrapper, such as gymnasium.wrappers.TransformAction, and name it in "
+        "`environment.python_wrappers`"
     )
+
+
+def action_in_words(space):
+    """An action space as the actor reads it, and its bounds."""
+    if isinstance(space, (gymnasium.spaces.Box, gymnasium.spaces.Discrete)):
+        return space_in_words(space)
+    choices = choices_of(space)
+    nvec = [n for n, _, _ in choices]
+    if not choices:
+        raise Refused(f"the action space {space} is empty")
+    if None not in nvec:
+        if max(nvec) > 1 << 24:
+            raise Refused(f"{space} has more elements than a 32-bit float can count")
+        return {"kind": "multi_discrete", "nvec": nvec}, b""
+    if any(n is not None for n in nvec):
+        raise Refused(
+            f"the action space is {space}, which asks for choices and for values of a Box at once; a policy does one of both: "
+            "make one kind of it with a wrapper, such as gymnasium.wrappers.TransformAction, and name it in "
+            "`environment.python_wrappers`"
+        )
+    bounds = np.array([[low for _, low, _ in choices], [high for _, _, high in choices]], dtype="<f4")
+    return {"kind": "box", "shape": [len(choices)]}, bounds.tobytes()
 
 
 def space_in_words(space):
-    """A space as the actor reads it, and its bounds."""
+    """An observation space as the actor reads it, and its bounds."""
     if isinstance(space, gymnasium.spaces.Discrete):
         if space.n > 1 << 24:
             raise Refused(f"{space} has more elements than a 32-bit float can count")

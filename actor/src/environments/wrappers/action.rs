@@ -1,4 +1,4 @@
-//! `clip_action` and `rescale_action`: what is done is not quite what was chosen.
+//! `clip_action`, `rescale_action` and `flatten_action`: what is done is not quite what was chosen.
 
 use rookery_common::spaces::{EnvironmentSpec, Space};
 
@@ -49,14 +49,52 @@ pub(super) fn rescale(
     Ok(wrapped(inner, spec, Map::Rescale(lines)))
 }
 
+/// Most combinations that are actions of their own: each is an output of a network.
+const MAX_COMBINATIONS: usize = 4096;
+
+pub(super) fn flatten(
+    inner: Box<dyn BatchedEnvironment>,
+    mut spec: EnvironmentSpec,
+) -> Result<Box<dyn BatchedEnvironment>, Refusal> {
+    let Space::MultiDiscrete { nvec } = spec.action.clone() else {
+        let action = &spec.action;
+        return Err(format!(
+            "actions are {action}, which is one choice; leave it out"
+        ));
+    };
+    let combinations = nvec.iter().try_fold(1_usize, |all, n| all.checked_mul(*n));
+    let Some(n) = combinations.filter(|n| *n <= MAX_COMBINATIONS) else {
+        return Err(format!(
+            "actions are {}, which has more than {MAX_COMBINATIONS} combinations; leave it out and train with \
+             an algorithm that makes several choices, such as ppo",
+            spec.action
+        ));
+    };
+    spec.action = Space::Discrete { n };
+    Ok(wrapped(inner, spec, Map::Flatten(nvec)))
+}
+
+/// The choices of combination `index`, the last varying fastest.
+fn unravel(index: f32, nvec: &[usize], choices: &mut Vec<f32>) {
+    let first = choices.len();
+    let mut rest = index as usize;
+    for n in nvec.iter().rev() {
+        choices.push((rest % n) as f32);
+        rest /= n;
+    }
+    choices[first..].reverse();
+}
+
 /// The bounds of a box of actions.
 fn bounds<'a>(spec: &'a EnvironmentSpec, lack: &str) -> Result<(&'a [f32], &'a [f32]), Refusal> {
     match &spec.action {
         Space::Box { low, high, .. } => Ok((low, high)),
-        Space::Discrete { .. } | Space::Frames { .. } => Err(format!(
-            "actions are {}, and an index {lack}; leave it out",
-            spec.action
-        )),
+        Space::Discrete { .. } | Space::MultiDiscrete { .. } | Space::Frames { .. } => {
+            Err(format!(
+                "actions are {}, and an index {lack}; leave it out",
+                spec.action
+            ))
+        }
     }
 }
 
@@ -114,6 +152,8 @@ fn wrapped(
 enum Map {
     Clip(Vec<(f32, f32)>),
     Rescale(Vec<Line>),
+    /// Number of elements of each choice.
+    Flatten(Vec<usize>),
 }
 
 struct Actions {
@@ -143,6 +183,11 @@ impl Layer for Actions {
                 let pairs = actions.iter().zip(lines.iter().cycle());
                 self.mapped
                     .extend(pairs.map(|(action, line)| line.backward(*action)));
+            }
+            Map::Flatten(nvec) => {
+                for index in actions {
+                    unravel(*index, nvec, &mut self.mapped);
+                }
             }
         }
         inner.step(&self.mapped, output)

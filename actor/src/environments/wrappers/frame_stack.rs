@@ -59,7 +59,9 @@ fn stacked(spec: &EnvironmentSpec, size: usize, padding: StackPadding) -> Result
     let shape = match &spec.observation {
         Space::Box { shape, .. } if shape.len() == 3 => [&[size * shape[0]], &shape[1..]].concat(),
         Space::Box { shape, .. } => [&[size], shape.as_slice()].concat(),
-        Space::Discrete { .. } | Space::Frames { .. } => unreachable!("these have no bounds"),
+        Space::Discrete { .. } | Space::MultiDiscrete { .. } | Space::Frames { .. } => {
+            unreachable!("these have no bounds")
+        }
     };
     Ok(Space::Box { shape, low, high })
 }

@@ -14,7 +14,10 @@ pub(super) fn previous_action(
 ) -> Result<Box<dyn BatchedEnvironment>, Refusal> {
     let action = spec.action.clone();
     match &action {
-        Space::Discrete { n } => append(&mut spec, &vec![0.0; *n], &vec![1.0; *n])?,
+        Space::Discrete { .. } | Space::MultiDiscrete { .. } => {
+            let places = action.choices().into_iter().flatten().sum();
+            append(&mut spec, &vec![0.0; places], &vec![1.0; places])?;
+        }
         Space::Box { low, high, .. } => {
             // Zero is where an episode begins.
             let low: Vec<f32> = low.iter().map(|bound| bound.min(0.0)).collect();
@@ -149,11 +152,16 @@ impl Layer for Remembering {
             }
             let action = &actions[index * action_width..][..action_width];
             match &self.what {
-                What::Action(Space::Discrete { .. }) => {
+                What::Action(space @ (Space::Discrete { .. } | Space::MultiDiscrete { .. })) => {
                     memory.fill(0.0);
-                    // What an action outside the space did is unspecified; none of these is it.
-                    if let Some(place) = memory.get_mut(action[0] as usize) {
-                        *place = 1.0;
+                    let mut rest = memory.as_mut_slice();
+                    for (index, n) in action.iter().zip(space.choices().into_iter().flatten()) {
+                        let (places, others) = rest.split_at_mut(*n);
+                        // What an action outside the space did is unspecified; none of these is it.
+                        if let Some(place) = places.get_mut(*index as usize) {
+                            *place = 1.0;
+                        }
+                        rest = others;
                     }
                 }
                 What::Action(Space::Frames { .. }) => unreachable!("no action is an image"),
@@ -192,8 +200,9 @@ impl Layer for Remembering {
 
     fn is_possible(&self, memory: &Vec<f32>) -> bool {
         let width = match &self.what {
-            What::Action(Space::Discrete { n }) => *n,
-            What::Action(space) => space.width(),
+            What::Action(space) => space
+                .choices()
+                .map_or(space.width(), |choices| choices.iter().sum()),
             What::Reward => 1,
         };
         memory.len() == width && memory.iter().all(|value| value.is_finite())

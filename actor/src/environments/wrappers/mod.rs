@@ -68,6 +68,7 @@ fn keeps_frames(wrapper: &Wrapper, observation: &Space) -> bool {
         | Wrapper::ScaleReward { .. }
         | Wrapper::ClipAction {}
         | Wrapper::RescaleAction { .. }
+        | Wrapper::FlattenAction {}
         | Wrapper::StickyActions { .. } => true,
         Wrapper::FrameSkip { .. } | Wrapper::NoopStarts { .. } => is_single,
         Wrapper::FrameStack { padding, .. } => is_single && *padding == StackPadding::Reset,
@@ -113,6 +114,7 @@ fn add(
         }
         Wrapper::ClipAction {} => action::clip(inner, spec),
         Wrapper::RescaleAction { low, high } => action::rescale(inner, spec, low, high),
+        Wrapper::FlattenAction {} => action::flatten(inner, spec),
         Wrapper::StickyActions { probability, .. } => {
             Ok(sticky_actions::add(inner, spec, probability))
         }
@@ -139,7 +141,7 @@ fn observation_bounds<'a>(
     match &spec.observation {
         Space::Box { low, high, .. } => Ok((low, high)),
         Space::Frames { .. } => unreachable!("`wrap` has made a box of it"),
-        Space::Discrete { .. } => Err(format!(
+        Space::Discrete { .. } | Space::MultiDiscrete { .. } => Err(format!(
             "observations are {}, and an index cannot be {verb}; put flatten_observation before it",
             spec.observation
         )),

@@ -25,7 +25,7 @@ pub(super) fn add(
                 spec.action
             ));
         }
-        Space::Box { .. } | Space::Frames { .. } => {
+        Space::Box { .. } | Space::MultiDiscrete { .. } | Space::Frames { .. } => {
             return Err(format!(
                 "actions are {}, none of which is known to do nothing; leave noop_starts out",
                 spec.action

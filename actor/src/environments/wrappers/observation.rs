@@ -18,6 +18,7 @@ pub(super) fn flatten(
     let (map, flat) = match &spec.observation {
         Space::Discrete { n } => (Map::OneHot, Space::bounded(&vec![0.0; *n], &vec![1.0; *n])),
         Space::Box { low, high, .. } => (Map::Same, Space::bounded(low, high)),
+        Space::MultiDiscrete { .. } => unreachable!("observations are never several indices"),
         Space::Frames { .. } => unreachable!("`wrap` has made a box of it"),
     };
     spec.observation = flat;

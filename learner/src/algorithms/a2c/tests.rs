@@ -9,6 +9,7 @@ use crate::algorithms::likelihood::Likelihood;
 use crate::algorithms::ppo::{AdvantageNormalisation, Ppo, PpoConfiguration};
 use crate::algorithms::round::Round;
 use crate::algorithms::testing::{NetworkCase, RoundCase, all_close, close, optionally_close};
+use crate::networks::Outputs;
 use crate::tensors::to_host;
 
 #[derive(Deserialize)]
@@ -109,8 +110,11 @@ fn on_policy_round(a2c: &A2c, mut round: Round) -> Round {
     let actions = on_policy::action_rows(head, &round.actions, Device::Cpu).unwrap();
     let rows = Tensor::from_slice(&round.rows_of_steps());
     let (outputs, _) = a2c.network.forward(&inputs, None);
-    let policy = outputs.policy.index_select(0, &rows);
-    let likelihood = Likelihood::new(&policy, outputs.log_std.as_ref(), &actions);
+    let outputs = Outputs {
+        policy: outputs.policy.index_select(0, &rows),
+        ..outputs
+    };
+    let likelihood = Likelihood::new(&outputs, &actions);
     round.log_probs = to_host(&likelihood.negative_log_probs.neg());
     round
 }

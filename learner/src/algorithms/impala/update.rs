@@ -119,7 +119,7 @@ impl Impala {
 
         let at_steps = inputs.index_select(0, &Tensor::from_slice(&rows).to_device(device));
         let (outputs, tape) = self.network.forward(&at_steps, None);
-        let likelihood = Likelihood::new(&outputs.policy, outputs.log_std.as_ref(), &actions);
+        let likelihood = Likelihood::new(&outputs, &actions);
         let log_ratios = log_ratios(&likelihood, round);
 
         let Traced {

@@ -82,11 +82,7 @@ pub struct Losses {
 /// Schulman, Wolski, Dhariwal, Radford and Klimov 2017, "Proximal policy optimization algorithms",
 /// equation 9, negated. `c1` multiplies the mean squared error itself, without a further half.
 pub fn losses(outputs: &Outputs, minibatch: &Minibatch, options: &LossOptions) -> Losses {
-    let likelihood = Likelihood::new(
-        &outputs.policy,
-        outputs.log_std.as_ref(),
-        &minibatch.actions,
-    );
+    let likelihood = Likelihood::new(outputs, &minibatch.actions);
     let log_ratios = &minibatch.negative_log_probs - &likelihood.negative_log_probs;
     let (policy, by_log_ratios) = clipped_surrogate(&log_ratios, &minibatch.surrogate);
     let (value, by_values) = match options.value_clip_range.zip(minibatch.old_values.as_ref()) {

@@ -14,7 +14,7 @@ use crate::algorithms::likelihood::Likelihood;
 use crate::algorithms::policy_gradient::normalised;
 use crate::algorithms::round::{Round, RoundError};
 use crate::algorithms::testing::{NetworkCase, ShardCase, all_close, close, optionally_close};
-use crate::networks::{NetworkError, OutputGradient};
+use crate::networks::{NetworkError, OutputGradient, Outputs};
 use crate::tensors::to_host;
 
 #[derive(Deserialize)]
@@ -193,9 +193,12 @@ fn on_policy(ppo: &Ppo, case: &UpdateCase) -> Round {
     let inputs = ppo.network.encode(&round.observations).unwrap();
     let (outputs, _) = ppo.network.forward(&inputs, None);
     let rows = Tensor::from_slice(&round.rows_of_steps());
-    let policy = outputs.policy.index_select(0, &rows);
+    let outputs = Outputs {
+        policy: outputs.policy.index_select(0, &rows),
+        ..outputs
+    };
     let actions = actions(ppo, &round.actions);
-    let negative = Likelihood::new(&policy, outputs.log_std.as_ref(), &actions).negative_log_probs;
+    let negative = Likelihood::new(&outputs, &actions).negative_log_probs;
     round.log_probs = to_host(&negative.neg());
     round
 }

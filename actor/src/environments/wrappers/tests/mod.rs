@@ -171,7 +171,9 @@ fn scale(factor: f64) -> Wrapper {
 fn bounds(space: &Space) -> (&[usize], &[f32], &[f32]) {
     match space {
         Space::Box { shape, low, high } => (shape, low, high),
-        Space::Discrete { .. } | Space::Frames { .. } => panic!("{space} has no bounds"),
+        Space::Discrete { .. } | Space::MultiDiscrete { .. } | Space::Frames { .. } => {
+            panic!("{space} has no bounds")
+        }
     }
 }
 
@@ -280,7 +282,10 @@ fn action(space: &Space, env: u64, step: u64) -> Vec<f32> {
     let mut random = Random::derive(99, Purpose::Action, env, step);
     match space {
         Space::Frames { .. } => panic!("no environment acts in images"),
-        Space::Discrete { n } => vec![random.below(*n as u64) as f32],
+        Space::Discrete { .. } | Space::MultiDiscrete { .. } => {
+            let choices = space.choices().into_iter().flatten();
+            choices.map(|n| random.below(*n as u64) as f32).collect()
+        }
         // Some lie outside.
         Space::Box { low, high, .. } => {
             let bounds = low.iter().zip(high);

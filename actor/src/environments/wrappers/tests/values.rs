@@ -1,6 +1,7 @@
 //! Wrappers that change rewards, actions and observations.
 
 use super::*;
+use crate::environments::batch::Rules;
 
 #[test]
 fn episodes_are_reported_by_what_the_environment_gave() {
@@ -84,6 +85,66 @@ fn actions_are_clipped_and_rescaled() {
     let both = [Wrapper::ClipAction {}, rescale];
     let mut both = wrap(continuous_echo(-1.0, 3.0), &both).unwrap();
     assert_eq!(done(&mut *both, 1.5), 3.0);
+}
+
+/// Shows the choices that were made last.
+struct Choices;
+
+impl Rules for Choices {
+    type State = [f32; 3];
+
+    fn observation_width(&self) -> usize {
+        3
+    }
+
+    fn action_width(&self) -> usize {
+        3
+    }
+
+    fn begin(&self, _: Random) -> [f32; 3] {
+        [0.0; 3]
+    }
+
+    fn advance(&self, state: &mut [f32; 3], action: &[f32]) -> (f32, bool) {
+        state.copy_from_slice(action);
+        (0.0, false)
+    }
+
+    fn observe(&self, state: &[f32; 3], row: &mut [f32]) {
+        row.copy_from_slice(state);
+    }
+
+    fn is_possible(&self, _: &[f32; 3]) -> bool {
+        true
+    }
+}
+
+#[test]
+fn several_choices_become_one_whose_last_part_varies_fastest() {
+    let nvec = vec![2, 3, 4];
+    let spec = EnvironmentSpec {
+        observation: Space::bounded(&[0.0; 3], &[4.0; 3]),
+        ..echo_spec(Space::MultiDiscrete { nvec })
+    };
+    let several = Box::new(Batch::with_rules(spec, Choices, 2));
+    let flat = [Wrapper::FlattenAction {}, Wrapper::PreviousAction {}];
+    let mut flat = wrap(several, &flat).unwrap();
+    assert_eq!(flat.spec().action, Space::Discrete { n: 24 });
+    for index in 0..2 {
+        reset(&mut *flat, index, 0);
+    }
+    let mut seen = Vec::new();
+    for first in 0..24 {
+        let step = step(&mut *flat, &[first as f32, (23 - first) as f32]);
+        let rows: Vec<&[f32]> = step.observations.chunks(3 + 24).collect();
+        seen.push(rows[0][..3].to_vec());
+        assert_eq!(rows[0][3 + first], 1.0, "the previous action is one choice");
+        let digits = |index: usize| [index / 12, index / 4 % 3, index % 4].map(|n| n as f32);
+        assert_eq!(rows[0][..3], digits(first));
+        assert_eq!(rows[1][..3], digits(23 - first));
+    }
+    seen.dedup();
+    assert_eq!(seen.len(), 24);
 }
 
 #[test]
