@@ -179,6 +179,7 @@ mod tests {
             max_episode_steps: Some(500),
             goal: None,
             wrappers: Vec::new(),
+            action_mask: false,
         }
     }
 

@@ -183,6 +183,15 @@ impl ObservationNormaliser {
         }
     }
 
+    /// This one, which leaves the last `count` features as they are.
+    #[must_use]
+    pub fn sparing_last(mut self, count: usize) -> Self {
+        let first = self.mean.len().saturating_sub(count);
+        self.mean[first..].fill(0.0);
+        self.inverse_standard_deviation[first..].fill(1.0);
+        self
+    }
+
     /// Mean of each feature.
     #[must_use]
     pub fn mean(&self) -> &[f32] {
@@ -393,6 +402,16 @@ mod tests {
                 field
             );
         }
+    }
+
+    #[test]
+    fn the_last_features_can_be_spared() {
+        let mut moments = RunningMoments::new(3);
+        moments.update(&[1.0, 0.0, 1.0, 5.0, 1.0, 1.0]);
+        let normaliser = ObservationNormaliser::from_moments(&moments, 10.0).sparing_last(2);
+        let mut row = [3.0, 1.0, 0.0];
+        normaliser.apply(&mut row);
+        assert_eq!(row, [0.0, 1.0, 0.0]);
     }
 
     /// Two environments; the first one's episode ends after its second step.

@@ -325,17 +325,51 @@ pub struct EnvironmentSpec {
     /// from outside of them.
     #[serde(default)]
     pub wrappers: Vec<Wrapper>,
+    /// Whether the last values of an observation are an action mask: one for each action of each choice,
+    /// 0 where it cannot be taken in that state and 1 where it can.
+    #[serde(default)]
+    pub action_mask: bool,
+}
+
+/// Why the parts of an observation do not fit its space.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PartsError {
+    /// The goal's do not.
+    #[error(transparent)]
+    Goal(#[from] GoalError),
+    /// There is no room for an action mask, or nothing to be masked.
+    #[error(
+        "observations {observation} end in an action mask and actions are {action}; expected a row of values, \
+         longer than a mask with one for each action of each choice"
+    )]
+    ActionMask {
+        /// The observation space.
+        observation: String,
+        /// The action space.
+        action: String,
+    },
 }
 
 impl EnvironmentSpec {
-    /// Checks the goal against the observation space.
+    /// Checks goal and action mask against the spaces.
     ///
     /// # Errors
-    /// As [`GoalSpec::validate`].
-    pub fn validate_goal(&self) -> Result<(), GoalError> {
-        self.goal
-            .as_ref()
-            .map_or(Ok(()), |goal| goal.validate(self.observation.width()))
+    /// Names what does not fit.
+    pub fn validate_parts(&self) -> Result<(), PartsError> {
+        if let Some(goal) = &self.goal {
+            goal.validate(self.observation.width())?;
+        }
+        let masked: usize = self.action.choices().unwrap_or_default().iter().sum();
+        let has_room = matches!(&self.observation, Space::Box { shape, .. } if shape.len() == 1)
+            && masked > 0
+            && self.observation.width() > masked;
+        if self.action_mask && !has_room {
+            return Err(PartsError::ActionMask {
+                observation: self.observation.to_string(),
+                action: self.action.to_string(),
+            });
+        }
+        Ok(())
     }
 
     /// Names the first field in which `self` (the run's) differs from `other`, with both values:
@@ -376,6 +410,13 @@ impl EnvironmentSpec {
                 "goal",
                 format!("{:?}", self.goal),
                 format!("{:?}", other.goal),
+            ));
+        }
+        if self.action_mask != other.action_mask {
+            return Some((
+                "action_mask",
+                self.action_mask.to_string(),
+                other.action_mask.to_string(),
             ));
         }
         None
@@ -497,12 +538,13 @@ mod tests {
             max_episode_steps: Some(50),
             goal,
             wrappers: Vec::new(),
+            action_mask: false,
         };
         let ours = spec(Some(goal()));
         assert_eq!(ours.difference(&ours.clone()), None);
         let (field, _, theirs) = ours.difference(&spec(None)).unwrap();
         assert_eq!((field, theirs.as_str()), ("goal", "None"));
-        assert_eq!(ours.validate_goal(), Ok(()));
+        assert_eq!(ours.validate_parts(), Ok(()));
         // Descriptions from before goals were known have none.
         let mut json = serde_json::to_value(spec(None)).unwrap();
         json.as_object_mut().unwrap().remove("goal");
@@ -523,6 +565,7 @@ mod tests {
             max_episode_steps: Some(50),
             goal: None,
             wrappers: Vec::new(),
+            action_mask: false,
         };
         let mut wrapped = bare.clone();
         wrapped.observation = Space::bounded(&[-1.0; 6], &[1.0; 6]);

@@ -501,6 +501,7 @@ fn a_policy_file_holds_every_head() {
                 max_episode_steps: None,
                 goal: None,
                 wrappers: Vec::new(),
+                action_mask: false,
             },
             version: 12,
             env_steps: 3456,

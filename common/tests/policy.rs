@@ -308,6 +308,7 @@ fn a_policy_file_holds_convolutions() {
             max_episode_steps: None,
             goal: None,
             wrappers: Vec::new(),
+            action_mask: false,
         },
         version: 1,
         env_steps: 2,

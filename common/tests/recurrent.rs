@@ -147,6 +147,7 @@ fn a_recurrent_policy_survives_its_file() {
                 max_episode_steps: None,
                 goal: None,
                 wrappers: Vec::new(),
+                action_mask: false,
             },
             version: 3,
             env_steps: 77,

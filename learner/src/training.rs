@@ -187,10 +187,11 @@ impl Training {
             version: self.round,
             env_steps: self.env_steps,
             parameters: self.algorithm.policy_parameters(),
-            normaliser: self
-                .observation_moments
-                .as_ref()
-                .map(|moments| ObservationNormaliser::from_moments(moments, self.observation_clip)),
+            normaliser: self.observation_moments.as_ref().map(|moments| {
+                let mask_width = self.specification.policy.mask_width();
+                ObservationNormaliser::from_moments(moments, self.observation_clip)
+                    .sparing_last(mask_width)
+            }),
             acting: self.algorithm.acting(self.env_steps),
         });
         while self.publications.len() > self.schedule.lag() as usize + 1 {

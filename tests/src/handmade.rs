@@ -51,6 +51,7 @@ pub fn cart_pole() -> v1::JoinRequest {
             max_episode_steps: Some(500),
             goal: None,
             wrappers: Vec::new(),
+            action_mask: false,
         }),
         num_threads: 1,
         max_shards: 0,

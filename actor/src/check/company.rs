@@ -73,6 +73,9 @@ pub(super) fn step_some(bench: &Bench<'_>) -> Finding {
 /// own problem until its next reset.
 pub(super) fn out_of_bounds(bench: &Bench<'_>) -> Finding {
     match &bench.spec.action {
+        _ if bench.spec.action_mask => Ok(Outcome::Skipped {
+            reason: "a mask says which actions can be taken".to_owned(),
+        }),
         Space::Box { low, high, .. } => out_of_box(bench, low, high),
         Space::Discrete { n } => out_of_range(bench, *n),
         Space::MultiDiscrete { nvec } => out_of_range(bench, nvec[0]),

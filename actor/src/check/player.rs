@@ -130,9 +130,33 @@ impl Player {
 
     /// An action of every instance at `time`, drawn for it whatever it is played with.
     pub(super) fn actions(&self, time: u64) -> Vec<f32> {
-        (0..self.num_envs() as u64)
-            .flat_map(|index| action(&self.spec.action, self.seed, self.first_env + index, time))
+        (0..self.num_envs())
+            .flat_map(|index| {
+                let env = self.first_env + index as u64;
+                let drawn = action(&self.spec.action, self.seed, env, time);
+                if self.spec.action_mask {
+                    self.possible(index, &drawn)
+                } else {
+                    drawn
+                }
+            })
             .collect()
+    }
+
+    /// For each choice the possible action that `drawn` stands for where an instance is now.
+    fn possible(&self, index: usize, drawn: &[f32]) -> Vec<f32> {
+        let choices = self.spec.action.choices().unwrap_or_default();
+        let shown = &self.shown[index];
+        let mut mask = &shown[shown.len() - choices.iter().sum::<usize>()..];
+        let mut actions = Vec::with_capacity(drawn.len());
+        for (n, drawn) in choices.iter().zip(drawn) {
+            let (own, others) = mask.split_at(*n);
+            let possible: Vec<usize> = (0..*n).filter(|action| own[*action] != 0.0).collect();
+            let place = (*drawn as usize).checked_rem(possible.len());
+            actions.push(place.map_or(*drawn, |place| possible[place] as f32));
+            mask = others;
+        }
+        actions
     }
 
     /// Takes one step of every instance and begins the next episode where one ends.

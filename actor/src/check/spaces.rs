@@ -46,8 +46,9 @@ pub(super) fn spec(bench: &Bench<'_>) -> Finding {
             }
         }
     }
-    spec.validate_goal()
-        .map_err(|error| Failure::new(error.to_string(), "correct the spec's goal"))?;
+    spec.validate_parts().map_err(|error| {
+        Failure::new(error.to_string(), "correct the spec's goal or action mask")
+    })?;
     if spec.max_episode_steps == Some(0) {
         return Err(Failure::new(
             "max_episode_steps is 0",

@@ -73,6 +73,7 @@ impl Walk {
                 max_episode_steps: (defect != Defect::NeverEnds).then_some(LIMIT),
                 goal: None,
                 wrappers: Vec::new(),
+                action_mask: false,
             },
             defect,
             batch: BATCHES.fetch_add(1, Ordering::Relaxed),

@@ -205,6 +205,7 @@ impl<'a> Arguments<'a> {
             max_episode_steps: max_episode_steps.into(),
             goal: None,
             wrappers: Vec::new(),
+            action_mask: false,
         })
     }
 }

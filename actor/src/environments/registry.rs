@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(point.spec().max_episode_steps, Some(50));
         for batch in [bits, point] {
             assert!(batch.spec().goal.is_some());
-            assert_eq!(batch.spec().validate_goal(), Ok(()));
+            assert_eq!(batch.spec().validate_parts(), Ok(()));
         }
     }
 

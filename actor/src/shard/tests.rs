@@ -133,6 +133,7 @@ fn scripted(num_envs: usize, max_episode_steps: u32) -> Shard {
         max_episode_steps: Some(max_episode_steps),
         goal: None,
         wrappers: Vec::new(),
+        action_mask: false,
     };
     let batch = Batch::new(spec, Scripted, num_envs);
     Shard::new(Box::new(batch), 5, 7, Purpose::Episode).unwrap()

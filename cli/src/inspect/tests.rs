@@ -17,6 +17,7 @@ fn environment(id: &str, arguments: &[(&str, &str)], observation: Space) -> Envi
         max_episode_steps: Some(100),
         goal: None,
         wrappers: Vec::new(),
+        action_mask: false,
     }
 }
 
@@ -85,6 +86,7 @@ fn an_actor_critic_shows_probabilities_and_the_critics_values() {
         hidden: Vec::new(),
         activation: Activation::Tanh,
         recurrent: None,
+        action_mask: false,
         head: Head::Categorical { num_actions: 4 },
     };
     let mut policy = vec![0.0; 8];
@@ -130,6 +132,7 @@ fn a_critic_shares_the_policys_hidden_layers_where_it_is_configured() {
         hidden: vec![1],
         activation: Activation::Relu,
         recurrent: None,
+        action_mask: false,
         head: Head::Categorical { num_actions: 4 },
     };
     let hidden: Vec<f32> = (0..16).map(|state| state as f32).chain([0.5]).collect();

@@ -161,7 +161,7 @@ impl PolicyArtifact {
         description.spec.validate().map_err(PolicyError::from)?;
         description
             .environment
-            .validate_goal()
+            .validate_parts()
             .map_err(|error| ArtifactError::Metadata(format!("is malformed ({error})")))?;
         let tensors = SafeTensors::deserialize(bytes)?;
         let layout = description.spec.layout();

@@ -5,7 +5,7 @@
     reason = "choosing must be compiled with the vector instructions of its caller"
 )]
 
-use super::distribution::{self, Categorical, DiagonalGaussian};
+use super::distribution::{self, Categorical, DiagonalGaussian, Possible};
 use super::exploration::Behaviour;
 use super::head::{Head, ValueDistribution};
 use super::squashed::{Bounds, SquashedGaussian};
@@ -55,24 +55,30 @@ impl Chooser {
         &self,
         behaviour: Behaviour,
         outputs: &[f32],
+        possible: Possible<'_>,
         random: &mut Random,
         action: &mut [f32],
     ) -> f32 {
         match (self, behaviour) {
-            (Self::Categorical(choices), Behaviour::Uniform) => choices
-                .iter()
-                .zip(action)
-                .map(|(n, action)| sample_index(*n, random, action))
-                .sum(),
-            (Self::Categorical(choices), _) => {
-                let (mut rest, mut log_prob) = (outputs, 0.0);
+            (Self::Categorical(choices), Behaviour::Uniform) => {
+                let (mut possible, mut log_prob) = (possible, 0.0);
                 for (n, action) in choices.iter().zip(action) {
-                    let (logits, others) = rest.split_at(*n);
-                    let categorical = Categorical::new(logits);
+                    let (own, others) = possible.split_at(*n);
+                    log_prob += sample_index(*n, own, random, action);
+                    possible = others;
+                }
+                log_prob
+            }
+            (Self::Categorical(choices), _) => {
+                let (mut rest, mut possible, mut log_prob) = (outputs, possible, 0.0);
+                for (n, action) in choices.iter().zip(action) {
+                    let (logits, other_logits) = rest.split_at(*n);
+                    let (own, others) = possible.split_at(*n);
+                    let categorical = Categorical::among(logits, own);
                     let chosen = categorical.sample(random);
                     *action = chosen as f32;
                     log_prob += categorical.log_prob(chosen);
-                    rest = others;
+                    (rest, possible) = (other_logits, others);
                 }
                 log_prob
             }
@@ -82,15 +88,15 @@ impl Chooser {
             }
             (Self::ActionValues(distribution), Behaviour::Uniform) => {
                 let num_actions = ActionValues::new(outputs, *distribution).num_actions();
-                sample_index(num_actions, random, &mut action[0])
+                sample_index(num_actions, possible, random, &mut action[0])
             }
             (Self::ActionValues(distribution), _) => {
                 let epsilon = match behaviour {
                     Behaviour::EpsilonGreedy { epsilon } => epsilon,
                     _ => 0.0,
                 };
-                let values = ActionValues::new(outputs, *distribution);
-                sample_epsilon_greedy(values, epsilon, random, action)
+                let values = ActionValues::new(outputs, *distribution).among(possible);
+                sample_epsilon_greedy(values, possible, epsilon, random, action)
             }
             (Self::SquashedGaussian(gaussian), Behaviour::Uniform) => {
                 gaussian.bounds().sample_uniform(random, action)
@@ -111,19 +117,22 @@ impl Chooser {
 
     /// What the policy prefers.
     #[inline(always)]
-    pub(super) fn mode(&self, outputs: &[f32], action: &mut [f32]) {
+    pub(super) fn mode(&self, outputs: &[f32], possible: Possible<'_>, action: &mut [f32]) {
         match self {
             Self::Categorical(choices) => {
-                let mut rest = outputs;
+                let (mut rest, mut possible) = (outputs, possible);
                 for (n, action) in choices.iter().zip(action) {
-                    let (logits, others) = rest.split_at(*n);
-                    *action = distribution::mode(logits) as f32;
-                    rest = others;
+                    let (logits, other_logits) = rest.split_at(*n);
+                    let (own, others) = possible.split_at(*n);
+                    *action = distribution::mode_among(logits, own).unwrap_or(n - 1) as f32;
+                    (rest, possible) = (other_logits, others);
                 }
             }
             Self::DiagonalGaussian(_) => action.copy_from_slice(outputs),
             Self::ActionValues(distribution) => {
-                let greedy = ActionValues::new(outputs, *distribution).greedy();
+                let greedy = ActionValues::new(outputs, *distribution)
+                    .among(possible)
+                    .greedy();
                 action[0] = greedy.action as f32;
             }
             Self::SquashedGaussian(gaussian) => gaussian.mode(outputs, action),
@@ -132,11 +141,17 @@ impl Chooser {
     }
 }
 
-/// Draws one of `n` actions uniformly.
+/// Draws one of the `possible` ones of `n` actions uniformly; NaN where there is none.
 #[inline(always)]
-fn sample_index(n: usize, random: &mut Random, action: &mut f32) -> f32 {
-    *action = random.below(n as u64) as f32;
-    -libm::log(n as f64) as f32
+fn sample_index(n: usize, possible: Possible<'_>, random: &mut Random, action: &mut f32) -> f32 {
+    let count = possible.count(n);
+    let place = random.below(count.max(1) as u64) as usize;
+    let Some(chosen) = possible.nth(place, n) else {
+        *action = (n - 1) as f32;
+        return f32::NAN;
+    };
+    *action = chosen as f32;
+    -libm::log(count as f64) as f32
 }
 
 /// With probability `epsilon` draws one of all actions uniformly, else takes the greedy one, whose
@@ -144,15 +159,18 @@ fn sample_index(n: usize, random: &mut Random, action: &mut f32) -> f32 {
 #[inline(always)]
 fn sample_epsilon_greedy(
     values: ActionValues<'_>,
+    possible: Possible<'_>,
     epsilon: f64,
     random: &mut Random,
     action: &mut [f32],
 ) -> f32 {
     let greedy = values.greedy();
-    let num_actions = values.num_actions();
+    let num_actions = possible.count(values.num_actions());
     let explores = random.unit_f64() < epsilon;
     let chosen = if explores {
-        random.below(num_actions as u64) as usize
+        let place = random.below(num_actions.max(1) as u64) as usize;
+        let drawn = possible.nth(place, values.num_actions());
+        drawn.unwrap_or(greedy.action)
     } else {
         greedy.action
     };

@@ -14,6 +14,56 @@ use crate::seeds::Random;
 /// The logarithm of the square root of two pi.
 pub(super) const LN_SQRT_TAU: f64 = 0.918_938_533_204_672_7;
 
+/// The actions of one choice that can be taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Possible<'a>(Option<&'a [f32]>);
+
+impl<'a> Possible<'a> {
+    /// All of them.
+    pub(super) const ALL: Self = Self(None);
+
+    /// Those where `mask` is not zero.
+    #[inline(always)]
+    pub(super) fn masked(mask: &'a [f32]) -> Self {
+        Self(Some(mask))
+    }
+
+    /// Those of the first `n` actions, and those of the others.
+    #[inline(always)]
+    pub(super) fn split_at(self, n: usize) -> (Self, Self) {
+        match self.0 {
+            None => (self, self),
+            Some(mask) => {
+                let (first, others) = mask.split_at(n);
+                (Self(Some(first)), Self(Some(others)))
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn contains(self, action: usize) -> bool {
+        self.0.is_none_or(|mask| mask[action] != 0.0)
+    }
+
+    /// How many of `n` actions.
+    #[inline(always)]
+    pub(super) fn count(self, n: usize) -> usize {
+        match self.0 {
+            None => n,
+            Some(_) => (0..n).filter(|action| self.contains(*action)).count(),
+        }
+    }
+
+    /// The one of `n` actions before which there are `place` others.
+    #[inline(always)]
+    pub(super) fn nth(self, place: usize, n: usize) -> Option<usize> {
+        match self.0 {
+            None => (place < n).then_some(place),
+            Some(_) => (0..n).filter(|action| self.contains(*action)).nth(place),
+        }
+    }
+}
+
 /// A distribution over the actions `0..n`, given by one logit for each.
 ///
 /// Infinitely negative logits are actions that are never chosen. If a logit is NaN or positive
@@ -22,6 +72,7 @@ pub(super) const LN_SQRT_TAU: f64 = 0.918_938_533_204_672_7;
 #[derive(Clone, Copy, Debug)]
 pub struct Categorical<'a> {
     logits: &'a [f32],
+    possible: Possible<'a>,
     max: f32,
     /// The sum of `exp(logit - max)`.
     total: f64,
@@ -35,9 +86,16 @@ impl<'a> Categorical<'a> {
     #[inline(always)]
     #[must_use]
     pub fn new(logits: &'a [f32]) -> Self {
+        Self::among(logits, Possible::ALL)
+    }
+
+    /// The softmax of the `possible` logits; where there is none, no distribution exists.
+    #[inline(always)]
+    pub(super) fn among(logits: &'a [f32], possible: Possible<'a>) -> Self {
         let mut categorical = Self {
             logits,
-            max: logits[mode(logits)],
+            possible,
+            max: mode_among(logits, possible).map_or(f32::NAN, |mode| logits[mode]),
             total: 0.0,
         };
         categorical.total = (0..logits.len()).map(|i| categorical.weight(i)).sum();
@@ -47,7 +105,11 @@ impl<'a> Categorical<'a> {
     /// Probability of an action times the total weight.
     #[inline(always)]
     fn weight(&self, action: usize) -> f64 {
-        f64::from(math::exp(self.logits[action] - self.max))
+        if self.possible.contains(action) {
+            f64::from(math::exp(self.logits[action] - self.max))
+        } else {
+            0.0
+        }
     }
 
     /// Draws an action by inverting the cumulative distribution at one uniform number.
@@ -74,6 +136,9 @@ impl<'a> Categorical<'a> {
     #[inline(always)]
     #[must_use]
     pub fn log_prob(&self, action: usize) -> f32 {
+        if !self.possible.contains(action) && !self.max.is_nan() {
+            return f32::NEG_INFINITY;
+        }
         (self.logits[action] - self.max) - math::ln(self.total as f32)
     }
 }
@@ -96,6 +161,20 @@ pub fn mode(logits: &[f32]) -> usize {
         }
     }
     best
+}
+
+/// The first of the `possible` actions with the largest logit, where there is one; NaN as in [`mode`].
+#[inline(always)]
+pub(super) fn mode_among(logits: &[f32], possible: Possible<'_>) -> Option<usize> {
+    let mut actions = (0..logits.len()).filter(|action| possible.contains(*action));
+    let first = actions.next()?;
+    Some(actions.fold(first, |best, action| {
+        if logits[action] > logits[best] {
+            action
+        } else {
+            best
+        }
+    }))
 }
 
 /// Independent normal distributions, one for each dimension of an action, whose standard
@@ -212,6 +291,25 @@ mod tests {
         assert!((0..1000).all(|position| categorical.sample(&mut stream(position)) == 1));
         assert_eq!(categorical.log_prob(1), 0.0);
         assert_eq!(categorical.log_prob(0), f32::NEG_INFINITY);
+    }
+
+    #[test]
+    fn what_a_mask_forbids_is_as_if_it_were_not_there() {
+        let (logits, mask) = ([9.0, 0.3, f32::NAN, -1.2], [0.0, 1.0, 0.0, 1.0]);
+        let masked = Categorical::among(&logits, Possible::masked(&mask));
+        let rest = [0.3, -1.2];
+        let rest = Categorical::new(&rest);
+        for position in 0..1000 {
+            let drawn = masked.sample(&mut stream(position));
+            assert_eq!(drawn, 2 * rest.sample(&mut stream(position)) + 1);
+        }
+        for (action, expected) in [(1, rest.log_prob(0)), (3, rest.log_prob(1))] {
+            assert_eq!(masked.log_prob(action).to_bits(), expected.to_bits());
+        }
+        assert_eq!(masked.log_prob(0), f32::NEG_INFINITY);
+        assert_eq!(mode_among(&logits, Possible::masked(&mask)), Some(1));
+        let none = Categorical::among(&logits, Possible::masked(&[0.0; 4]));
+        assert!(none.log_prob(none.sample(&mut stream(0))).is_nan());
     }
 
     #[test]

@@ -78,6 +78,12 @@ pub enum PolicyError {
         /// The action space.
         got: String,
     },
+    /// Discrete soft actor-critic takes no action masks.
+    #[error(
+        "the environment says which actions can be taken (action_mask), which sac does not learn from: train \
+         with dqn or ppo"
+    )]
+    SacMask,
     /// Observations are indices, which have no mean.
     #[error("discrete observations cannot be normalised: switch the observation normaliser off")]
     NormalisedIndices,
@@ -89,6 +95,8 @@ pub struct Policy {
     spec: PolicySpec,
     network: Network,
     chooser: Chooser,
+    /// Values of the action mask at the end of an observation.
+    mask_width: usize,
     normaliser: Option<ObservationNormaliser>,
 }
 
@@ -134,10 +142,22 @@ impl Policy {
             .map(|tensor| &parameters[tensor.range()]);
         Ok(Self {
             chooser: Chooser::new(&spec.head, log_std.unwrap_or_default()),
+            mask_width: spec.mask_width(),
             spec,
             network,
             normaliser,
         })
+    }
+
+    /// The actions that can be taken where a row is seen.
+    #[expect(clippy::inline_always, reason = "see `forward`")]
+    #[inline(always)]
+    fn possible<'a>(&self, seen: &'a [f32]) -> Possible<'a> {
+        if self.spec.action_mask {
+            Possible::masked(&seen[seen.len() - self.mask_width..])
+        } else {
+            Possible::ALL
+        }
     }
 
     /// What the network is made of.
@@ -154,6 +174,7 @@ impl Policy {
             network: self.network.with_noise(random)?,
             spec: self.spec.clone(),
             chooser: self.chooser.clone(),
+            mask_width: self.mask_width,
             normaliser: self.normaliser.clone(),
         })
     }
@@ -257,9 +278,9 @@ struct Act<'a, C> {
     choose: C,
 }
 
-/// What becomes of a block of outputs.
+/// What becomes of a block of outputs for what was seen.
 trait Choose {
-    fn choose(self, policy: &Policy, outputs: &[f32]);
+    fn choose(self, policy: &Policy, seen: &[f32], outputs: &[f32]);
 }
 
 impl<C: Choose> WithSimd for Act<'_, C> {
@@ -281,6 +302,7 @@ impl<C: Choose> WithSimd for Act<'_, C> {
             inputs.observations = copy;
         }
         outputs.resize(self.rows * self.policy.spec.head_width(), 0.0);
+        let seen = inputs.observations;
         let forward = Forward {
             network: &self.policy.network,
             scratch,
@@ -288,7 +310,7 @@ impl<C: Choose> WithSimd for Act<'_, C> {
             outputs,
         };
         forward.with_simd(simd);
-        self.choose.choose(self.policy, outputs);
+        self.choose.choose(self.policy, seen, outputs);
     }
 }
 
@@ -302,15 +324,17 @@ struct Sample<'a, R> {
 impl<R: FnMut(usize) -> Random> Choose for Sample<'_, R> {
     #[expect(clippy::inline_always, reason = "see `forward`")]
     #[inline(always)]
-    fn choose(mut self, policy: &Policy, outputs: &[f32]) {
+    fn choose(mut self, policy: &Policy, seen: &[f32], outputs: &[f32]) {
+        let rows = seen.chunks_exact(policy.spec.observation_width());
         let heads = outputs.chunks_exact(policy.spec.head_width());
         let actions = self.actions.chunks_exact_mut(policy.spec.action_width());
-        for (row, ((head, action), log_prob)) in heads.zip(actions).zip(self.log_probs).enumerate()
-        {
+        let rows = rows.zip(heads).zip(actions).zip(self.log_probs);
+        for (row, (((seen, head), action), log_prob)) in rows.enumerate() {
             let mut random = (self.random)(row);
+            let possible = policy.possible(seen);
             *log_prob = policy
                 .chooser
-                .sample(self.behaviour, head, &mut random, action);
+                .sample(self.behaviour, head, possible, &mut random, action);
         }
     }
 }
@@ -322,11 +346,12 @@ struct Mode<'a> {
 impl Choose for Mode<'_> {
     #[expect(clippy::inline_always, reason = "see `forward`")]
     #[inline(always)]
-    fn choose(self, policy: &Policy, outputs: &[f32]) {
+    fn choose(self, policy: &Policy, seen: &[f32], outputs: &[f32]) {
+        let rows = seen.chunks_exact(policy.spec.observation_width());
         let heads = outputs.chunks_exact(policy.spec.head_width());
         let actions = self.actions.chunks_exact_mut(policy.spec.action_width());
-        for (head, action) in heads.zip(actions) {
-            policy.chooser.mode(head, action);
+        for ((seen, head), action) in rows.zip(heads).zip(actions) {
+            policy.chooser.mode(head, policy.possible(seen), action);
         }
     }
 }

@@ -65,6 +65,10 @@ pub struct PolicySpec {
     /// that had none.
     #[serde(default)]
     pub recurrent: Option<Recurrent>,
+    /// Whether the last values of an observation, one for each action of each choice, are zero where an
+    /// action is never taken. The network sees them too.
+    #[serde(default)]
+    pub action_mask: bool,
     /// What comes out.
     pub head: Head,
 }
@@ -103,6 +107,17 @@ pub enum SpecError {
          with ppo, or without a recurrent layer"
     )]
     RecurrentHead {
+        /// The head.
+        head: &'static str,
+    },
+    /// Observations have no action mask, or there are no actions to be masked.
+    #[error(
+        "an action mask stands at the end of rows of values, behind other values, and says which of several \
+         actions can be taken; got observations of {observation} values and the head {head}"
+    )]
+    ActionMask {
+        /// Values of an observation.
+        observation: usize,
         /// The head.
         head: &'static str,
     },
@@ -360,10 +375,32 @@ impl PolicySpec {
             hidden,
             activation,
             recurrent: None,
+            action_mask: false,
             head,
         };
         spec.validate()?;
         Ok(spec)
+    }
+
+    /// This network with the action mask of the observations, or without one.
+    ///
+    /// # Errors
+    /// [`SpecError::ActionMask`] where there can be none.
+    pub fn with_action_mask(mut self, action_mask: bool) -> Result<Self, SpecError> {
+        self.action_mask = action_mask;
+        self.validate()?;
+        Ok(self)
+    }
+
+    /// Values of the action mask at the end of an observation; none where there is no mask.
+    #[must_use]
+    pub fn mask_width(&self) -> usize {
+        let choices = self.head.choices().unwrap_or_default();
+        if self.action_mask {
+            choices.iter().sum()
+        } else {
+            0
+        }
     }
 
     /// This network with a recurrent layer, or without one.
@@ -419,6 +456,15 @@ impl PolicySpec {
                 let head = self.head.name();
                 return Err(SpecError::RecurrentHead { head });
             }
+        }
+
+        let has_mask = matches!(self.encoder, Encoder::Identity { .. })
+            && (1..self.observation_width()).contains(&self.mask_width());
+        if self.action_mask && !has_mask {
+            return Err(SpecError::ActionMask {
+                observation: self.observation_width(),
+                head: self.head.name(),
+            });
         }
 
         let dense = |(inputs, outputs): (usize, usize)| (inputs as u128 + 1) * outputs as u128;

@@ -5,6 +5,7 @@
     reason = "choosing must be compiled with the vector instructions of its caller"
 )]
 
+use super::distribution::Possible;
 use super::head::ValueDistribution;
 use super::math;
 
@@ -16,15 +17,16 @@ use super::math;
 pub struct ActionValues<'a> {
     outputs: &'a [f32],
     distribution: ValueDistribution,
+    possible: Possible<'a>,
 }
 
 /// The action of the largest value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Greedy {
-    /// The first action of the largest value. NaN counts as smaller than everything, except in
+    /// The first possible action of the largest value. NaN counts as smaller than everything, except in
     /// first place, where it wins.
     pub action: usize,
-    /// Whether every value is finite.
+    /// Whether there is a possible action, and the value of every one is finite.
     pub is_sound: bool,
 }
 
@@ -36,7 +38,16 @@ impl<'a> ActionValues<'a> {
         Self {
             outputs,
             distribution,
+            possible: Possible::ALL,
         }
+    }
+
+    /// These, of which only `possible` ones are chosen.
+    #[inline(always)]
+    #[must_use]
+    pub(super) fn among(mut self, possible: Possible<'a>) -> Self {
+        self.possible = possible;
+        self
     }
 
     /// Number of actions.
@@ -72,12 +83,19 @@ impl<'a> ActionValues<'a> {
     #[inline(always)]
     #[must_use]
     pub fn greedy(&self) -> Greedy {
-        let mut largest = self.value(0);
+        let num_actions = self.num_actions();
+        let Some(first) = self.possible.nth(0, num_actions) else {
+            return Greedy {
+                action: num_actions - 1,
+                is_sound: false,
+            };
+        };
+        let mut largest = self.value(first);
         let mut greedy = Greedy {
-            action: 0,
+            action: first,
             is_sound: largest.is_finite(),
         };
-        for action in 1..self.num_actions() {
+        for action in (first + 1..num_actions).filter(|action| self.possible.contains(*action)) {
             let value = self.value(action);
             greedy.is_sound &= value.is_finite();
             if value > largest {
@@ -145,6 +163,18 @@ mod tests {
         assert_eq!(greedy(&[-1.0, f32::NAN, 0.0]), (2, false));
         assert_eq!(greedy(&[f32::NAN, 1.0]), (0, false));
         assert_eq!(greedy(&[f32::INFINITY, 1.0]), (0, false));
+    }
+
+    #[test]
+    fn impossible_actions_are_never_greedy() {
+        let greedy = |outputs: &[f32], mask: &[f32]| {
+            let values = ActionValues::new(outputs, ValueDistribution::Expectation);
+            let greedy = values.among(Possible::masked(mask)).greedy();
+            (greedy.action, greedy.is_sound)
+        };
+        assert_eq!(greedy(&[5.0, 1.0, 2.0], &[0.0, 1.0, 1.0]), (2, true));
+        assert_eq!(greedy(&[f32::NAN, 1.0, 2.0], &[0.0, 1.0, 0.0]), (1, true));
+        assert_eq!(greedy(&[5.0, 1.0, 2.0], &[0.0; 3]), (2, false));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::ops::Range;
 use rookery_proto::v1;
 
 use super::WireError;
-use crate::spaces::{EnvironmentSpec, GoalSpec, Space};
+use crate::spaces::{EnvironmentSpec, GoalSpec, PartsError, Space};
 use crate::wrappers::Wrapper;
 
 impl From<&Space> for v1::Space {
@@ -126,6 +126,7 @@ impl From<&EnvironmentSpec> for v1::EnvironmentSpec {
             max_episode_steps: spec.max_episode_steps,
             goal: spec.goal.as_ref().map(Into::into),
             wrappers: spec.wrappers.iter().map(Into::into).collect(),
+            action_mask: spec.action_mask,
         }
     }
 }
@@ -194,13 +195,17 @@ impl TryFrom<v1::EnvironmentSpec> for EnvironmentSpec {
                 .into_iter()
                 .map(decode_wrapper)
                 .collect::<Result<_, _>>()?,
+            action_mask: message.action_mask,
         };
-        spec.validate_goal().map_err(|error| {
-            WireError::new(
-                "environment.goal",
-                "a goal that fits the observation",
-                error.to_string(),
-            )
+        spec.validate_parts().map_err(|error| {
+            let (field, expected) = match &error {
+                PartsError::Goal(_) => ("environment.goal", "a goal that fits the observation"),
+                PartsError::ActionMask { .. } => (
+                    "environment.action_mask",
+                    "a mask that fits the observation",
+                ),
+            };
+            WireError::new(field, expected, error.to_string())
         })?;
         Ok(spec)
     }

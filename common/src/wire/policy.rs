@@ -26,6 +26,7 @@ impl From<&PolicySpec> for v1::PolicySpec {
             }
             .into(),
             recurrent: spec.recurrent.map(Into::into),
+            action_mask: spec.action_mask,
             head: Some((&spec.head).into()),
         }
     }
@@ -67,6 +68,7 @@ impl TryFrom<v1::PolicySpec> for PolicySpec {
             hidden,
             activation,
             recurrent,
+            action_mask: message.action_mask,
             head,
         };
         spec.validate()
@@ -454,6 +456,7 @@ mod tests {
                 hidden,
                 activation: Activation::Relu,
                 recurrent,
+                action_mask: false,
                 head,
             };
             let bytes = v1::PolicySpec::from(&spec).encode_to_vec();

@@ -88,6 +88,7 @@ fn specification(
         max_episode_steps: None,
         goal: None,
         wrappers: Vec::new(),
+        action_mask: false,
     };
     Ok(specify(environment, configuration)?)
 }

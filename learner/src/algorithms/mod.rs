@@ -344,6 +344,10 @@ pub fn policy_spec(
         },
         Name::Td3 => PolicySpec::deterministic(observation, action, hidden, activation)?,
     };
+    if environment.action_mask && configuration.run.algorithm == Name::Sac {
+        return Err(PolicyError::SacMask);
+    }
+    let spec = spec.with_action_mask(environment.action_mask)?;
     let stages = configuration.policy.stages();
     let spec = if stages.is_empty() {
         spec
@@ -380,6 +384,7 @@ mod tests {
             max_episode_steps: None,
             goal: None,
             wrappers: Vec::new(),
+            action_mask: false,
         }
     }
 

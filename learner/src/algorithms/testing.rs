@@ -55,6 +55,7 @@ impl NetworkCase {
                     other => panic!("activation {other}"),
                 },
                 recurrent: self.recurrent,
+                action_mask: false,
                 head: match self.head.as_str() {
                     "categorical" => Head::Categorical {
                         num_actions: self.outputs,

@@ -11,7 +11,7 @@ use super::init::{
     HIDDEN_GAIN, POLICY_HEAD_GAIN, RECURRENT_GAIN, VALUE_HEAD_GAIN, orthogonal_layout,
 };
 use super::recurrent::{RecurrentLayer, RecurrentTape, Sequences};
-use super::{Dense, Encoding, EncodingTape, Flat, Tape};
+use super::{ActionMask, Dense, Encoding, EncodingTape, Flat, Tape};
 use crate::tensors::to_host;
 
 /// Rows that pass through all layers together on a CPU: few enough that what a few layers of 64 put
@@ -118,8 +118,8 @@ pub enum NetworkError {
 /// What one forward pass gives for `N` rows.
 #[derive(Debug)]
 pub struct Outputs {
-    /// Logits `[N, num_actions]`, those of several choices one behind the other, or means
-    /// `[N, dimension]`.
+    /// Logits `[N, num_actions]`, those of several choices one behind the other, without hope for actions
+    /// that cannot be taken; or means `[N, dimension]`.
     pub policy: Tensor,
     /// Number of actions of each choice; empty of a Gaussian policy.
     pub choices: Vec<i64>,
@@ -174,6 +174,7 @@ pub struct ActorCritic {
     log_std: Option<usize>,
     /// Of a critic that shares nothing.
     critic_encoding: Option<Encoding>,
+    mask: Option<ActionMask>,
     /// All fully connected layers, or the head that sits on the policy's trunk.
     critic: Dense,
     parameters: Flat,
@@ -233,6 +234,7 @@ impl ActorCritic {
             log_std,
             critic_encoding,
             critic,
+            mask: ActionMask::of(&spec.policy),
             parameters: Flat::from_host(&layout, &values, device)?,
             gradient: Flat::zeros(&layout, device),
             block_gradient: Flat::zeros(&layout, device),
@@ -323,8 +325,12 @@ impl ActorCritic {
             [block] => part(block).shallow_clone(),
             blocks => Tensor::cat(&blocks.iter().map(part).collect::<Vec<_>>(), 0),
         };
+        let policy = join(|block| block.head.output());
         let outputs = Outputs {
-            policy: join(|block| block.head.output()),
+            policy: match &self.mask {
+                None => policy,
+                Some(mask) => mask.apply(inputs, &policy),
+            },
             choices: self.choices().collect(),
             log_std: self
                 .log_std

@@ -13,6 +13,7 @@ mod dense;
 mod convolution;
 mod recurrent;
 mod actor_critic;
+mod masks;
 
 pub use actor_critic::{
     ActorCritic, ActorCriticSpec, ActorCriticTape, CriticSpec, NetworkError, OutputGradient,
@@ -21,4 +22,5 @@ pub use actor_critic::{
 pub use convolution::{Encoding, EncodingTape};
 pub use dense::{Dense, Tape};
 pub use flat::Flat;
+pub use masks::ActionMask;
 pub use recurrent::Sequences;

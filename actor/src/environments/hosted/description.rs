@@ -77,6 +77,7 @@ pub(super) fn read(
             terminates: goal.terminates,
         }),
         wrappers: Vec::new(),
+        action_mask: false,
     };
     for (name, space) in [("observation", &spec.observation), ("action", &spec.action)] {
         let complete = match space {
@@ -93,7 +94,7 @@ pub(super) fn read(
             ));
         }
     }
-    spec.validate_goal()
+    spec.validate_parts()
         .map_err(|error| format!("`{id}`: {error}"))?;
     tracing::debug!(
         environment = id,

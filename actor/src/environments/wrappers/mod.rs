@@ -49,6 +49,11 @@ pub fn wrap(
         let mut spec = wrapped.spec().clone();
         let id = spec.id.clone();
         spec.wrappers.push(wrapper.clone());
+        if spec.action_mask && !keeps_masks(wrapper) {
+            let reason = "an action mask ends each observation and says what can be done with it, which would \
+                          not be so any more; leave it out, or do the same inside the environment";
+            return Err(refused(index, &id, reason.to_owned()));
+        }
         if !keeps_frames(wrapper, &spec.observation) {
             spec.observation = spec.observation.as_box();
         }
@@ -73,6 +78,30 @@ fn keeps_frames(wrapper: &Wrapper, observation: &Space) -> bool {
         Wrapper::FrameSkip { .. } | Wrapper::NoopStarts { .. } => is_single,
         Wrapper::FrameStack { padding, .. } => is_single && *padding == StackPadding::Reset,
         Wrapper::FlattenObservation {}
+        | Wrapper::ClipObservation { .. }
+        | Wrapper::RescaleObservation { .. }
+        | Wrapper::CastObservation { .. }
+        | Wrapper::PreviousAction {}
+        | Wrapper::PreviousReward {} => false,
+    }
+}
+
+/// Whether an action mask still ends the observations and says which actions can be taken.
+const fn keeps_masks(wrapper: &Wrapper) -> bool {
+    match wrapper {
+        Wrapper::TimeLimit { .. }
+        | Wrapper::ClipReward { .. }
+        | Wrapper::SignReward { .. }
+        | Wrapper::ScaleReward { .. }
+        | Wrapper::FlattenObservation {} => true,
+        // These do what was not chosen where they do it.
+        Wrapper::FrameSkip { .. }
+        | Wrapper::StickyActions { .. }
+        | Wrapper::NoopStarts { .. }
+        | Wrapper::ClipAction {}
+        | Wrapper::RescaleAction { .. }
+        | Wrapper::FlattenAction {}
+        | Wrapper::FrameStack { .. }
         | Wrapper::ClipObservation { .. }
         | Wrapper::RescaleObservation { .. }
         | Wrapper::CastObservation { .. }

@@ -6,7 +6,7 @@ use rookery_common::seeds::{Purpose, Random};
 use tch::{Device, Kind, Tensor};
 
 use crate::networks::init::{HIDDEN_GAIN, VALUE_HEAD_GAIN, orthogonal_layout};
-use crate::networks::{Dense, Encoding, EncodingTape, Flat, NetworkError, Tape};
+use crate::networks::{ActionMask, Dense, Encoding, EncodingTape, Flat, NetworkError, Tape};
 
 /// The layers of a [`Head::ActionValues`] policy, without parameters: online and target network are
 /// two [`Flat`] vectors of one layout.
@@ -20,6 +20,7 @@ pub struct QNetwork {
     num_actions: i64,
     distribution: ValueDistribution,
     is_noisy: bool,
+    mask: Option<ActionMask>,
 }
 
 /// What a forward pass leaves for its backward pass.
@@ -92,6 +93,7 @@ impl QNetwork {
             num_actions: num_actions as i64,
             distribution,
             is_noisy: noisy,
+            mask: ActionMask::of(policy),
         })
     }
 
@@ -238,6 +240,19 @@ impl QNetwork {
             }
             ValueDistribution::Quantiles { .. } => outputs.mean_dim(-1_i64, false, Kind::Float),
         }
+    }
+
+    /// The action of the largest value among those that can be taken, `[N]`.
+    ///
+    /// # Shapes
+    /// `outputs` is `[N, num_actions, outputs]`, for `inputs` `[N, inputs]`.
+    pub fn greedy(&self, outputs: &Tensor, inputs: &Tensor) -> Tensor {
+        let values = self.expected(outputs);
+        let values = match &self.mask {
+            None => values,
+            Some(mask) => mask.apply(inputs, &values),
+        };
+        values.argmax(-1, false)
     }
 
     /// The returns of a categorical distribution, `[num_atoms]`; one zero for the others.

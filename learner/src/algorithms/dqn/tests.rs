@@ -96,6 +96,7 @@ impl Case {
             max_episode_steps: None,
             goal: None,
             wrappers: Vec::new(),
+            action_mask: false,
         };
         let mut specification = specify(environment, &self.configuration()).unwrap();
         if let Some(image) = &self.image {

@@ -150,14 +150,14 @@ impl Dqn {
         let target = target.as_ref().unwrap_or(&self.target);
 
         let next = network.forward(target, next_inputs);
-        let next_values = if self.config.double {
+        let next_actions = if self.config.double {
             let chooses = noise.map(|noise| moved(&self.online, &noise.chooses));
             let chooses = chooses.as_ref().unwrap_or(&self.online);
-            network.expected(&network.forward(chooses, next_inputs))
+            network.greedy(&network.forward(chooses, next_inputs), next_inputs)
         } else {
-            network.expected(&next)
+            network.greedy(&next, next_inputs)
         };
-        let next = taken(&next, &next_values.argmax(-1, false));
+        let next = taken(&next, &next_actions);
 
         let tape = network.forward_taped(trained, inputs);
         let outputs = taken(&tape.outputs, actions);

@@ -81,6 +81,7 @@ pub fn bench_update(setting: &Setting) -> Result<Timings, OnPolicyError> {
             hidden: setting.hidden.clone(),
             activation: Activation::Tanh,
             recurrent: setting.recurrent,
+            action_mask: false,
             head: setting.head.clone(),
         },
         initial_log_std: 0.0,

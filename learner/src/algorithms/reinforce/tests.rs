@@ -168,6 +168,7 @@ fn steps_join_the_episode_of_their_own_environment_until_it_is_reset() {
             hidden: Vec::new(),
             activation: Activation::Tanh,
             recurrent: None,
+            action_mask: false,
             head: Head::Categorical { num_actions: 2 },
         },
         initial_log_std: 0.0,

@@ -90,6 +90,7 @@ impl Case {
             max_episode_steps: None,
             goal: None,
             wrappers: Vec::new(),
+            action_mask: false,
         };
         specify(environment, &self.configuration()).unwrap()
     }

@@ -49,6 +49,7 @@ fn echo_spec(action: Space) -> EnvironmentSpec {
         max_episode_steps: Some(10),
         goal: None,
         wrappers: Vec::new(),
+        action_mask: false,
     }
 }
 
