@@ -23,6 +23,7 @@ use group::{Command, Group, Table};
 use history::{ActionFormat, Episode};
 
 pub use pool::HostPool;
+pub(crate) use process::set_environment;
 
 mod pool;
 mod process;
@@ -30,7 +31,6 @@ mod description;
 mod group;
 mod shared;
 mod history;
-pub mod bench;
 
 /// The pool out of which [`make`](super::make) takes.
 static POOL: RwLock<Option<Arc<HostPool>>> = RwLock::new(None);
