@@ -3,7 +3,8 @@
 //! thread makes unrolls of leased shards as was [`joined`], and a [`session`] carries them to the
 //! learner and brings leases and parameters back. An [`evaluator`] only measures, a [`recording`] only
 //! watches, [`check`] only asks whether an environment can be trained on, and [`throughput`] how fast
-//! it is. [`actor`] is the process.
+//! it is. [`actor`] is the process, and [`run`] the whole program, to which others bring environments of
+//! their own.
 
 pub mod environments;
 pub mod shard;
@@ -16,3 +17,6 @@ pub mod check;
 pub mod throughput;
 pub mod actor;
 pub mod metrics;
+mod program;
+
+pub use program::run;
