@@ -9,6 +9,7 @@ use rookery_common::seeds::Purpose;
 use rookery_common::spaces::EnvironmentSpec;
 use rookery_common::wire::Publication;
 use rookery_proto::v1;
+use serde::{Deserialize, Serialize};
 
 use crate::collector::ActingPolicy;
 use crate::environments::{self, EnvironmentError, EnvironmentFault};
@@ -18,7 +19,7 @@ use crate::session::{self, Client, SessionEnd, SessionError, Streams};
 use crate::shard::{FinalObservations, Shard, StepRow};
 
 /// What one evaluation found, an entry for each episode.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Sums of raw rewards.
     pub returns: Vec<f64>,

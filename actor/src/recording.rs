@@ -1,6 +1,8 @@
 //! One episode of a policy in pictures: as a GIF, or as a strip in a PNG.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
 
 use rookery_common::policy::{Inputs, Policy, Workspace};
 use rookery_common::seeds::Purpose;
@@ -39,6 +41,14 @@ pub enum RecordingError {
     /// A GIF cannot be written.
     #[error("cannot write a GIF: {0}")]
     Gif(#[from] gif::EncodingError),
+    /// There is no file to write to.
+    #[error("cannot write {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A PNG cannot be written.
     #[error("cannot write a PNG: {0}")]
     Png(#[from] png::EncodingError),
@@ -91,6 +101,27 @@ pub fn record(
         frames,
         return_: episodes.first().map(|episode| episode.return_),
     })
+}
+
+/// Draws one episode of the policy's mode, as a GIF in the file `path`: half a minute of it at most, as
+/// fast as `CartPole` is.
+///
+/// # Errors
+/// As [`record`], and where the file cannot be written.
+pub fn draw(
+    environment: &EnvironmentSpec,
+    policy: &Policy,
+    seed: u64,
+    path: &Path,
+) -> Result<(), RecordingError> {
+    const MAX_FRAMES: usize = 1500;
+    const FRAMES_PER_SECOND: u32 = 30;
+    let recording = record(environment, policy, seed, MAX_FRAMES)?;
+    let file = File::create(path).map_err(|source| RecordingError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    write_gif(&recording.frames, FRAMES_PER_SECOND, BufWriter::new(file))
 }
 
 /// Writes frames as a GIF that is shown again and again.
@@ -212,7 +243,7 @@ mod tests {
 
         let mut bytes = Vec::new();
         write_strip(&frames, 3, &mut bytes).unwrap();
-        let mut reader = png::Decoder::new(std::io::Cursor::new(bytes))
+        let mut reader = png::Decoder::new(io::Cursor::new(bytes))
             .read_info()
             .unwrap();
         let mut strip = vec![0; reader.output_buffer_size().unwrap()];

@@ -1,18 +1,23 @@
 //! `rookery check-env`: says whether an environment can be trained on.
 
+use std::ffi::OsString;
+
 use clap::Args;
 use rookery_actor::check::{CheckOptions, check_configured};
+use rookery_actor::environments::hosted;
 use rookery_common::configuration::Layers;
 use rookery_common::exit::Exit;
 
+use crate::children::Programs;
 use crate::failure::Failure;
+use crate::launch::become_program;
 use crate::source::{Overrides, Source};
 
 /// Check whether an environment keeps what training relies on
 ///
 /// It is played in small batches: what comes out must lie in its spaces, equal seeds must make equal
 /// episodes, a restored state must go on bit for bit, and so on. What fails is shown with what to do
-/// about it.
+/// about it. Where the configuration names an `actor.program`, that program checks.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CheckEnvArguments {
     /// The environment, such as CartPole-v1 [default: the configuration's]
@@ -45,6 +50,16 @@ pub(crate) fn check_env(arguments: &CheckEnvArguments) -> anyhow::Result<()> {
         layers = layers.value("environment.id", id.as_str());
     }
     let configuration = layers.build()?;
+    if let Some(program) = &configuration.actor.program {
+        let program = Programs::locate()?.actor(Some(program))?;
+        let steps = arguments.steps.to_string();
+        let mut options: Vec<OsString> = vec!["check-env".into(), "--steps".into(), steps.into()];
+        if arguments.json {
+            options.push("--json".into());
+        }
+        return become_program(&program, &options, &configuration);
+    }
+    hosted::configure(&configuration.actor.host);
     let options = CheckOptions {
         seed: configuration.run.seed,
         steps: arguments.steps,

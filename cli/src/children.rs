@@ -52,12 +52,23 @@ impl Programs {
         self.find("rookery-learner")
     }
 
-    /// The program that collects.
+    /// The program that collects: the `configured` one (`actor.program`), where there is one.
     ///
     /// # Errors
     /// Where it is not there.
-    pub(crate) fn actor(&self) -> Result<PathBuf, Failure> {
-        self.find("rookery-actor")
+    pub(crate) fn actor(&self, configured: Option<&Path>) -> Result<PathBuf, Failure> {
+        match configured {
+            None => self.find("rookery-actor"),
+            Some(program) if program.is_file() => {
+                // A name without a folder would be looked for on the PATH.
+                Ok(std::path::absolute(program).unwrap_or_else(|_| program.to_owned()))
+            }
+            Some(program) => Err(Failure::usage(format!(
+                "actor.program is {}, where there is no program; build it, or correct the path, which \
+                 is read relative to the working directory",
+                program.display()
+            ))),
+        }
     }
 
     fn find(&self, name: &str) -> Result<PathBuf, Failure> {
@@ -227,7 +238,7 @@ impl Child {
 }
 
 /// The exit by which this process passes on how a child ended.
-fn exit_of(status: ExitStatus) -> Exit {
+pub(crate) fn exit_of(status: ExitStatus) -> Exit {
     status
         .code()
         .and_then(Exit::from_code)
@@ -368,6 +379,20 @@ mod tests {
             message.contains("rookery-learner") && message.contains(BIN_DIR),
             "{message}"
         );
+    }
+
+    #[test]
+    fn an_actor_of_ones_own_is_started_where_it_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let programs = Programs {
+            directory: folder.path().to_owned(),
+        };
+        let own = folder.path().join("own-actor");
+        let message = programs.actor(Some(&own)).unwrap_err().to_string();
+        assert!(message.contains("actor.program"), "{message}");
+        fs::write(&own, "").unwrap();
+        assert_eq!(programs.actor(Some(&own)).unwrap(), own);
+        assert!(programs.actor(None).is_err(), "it stands in for no other");
     }
 
     /// A child that runs a line of shell.

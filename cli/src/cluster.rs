@@ -70,7 +70,7 @@ impl Cluster {
     pub(crate) fn start(programs: &Programs, plan: &ClusterPlan<'_>) -> anyhow::Result<Self> {
         let socket = plan.run.socket()?;
         let control = Control::new(socket.address.clone(), &plan.configuration.security)?;
-        let actor_program = programs.actor()?;
+        let actor_program = programs.actor(plan.configuration.actor.program.as_deref())?;
         let logs = plan.run.logs();
         let address = OsString::from(socket.address.to_string());
 

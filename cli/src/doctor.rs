@@ -150,7 +150,7 @@ fn describe(findings: &[Finding]) -> String {
 
 fn actor_program(programs: &Programs) -> Finding {
     let subject = "rookery-actor";
-    let program = match programs.actor() {
+    let program = match programs.actor(None) {
         Ok(program) => program,
         Err(error) => return missing(subject, &error),
     };

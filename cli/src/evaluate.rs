@@ -1,17 +1,18 @@
 //! `rookery evaluate`: plays a trained policy without exploration and without libtorch.
 
-use std::fs::File;
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Context as _;
 use clap::Args;
 use rookery_actor::environments::hosted;
 use rookery_actor::evaluator::{self, Evaluation};
 use rookery_actor::recording;
+use rookery_common::configuration::Configuration;
 use rookery_common::policy::PolicyArtifact;
 use serde::Serialize;
 
+use crate::children::{Programs, exit_of};
 use crate::failure::Failure;
 use crate::format;
 use crate::run_directory::{Checkpoint, RunDirectory};
@@ -41,11 +42,6 @@ pub(crate) struct EvaluateArguments {
     #[arg(long)]
     json: bool,
 }
-
-/// Most pictures of a GIF: half a minute of `CartPole`.
-const MAX_FRAMES: usize = 1500;
-/// How fast they are shown.
-const FRAMES_PER_SECOND: u32 = 30;
 
 /// What an evaluation found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -79,10 +75,12 @@ pub(crate) fn evaluate(arguments: &EvaluateArguments) -> anyhow::Result<()> {
         .unwrap_or(configuration.evaluation.episodes);
     let seed = arguments.seed.unwrap_or(configuration.run.seed);
     let artifact = read_policy(&run.policy_file(arguments.checkpoint))?;
-    let evaluation = play(&artifact, episodes, seed)?;
-    if let Some(path) = &arguments.gif {
-        draw(&artifact, seed, path)?;
-    }
+    let game = Game {
+        episodes,
+        seed,
+        gif: arguments.gif.as_deref(),
+    };
+    let evaluation = play(&run, &configuration, arguments.checkpoint, &game)?;
     let report = report(&run, arguments.checkpoint, &artifact, seed, &evaluation);
     print!("{}", describe(&report));
     if arguments.json {
@@ -106,31 +104,79 @@ pub(crate) fn read_policy(path: &Path) -> anyhow::Result<PolicyArtifact> {
     PolicyArtifact::read(path).with_context(|| format!("cannot use {}", path.display()))
 }
 
-/// Plays `episodes` episodes.
+/// What is to be played.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Game<'a> {
+    /// Episodes.
+    pub(crate) episodes: u32,
+    /// Seed of the episodes.
+    pub(crate) seed: u64,
+    /// Where one of them is drawn.
+    pub(crate) gif: Option<&'a Path>,
+}
+
+/// Plays a run's policy: here, or in the actors' program where that is one of the user's own, which
+/// alone knows the environment.
 ///
 /// # Errors
 /// Where the policy or its environment cannot be made, or an episode does not end.
 pub(crate) fn play(
-    artifact: &PolicyArtifact,
-    episodes: u32,
-    seed: u64,
+    run: &RunDirectory,
+    configuration: &Configuration,
+    checkpoint: Checkpoint,
+    game: &Game<'_>,
 ) -> anyhow::Result<Evaluation> {
+    let file = run.policy_file(checkpoint);
+    let own = configuration.actor.program.as_deref();
+    if let Some(program) = own {
+        let program = Programs::locate()?.actor(Some(program))?;
+        return play_in(&program, &run.configuration_file(), &file, game);
+    }
+    let artifact = read_policy(&file)?;
     let policy = artifact.policy()?;
-    Ok(evaluator::evaluate(
-        &artifact.environment,
-        &policy,
+    let Game {
         episodes,
         seed,
-    )?)
+        gif,
+    } = *game;
+    let evaluation = evaluator::evaluate(&artifact.environment, &policy, episodes, seed)?;
+    if let Some(path) = gif {
+        recording::draw(&artifact.environment, &policy, seed, path)?;
+    }
+    Ok(evaluation)
 }
 
-/// Draws one episode.
-fn draw(artifact: &PolicyArtifact, seed: u64, path: &Path) -> anyhow::Result<()> {
-    let policy = artifact.policy()?;
-    let recording = recording::record(&artifact.environment, &policy, seed, MAX_FRAMES)?;
-    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-    recording::write_gif(&recording.frames, FRAMES_PER_SECOND, BufWriter::new(file))
-        .with_context(|| format!("cannot write {}", path.display()))
+/// Has an actor's program play.
+fn play_in(
+    program: &Path,
+    configuration: &Path,
+    policy: &Path,
+    game: &Game<'_>,
+) -> anyhow::Result<Evaluation> {
+    let mut command = Command::new(program);
+    command
+        .arg("evaluate")
+        .arg(policy)
+        .arg("--config")
+        .arg(configuration)
+        .args(["--episodes", &game.episodes.to_string()])
+        .args(["--seed", &game.seed.to_string()])
+        .arg("--json");
+    if let Some(path) = game.gif {
+        command.arg("--gif").arg(path);
+    }
+    let output = command
+        .output()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let message = format!("{}: {}", program.display(), said.trim());
+        return Err(Failure::new(exit_of(output.status), message).into());
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    let last = said.lines().last().unwrap_or_default();
+    serde_json::from_str(last)
+        .with_context(|| format!("{} printed no evaluation: {last:?}", program.display()))
 }
 
 fn report(

@@ -52,8 +52,9 @@ pub(crate) struct LearnerArguments {
 
 /// Run an actor by hand
 ///
-/// It connects to the learner, collects for it, connects again by itself where the learner is
-/// away, and ends when the run is complete. Actors may join and leave at any time.
+/// It is `rookery-actor`, or what the configuration names in `actor.program`. It connects to the
+/// learner, collects for it, connects again by itself where the learner is away, and ends when the
+/// run is complete. Actors may join and leave at any time.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ActorArguments {
     /// A preset, a TOML file, or a run's folder: the learner's
@@ -110,7 +111,6 @@ pub(crate) fn learner(arguments: &LearnerArguments) -> anyhow::Result<()> {
 /// # Errors
 /// As [`learner`].
 pub(crate) fn actor(arguments: &ActorArguments) -> anyhow::Result<()> {
-    let program = Programs::locate()?.actor()?;
     let source = Source::parse(&arguments.source)?;
     let mut layers = arguments.overrides.lay(source.layers());
     if let Some(learner) = &arguments.learner {
@@ -120,6 +120,7 @@ pub(crate) fn actor(arguments: &ActorArguments) -> anyhow::Result<()> {
         layers = layers.value("actor.threads", i64::from(threads));
     }
     let configuration = layers.build()?;
+    let program = Programs::locate()?.actor(configuration.actor.program.as_deref())?;
     let options: &[OsString] = if arguments.evaluate {
         &["--evaluate".into()]
     } else {
@@ -130,7 +131,7 @@ pub(crate) fn actor(arguments: &ActorArguments) -> anyhow::Result<()> {
 
 /// Replaces this process, so that its signals and its process id are the other program's. The
 /// configuration stands on its standard input, in a file without a name that ends with it.
-fn become_program(
+pub(crate) fn become_program(
     program: &Path,
     options: &[OsString],
     configuration: &Configuration,
@@ -140,8 +141,8 @@ fn become_program(
     file.write_all(configuration.to_toml().as_bytes())
         .context("cannot write a temporary file")?;
     let error = Command::new(&program)
-        .args(["--config", "/dev/stdin"])
         .args(options)
+        .args(["--config", "/dev/stdin"])
         .stdin(file)
         .exec();
     Err(error).with_context(|| format!("cannot start {}", program.display()))

@@ -14,7 +14,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::children::Programs;
 use crate::cluster::{Cluster, ClusterPlan};
-use crate::evaluate;
+use crate::evaluate::{self, Game};
 use crate::failure::Failure;
 use crate::progress::Reporter;
 use crate::run_directory::{Checkpoint, LearnerSummary, Outcome, RunDirectory, stem};
@@ -39,6 +39,7 @@ Examples:
   rookery train cartpole-ppo
   rookery train cartpole-ppo --seed 7 --set ppo.learning_rate=1e-3
   rookery train mine.toml --actors 4 --run-dir runs/mine
+  rookery train mine.toml --actor-program target/release/my-actor
   rookery train runs/mine --resume")]
 pub(crate) struct TrainArguments {
     /// A preset (`rookery presets` lists them), a TOML file, or with --resume a run's folder
@@ -50,6 +51,9 @@ pub(crate) struct TrainArguments {
     /// Collector threads of each actor
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     threads: Option<u32>,
+    /// The actors' program, where they run environments of your own [default: rookery-actor]
+    #[arg(long, value_name = "PATH")]
+    actor_program: Option<PathBuf>,
     /// Environment steps to train for
     #[arg(long, value_name = "N")]
     env_steps: Option<u64>,
@@ -86,7 +90,7 @@ pub(crate) fn train(arguments: &TrainArguments) -> anyhow::Result<()> {
     let programs = Programs::locate()?;
     // A program that is missing is said before a folder is made.
     programs.learner()?;
-    programs.actor()?;
+    programs.actor(configuration.actor.program.as_deref())?;
     let job = prepare(arguments, &source, configuration)?;
     let num_actors = arguments
         .actors
@@ -161,18 +165,35 @@ fn configure(arguments: &TrainArguments) -> anyhow::Result<(Source, Configuratio
             i64::try_from(env_steps).unwrap_or(-1),
         );
     }
+    if let Some(program) = &arguments.actor_program {
+        layers = layers.value("actor.program", program.to_string_lossy().into_owned());
+    }
     let mut configuration = layers.build()?;
+    if let Some(program) = &mut configuration.actor.program {
+        // The run is evaluated and resumed from other folders too.
+        *program = std::path::absolute(&program)
+            .with_context(|| format!("cannot tell where {} is", program.display()))?;
+    }
     if arguments.evaluator && configuration.evaluation.every_env_steps.is_none() {
         let every = configuration.run.total_env_steps / NUM_EVALUATIONS;
         configuration.evaluation.every_env_steps = Some(every.max(1));
     }
-    // Actors would find it out too, each by itself.
-    let environment = &configuration.environment;
+    check_environment(&configuration)?;
+    Ok((source, configuration))
+}
+
+/// Says what keeps the environment from being made. Actors would find it out too, each by itself; of
+/// environments that only their program knows they are the ones to say it.
+fn check_environment(configuration: &Configuration) -> anyhow::Result<()> {
     environments::hosted::configure(&configuration.actor.host);
+    if configuration.actor.program.is_some() {
+        return Ok(());
+    }
+    let environment = &configuration.environment;
     environments::make(&environment.id, &environment.all_arguments(), 1)
         .and_then(|bare| environments::wrap(bare, &environment.wrappers))
         .map_err(|error| Failure::usage(error.to_string()))?;
-    Ok((source, configuration))
+    Ok(())
 }
 
 /// Makes the run directory.
@@ -359,9 +380,12 @@ impl Signals {
 
 /// Plays the final policy; what training reports comes from a policy that explores and changes.
 fn evaluation_return(configuration: &Configuration, run: &RunDirectory) -> anyhow::Result<f64> {
-    let artifact = evaluate::read_policy(&run.policy_file(Checkpoint::Latest))?;
-    let episodes = configuration.evaluation.episodes;
-    let evaluation = evaluate::play(&artifact, episodes, configuration.run.seed)?;
+    let game = Game {
+        episodes: configuration.evaluation.episodes,
+        seed: configuration.run.seed,
+        gif: None,
+    };
+    let evaluation = evaluate::play(run, configuration, Checkpoint::Latest, &game)?;
     Ok(evaluation.mean_return())
 }
 

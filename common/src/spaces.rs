@@ -120,6 +120,26 @@ impl Space {
         }
     }
 
+    /// Moves a row into the space: indices become whole numbers that exist, values of a box are clipped
+    /// to its bounds. What is no number becomes a bound.
+    pub fn project(&self, row: &mut [f32]) {
+        match self {
+            Self::Discrete { .. } | Self::MultiDiscrete { .. } => {
+                for (index, n) in row.iter_mut().zip(self.choices().unwrap_or_default()) {
+                    // A comparison with what is no number is false, so that the bound is taken instead.
+                    *index = index.trunc().max(0.0).min(n.saturating_sub(1) as f32);
+                }
+            }
+            Self::Box { low, high, .. } => {
+                for ((value, low), high) in row.iter_mut().zip(low).zip(high) {
+                    *value = value.max(*low).min(*high);
+                }
+            }
+            // No environment acts in images.
+            Self::Frames { .. } => {}
+        }
+    }
+
     /// Whether `row` lies in the space: finite, within the bounds; pixels; a whole number below `n`.
     #[must_use]
     pub fn contains(&self, row: &[f32]) -> bool {
@@ -455,6 +475,21 @@ mod tests {
         assert!(space.contains(&[2.0, 1.0]));
         assert!(!space.contains(&[1.0, 2.0]));
         assert!(!space.contains(&[1.0]));
+    }
+
+    #[test]
+    fn what_lies_outside_of_a_space_is_moved_into_it() {
+        let moved = |space: &Space, row: &[f32]| {
+            let mut row = row.to_vec();
+            space.project(&mut row);
+            row
+        };
+        let several = Space::MultiDiscrete { nvec: vec![3, 2] };
+        assert_eq!(moved(&several, &[2.9, 7.0]), [2.0, 1.0]);
+        assert_eq!(moved(&several, &[-1.0, f32::NAN]), [0.0, 0.0]);
+        let bounded = Space::bounded(&[-1.0, 0.0], &[1.0, f32::INFINITY]);
+        assert_eq!(moved(&bounded, &[-3.0, 1e9]), [-1.0, 1e9]);
+        assert_eq!(moved(&bounded, &[f32::NAN, -0.5]), [-1.0, 0.0]);
     }
 
     #[test]

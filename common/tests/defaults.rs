@@ -26,6 +26,7 @@ fn the_defaults_can_run_and_are_what_is_printed() {
     give_up_after = "10m"
     learner = "127.0.0.1:50051"
     metrics_listen = "none"
+    program = "none"
     reconnect_backoff_initial = "50ms"
     reconnect_backoff_max = "5s"
     threads = 1

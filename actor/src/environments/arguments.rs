@@ -11,17 +11,18 @@ use super::registry::EnvironmentError;
 /// Similarity (Jaro and Winkler) from which on a name is taken for a misspelling of another.
 const SUGGESTION_THRESHOLD: f64 = 0.75;
 
-/// The arguments of one environment while its constructor reads them.
+/// The arguments of one environment while its constructor reads them: each once, by the method of its
+/// kind, with the value that it has where it is not given.
 #[derive(Debug)]
-pub(super) struct Arguments<'a> {
-    id: &'static str,
+pub struct Arguments<'a> {
+    id: &'a str,
     given: &'a BTreeMap<String, String>,
     known: Vec<&'static str>,
     canonical: BTreeMap<String, String>,
 }
 
 impl<'a> Arguments<'a> {
-    pub(super) fn new(id: &'static str, given: &'a BTreeMap<String, String>) -> Self {
+    pub(super) fn new(id: &'a str, given: &'a BTreeMap<String, String>) -> Self {
         Self {
             id,
             given,
@@ -31,17 +32,15 @@ impl<'a> Arguments<'a> {
     }
 
     /// The environment's id.
-    #[cfg(feature = "mujoco")]
-    pub(super) const fn id(&self) -> &'static str {
+    pub const fn id(&self) -> &'a str {
         self.id
     }
 
     /// The boolean argument `name`, in Rust's or Python's spelling.
-    pub(super) fn flag(
-        &mut self,
-        name: &'static str,
-        default: bool,
-    ) -> Result<bool, EnvironmentError> {
+    ///
+    /// # Errors
+    /// Where it was given as something else.
+    pub fn flag(&mut self, name: &'static str, default: bool) -> Result<bool, EnvironmentError> {
         self.read(name, default, "true or false", |text| {
             let value = match text {
                 "true" | "True" => true,
@@ -53,11 +52,10 @@ impl<'a> Arguments<'a> {
     }
 
     /// The finite number `name`.
-    pub(super) fn number(
-        &mut self,
-        name: &'static str,
-        default: f64,
-    ) -> Result<f64, EnvironmentError> {
+    ///
+    /// # Errors
+    /// Where it was given as something else.
+    pub fn number(&mut self, name: &'static str, default: f64) -> Result<f64, EnvironmentError> {
         self.read(name, default, "a finite number", |text| {
             let number = f64::from_str(text).ok()?;
             number.is_finite().then(|| (number, number.to_string()))
@@ -65,7 +63,10 @@ impl<'a> Arguments<'a> {
     }
 
     /// The number `name` from 0 to 1.
-    pub(super) fn probability(
+    ///
+    /// # Errors
+    /// Where it was given as something else.
+    pub fn probability(
         &mut self,
         name: &'static str,
         default: f64,
@@ -79,7 +80,10 @@ impl<'a> Arguments<'a> {
     }
 
     /// The whole number `name`, which lies in `range`.
-    pub(super) fn whole_number(
+    ///
+    /// # Errors
+    /// Where it was given as something else.
+    pub fn whole_number(
         &mut self,
         name: &'static str,
         default: u32,
@@ -95,7 +99,10 @@ impl<'a> Arguments<'a> {
     }
 
     /// The argument `name`, which names one of `choices`; the first is the default.
-    pub(super) fn choice<T>(
+    ///
+    /// # Errors
+    /// Where it was given as something else.
+    pub fn choice<T>(
         &mut self,
         name: &'static str,
         choices: &'static [T],
@@ -111,8 +118,10 @@ impl<'a> Arguments<'a> {
     }
 
     /// The text `name`; `expected` says what it is.
-    #[cfg(feature = "mujoco")]
-    pub(super) fn text(
+    ///
+    /// # Errors
+    /// Where it was given as something else.
+    pub fn text(
         &mut self,
         name: &'static str,
         default: &str,
@@ -124,8 +133,10 @@ impl<'a> Arguments<'a> {
     }
 
     /// The two bounds `name`, the lower first, with or without brackets; they may be infinite.
-    #[cfg(feature = "mujoco")]
-    pub(super) fn range(
+    ///
+    /// # Errors
+    /// Where it was given as something else.
+    pub fn range(
         &mut self,
         name: &'static str,
         default: [f64; 2],
@@ -142,7 +153,6 @@ impl<'a> Arguments<'a> {
 
     /// The argument `name`, which is `value` and can be nothing else: `expected` says why. The spec
     /// always holds it.
-    #[cfg(feature = "mujoco")]
     pub(super) fn settled(
         &mut self,
         name: &'static str,
@@ -182,7 +192,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// Where an argument was given that nothing read.
-    pub(super) fn into_spec(
+    pub fn into_spec(
         self,
         observation: Space,
         action: Space,

@@ -35,6 +35,29 @@ pub(crate) trait Dynamics<const WIDTH: usize>: Send {
     }
 }
 
+/// What a step of one instance came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// The raw reward.
+    pub reward: f32,
+    /// Whether the new state is terminal: nothing comes after it.
+    pub terminated: bool,
+    /// Whether the rules themselves cut the episode short here, in a state from which it would go on.
+    pub truncated: bool,
+}
+
+impl Step {
+    /// A step into a state that may be terminal, and that does not cut the episode short.
+    #[must_use]
+    pub const fn new(reward: f32, terminated: bool) -> Self {
+        Self {
+            reward,
+            terminated,
+            truncated: false,
+        }
+    }
+}
+
 /// The rules of one environment whose rows may be of any width.
 pub(crate) trait Rules: Send {
     /// All that one instance's future depends on, besides the actions.
@@ -49,8 +72,8 @@ pub(crate) trait Rules: Send {
     /// Draws the first state of an episode; keeps `random` where later steps draw too.
     fn begin(&self, random: Random) -> Self::State;
 
-    /// Takes one step; gives the raw reward and whether the new state is terminal.
-    fn advance(&self, state: &mut Self::State, action: &[f32]) -> (f32, bool);
+    /// Takes one step.
+    fn advance(&self, state: &mut Self::State, action: &[f32]) -> Step;
 
     /// Writes the observation of a state.
     fn observe(&self, state: &Self::State, row: &mut [f32]);
@@ -60,6 +83,11 @@ pub(crate) trait Rules: Send {
 
     /// The map, where observations are the cells of one.
     fn grid(&self) -> Option<Grid> {
+        None
+    }
+
+    /// A picture of a state, where it is not drawn from its observation.
+    fn render(&self, _state: &Self::State) -> Option<Frame> {
         None
     }
 }
@@ -87,8 +115,9 @@ impl<D: Dynamics<WIDTH>, const WIDTH: usize> Rules for Fixed<D, WIDTH> {
     }
 
     #[inline]
-    fn advance(&self, state: &mut Self::State, action: &[f32]) -> (f32, bool) {
-        self.0.advance(state, action[0])
+    fn advance(&self, state: &mut Self::State, action: &[f32]) -> Step {
+        let (reward, is_terminal) = self.0.advance(state, action[0]);
+        Step::new(reward, is_terminal)
     }
 
     #[inline]
@@ -169,11 +198,11 @@ impl<R: Rules> Batch<R> {
             if !is_active {
                 continue;
             }
-            let (step_reward, is_terminal) = self.rules.advance(state, action);
+            let step = self.rules.advance(state, action);
             self.rules.observe(state, row);
-            *reward = step_reward;
-            *terminated = u8::from(is_terminal);
-            *truncated = 0;
+            *reward = step.reward;
+            *terminated = u8::from(step.terminated);
+            *truncated = u8::from(step.truncated);
         }
     }
 }
@@ -250,6 +279,10 @@ impl<R: Rules> BatchedEnvironment for Batch<R> {
     }
 
     fn render(&self, index: usize) -> Option<Frame> {
+        let own = self.rules.render(&self.states[index]);
+        if own.is_some() {
+            return own;
+        }
         let mut observation = vec![0.0; self.rules.observation_width()];
         self.rules.observe(&self.states[index], &mut observation);
         render::draw(&self.spec, &observation, self.grid().as_ref())

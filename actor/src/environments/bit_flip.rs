@@ -15,7 +15,7 @@ use rookery_common::seeds::Random;
 use rookery_common::spaces::{GoalSpec, Space};
 
 use super::arguments::Arguments;
-use super::batch::{Batch, Rules};
+use super::batch::{Batch, Rules, Step};
 use super::{BatchedEnvironment, EnvironmentError};
 
 const DEFAULT_BITS: u32 = 15;
@@ -79,12 +79,12 @@ impl Rules for BitFlip {
     }
 
     #[inline]
-    fn advance(&self, state: &mut Self::State, action: &[f32]) -> (f32, bool) {
+    fn advance(&self, state: &mut Self::State, action: &[f32]) -> Step {
         // Outside the action space nothing flips.
         let flipped = 1_u64.checked_shl(action[0] as u32).unwrap_or(0) & self.mask();
         state[0] ^= flipped;
         let is_reached = state[0] == state[1];
-        (if is_reached { 0.0 } else { -1.0 }, is_reached)
+        Step::new(if is_reached { 0.0 } else { -1.0 }, is_reached)
     }
 
     #[inline]

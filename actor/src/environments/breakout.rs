@@ -24,7 +24,7 @@ use rookery_common::spaces::Space;
 use serde::{Deserialize, Serialize};
 
 use super::arguments::Arguments;
-use super::batch::{Batch, Rules};
+use super::batch::{Batch, Rules, Step};
 use super::{BatchedEnvironment, EnvironmentError};
 
 const SIDE: u8 = 10;
@@ -213,11 +213,12 @@ impl Rules for Breakout {
     }
 
     #[inline]
-    fn advance(&self, state: &mut State, action: &[f32]) -> (f32, bool) {
+    fn advance(&self, state: &mut State, action: &[f32]) -> Step {
         if state.random.unit_f64() >= self.stickiness {
             state.action = action[0] as u8;
         }
-        state.board.advance(state.action)
+        let (reward, is_lost) = state.board.advance(state.action);
+        Step::new(reward, is_lost)
     }
 
     #[inline]

@@ -18,13 +18,17 @@ use rookery_common::spaces::EnvironmentSpec;
 use rookery_common::unroll::PixelError;
 use thiserror::Error;
 
+pub use arguments::Arguments;
+pub use batch::Step;
 pub use grid::{Cell, CellKind, Direction, Grid};
+pub use own::{Environment, Environments};
 pub use registry::{EnvironmentError, ids, make};
 pub use render::Frame;
 pub use wrappers::{for_evaluation, wrap};
 
 mod registry;
 mod arguments;
+mod own;
 pub mod hosted;
 mod batch;
 mod grid;

@@ -10,7 +10,7 @@ use rookery_common::seeds::Random;
 use rookery_common::spaces::{GoalSpec, Space};
 
 use super::arguments::Arguments;
-use super::batch::{Batch, Rules};
+use super::batch::{Batch, Rules, Step};
 use super::{BatchedEnvironment, EnvironmentError};
 
 /// Distance of one step in each direction at full velocity.
@@ -62,12 +62,12 @@ impl Rules for PointReach {
     }
 
     #[inline]
-    fn advance(&self, state: &mut Self::State, action: &[f32]) -> (f32, bool) {
+    fn advance(&self, state: &mut Self::State, action: &[f32]) -> Step {
         let (position, goal) = state.split_at_mut(2);
         for (coordinate, velocity) in position.iter_mut().zip(action) {
             *coordinate = (*coordinate + STEP_LENGTH * velocity.clamp(-1.0, 1.0)).clamp(-1.0, 1.0);
         }
-        (self.goal.reward(position, goal), false)
+        Step::new(self.goal.reward(position, goal), false)
     }
 
     #[inline]
@@ -98,16 +98,28 @@ mod tests {
     #[test]
     fn actions_are_clipped_and_the_point_stays_in_the_square() {
         let mut state = [0.95, 0.0, 0.5, 0.5];
-        assert_eq!(rules().advance(&mut state, &[7.0, -7.0]), (-1.0, false));
+        assert_eq!(
+            rules().advance(&mut state, &[7.0, -7.0]),
+            Step::new(-1.0, false)
+        );
         assert_eq!(state, [1.0, -0.1, 0.5, 0.5]);
     }
 
     #[test]
     fn staying_at_the_goal_costs_nothing() {
         let mut state = [0.0, 0.0, 0.13, 0.0];
-        assert_eq!(rules().advance(&mut state, &[1.0, 0.0]), (0.0, false));
-        assert_eq!(rules().advance(&mut state, &[0.0, 0.0]), (0.0, false));
-        assert_eq!(rules().advance(&mut state, &[-1.0, 0.0]), (-1.0, false));
+        assert_eq!(
+            rules().advance(&mut state, &[1.0, 0.0]),
+            Step::new(0.0, false)
+        );
+        assert_eq!(
+            rules().advance(&mut state, &[0.0, 0.0]),
+            Step::new(0.0, false)
+        );
+        assert_eq!(
+            rules().advance(&mut state, &[-1.0, 0.0]),
+            Step::new(-1.0, false)
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use rookery_common::configuration::PYTHON_WRAPPERS;
 
 use super::arguments::{Arguments, most_similar};
 use super::hosted::{self, HostedError};
+use super::own::{self, Environments};
 use super::{
     BatchedEnvironment, EnvironmentFault, acrobot, bit_flip, breakout, cart_pole, catch,
     frozen_lake, grid_world, mountain_car, mountain_car_continuous, pendulum, point_reach, t_maze,
@@ -39,7 +40,7 @@ const REGISTRY: [(&str, Constructor); 13] = [
 pub enum EnvironmentError {
     /// No environment has this id.
     #[error(
-        "unknown environment `{id}`{}; native are {}; Python does not know it either: {python}",
+        "unknown environment `{id}`{}; this program knows {}; Python does not know it either: {python}",
         did_you_mean(.suggestion.as_deref()),
         .known.join(", ")
     )]
@@ -48,7 +49,7 @@ pub enum EnvironmentError {
         id: String,
         /// The most similar known id, where one is similar.
         suggestion: Option<String>,
-        /// Every native id.
+        /// Every id of this program's own and every native one.
         known: Vec<String>,
         /// What Python says.
         python: String,
@@ -61,9 +62,9 @@ pub enum EnvironmentError {
         /// What Python says.
         message: String,
     },
-    /// A native environment was asked for with wrappers of Python.
+    /// An environment that is not Python's was asked for with wrappers of Python.
     #[error(
-        "`{id}` is native and takes no python_wrappers; `gymnasium:{id}` is Python's, which takes them"
+        "`{id}` is not Python's and takes no python_wrappers; Gymnasium's of that name, which takes them, is `gymnasium:{id}`"
     )]
     NativeWithWrappers {
         /// The environment's id.
@@ -100,6 +101,14 @@ pub enum EnvironmentError {
     /// An environment fails again and again.
     #[error(transparent)]
     Fault(#[from] EnvironmentFault),
+    /// An environment of one's own cannot be registered under this id.
+    #[error("the id `{id}` {reason}")]
+    UnusableId {
+        /// The id.
+        id: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// What the environment runs on is not there or refuses.
     #[error("`{id}` cannot be made: {reason}")]
     Unavailable {
@@ -141,8 +150,24 @@ fn native() -> impl Iterator<Item = &'static (&'static str, Constructor)> {
     native
 }
 
-/// Makes a batch of `num_envs` instances of the environment `id`: a native one, where there is one,
-/// otherwise [Python's](hosted).
+/// Whether a native environment has this id.
+pub(super) fn is_native(id: &str) -> bool {
+    native().any(|(known, _)| *known == id)
+}
+
+/// Refuses wrappers of Python around what is none of Python's.
+pub(super) fn refuse_python_wrappers(
+    id: &str,
+    arguments: &BTreeMap<String, String>,
+) -> Result<(), EnvironmentError> {
+    if arguments.contains_key(PYTHON_WRAPPERS) {
+        return Err(EnvironmentError::NativeWithWrappers { id: id.to_owned() });
+    }
+    Ok(())
+}
+
+/// Makes a batch of `num_envs` instances of the environment `id`: a native one, where there is one, or
+/// one of [the program's own](super::Environments), otherwise [Python's](hosted).
 ///
 /// `arguments` are Gymnasium's keyword arguments as text, such as `map_name = "8x8"`. The spec holds
 /// those that were given, of native environments in one spelling, so that equal arguments make equal
@@ -159,25 +184,26 @@ pub fn make(
     if num_envs == 0 {
         return Err(EnvironmentError::NoEnvironments { id: id.to_owned() });
     }
-    let Some((id, constructor)) = native().find(|(known, _)| *known == id) else {
-        return hosted::make(id, arguments, num_envs).map_err(|error| not_hosted(id, error));
-    };
-    if arguments.contains_key(PYTHON_WRAPPERS) {
-        return Err(EnvironmentError::NativeWithWrappers {
-            id: (*id).to_owned(),
-        });
+    if let Some((id, constructor)) = native().find(|(known, _)| *known == id) {
+        refuse_python_wrappers(id, arguments)?;
+        return constructor(Arguments::new(id, arguments), num_envs);
     }
-    constructor(Arguments::new(id, arguments), num_envs)
+    let own = own::installed();
+    if let Some(made) = own.make(id, arguments, num_envs) {
+        return made;
+    }
+    hosted::make(id, arguments, num_envs).map_err(|error| not_hosted(id, &own, error))
 }
 
 /// What keeps an environment that is not native from being Python's.
-fn not_hosted(id: &str, error: HostedError) -> EnvironmentError {
+fn not_hosted(id: &str, own: &Environments, error: HostedError) -> EnvironmentError {
     match error {
         HostedError::NoPython(python) | HostedError::Unknown(python) => {
+            let known = || own.ids().chain(native().map(|(id, _)| *id));
             EnvironmentError::UnknownId {
                 id: id.to_owned(),
-                suggestion: most_similar(id, native().map(|(id, _)| *id)),
-                known: native().map(|(id, _)| (*id).to_owned()).collect(),
+                suggestion: most_similar(id, known()),
+                known: known().map(str::to_owned).collect(),
                 python,
             }
         }

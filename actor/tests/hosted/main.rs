@@ -14,3 +14,4 @@ mod trajectories;
 mod spaces;
 mod faults;
 mod processes;
+mod throughput;

@@ -1,27 +1,56 @@
-//! `rookery bench env`: environment steps a second on one core, resets and bookkeeping included.
+//! `rookery bench env`: environment steps a second on one core, resets and bookkeeping included; or an
+//! environment through the actor beside a bare loop of Python's.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use rookery_actor::environments::{ids, make};
-use rookery_actor::shard::{FinalObservations, Shard, StepRow};
-use rookery_common::seeds::{Purpose, Random};
-use rookery_common::spaces::Space;
+use rookery_actor::throughput::{Case, CompareError, Comparison, Stepper, cases, compare};
+use rookery_common::configuration::HostConfiguration;
 use serde::Serialize;
 
 use super::{PartArguments, millions, print, row, units_per_second};
+use crate::failure::Failure;
+use crate::format;
 
 /// Environments in a shard.
 const BATCHES: [usize; 4] = [1, 8, 64, 1024];
 /// What stands for all of it in one figure.
 const HEADLINE: (&str, usize) = ("CartPole-v1", 64);
-/// Rows of actions that are cycled through, so that drawing them is not measured.
-const ACTION_ROWS: usize = 64;
+/// Steps of a shard between two looks at the clock.
+const STEPS: usize = 64;
+/// Turns of each side of a comparison.
+const ROUNDS: usize = 7;
 
-/// Step every environment with random actions on one core
+/// Step native environments with random actions, or compare with a loop of Python's own
+///
+/// With `--python`, environments are stepped through the actor and in a bare loop of Python's, in turns:
+/// `bare` is the loop that people write, `seeded` one that seeds every episode, as the actor must for
+/// runs to be repeatable. Rates are medians over seven turns, ratios those of the ratios within a turn.
+/// Ids name what to compare; without any it is one of each kind: cheap and dear environments, one after
+/// the other and vector environments, Python's and a native one.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  rookery bench env
+  rookery bench env --python .venv/bin/python --seconds 120
+  rookery bench env --python .venv/bin/python LunarLander-v3 mine:Env --num-envs 16")]
 pub(super) struct EnvArguments {
+    /// Environments to compare, as `environment.id` has them
+    #[arg(value_name = "ID", requires = "python")]
+    ids: Vec<String>,
+    /// Compare with this interpreter, which has gymnasium and what the environments need
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
+    /// Folder of modules of environments; may be repeated
+    #[arg(long, value_name = "DIR", requires = "python")]
+    python_path: Vec<PathBuf>,
+    /// Instances that are stepped together in a comparison of named environments
+    #[arg(long, value_name = "N", requires = "ids", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    num_envs: u32,
     #[command(flatten)]
     part: PartArguments,
 }
@@ -40,16 +69,49 @@ struct Measurement {
     env_steps_per_second: f64,
 }
 
+#[derive(Debug, Serialize)]
+struct ComparisonReport {
+    results: Vec<Row>,
+}
+
+/// An environment of a comparison: environment steps a second, or why there are none.
+#[derive(Debug, Default, Serialize)]
+struct Row {
+    environment: String,
+    arguments: BTreeMap<String, String>,
+    num_envs: usize,
+    actor: Option<f64>,
+    bare: Option<f64>,
+    bare_seeded: Option<f64>,
+    ratio: Option<f64>,
+    seeded_ratio: Option<f64>,
+    error: Option<String>,
+}
+
 pub(super) fn bench(arguments: &EnvArguments) -> anyhow::Result<()> {
+    match &arguments.python {
+        Some(python) => {
+            let settings = HostConfiguration {
+                python: python.clone(),
+                python_path: arguments.python_path.clone(),
+                ..HostConfiguration::default()
+            };
+            bench_python(&settings, arguments)
+        }
+        None => bench_native(&arguments.part),
+    }
+}
+
+fn bench_native(part: &PartArguments) -> anyhow::Result<()> {
     let ids: Vec<&str> = ids().collect();
-    let time = arguments.part.seconds / (ids.len() * BATCHES.len()) as u32;
+    let time = part.seconds / (ids.len() * BATCHES.len()) as u32;
     let mut table = vec![row(["steps/s in batches of", "1", "8", "64", "1024"])];
     let mut results = Vec::new();
     for environment in ids {
         let mut line = vec![environment.to_owned()];
         for batch in BATCHES {
-            let mut stepper = Stepper::new(environment, batch)?;
-            let env_steps_per_second = units_per_second(time, || stepper.step());
+            let mut stepper = Stepper::new(make(environment, &BTreeMap::new(), batch)?)?;
+            let env_steps_per_second = units_per_second(time, || steps(&mut stepper));
             line.push(millions(env_steps_per_second));
             results.push(Measurement {
                 environment,
@@ -66,76 +128,108 @@ pub(super) fn bench(arguments: &EnvArguments) -> anyhow::Result<()> {
         env_steps_per_second: headline.map_or(f64::NAN, |result| result.env_steps_per_second),
         results,
     };
-    print(&table, &report, arguments.part.json)
+    print(&table, &report, part.json)
 }
 
-/// A shard, and where its steps are written.
-struct Stepper {
-    shard: Shard,
-    actions: Vec<f32>,
-    action_row: usize,
-    rewards: Vec<f32>,
-    terminated: Vec<u8>,
-    truncated: Vec<u8>,
-    next_observations: Vec<f32>,
-    finals: FinalObservations,
-}
-
-impl Stepper {
-    fn new(id: &str, num_envs: usize) -> anyhow::Result<Self> {
-        let environment = make(id, &BTreeMap::new(), num_envs)?;
-        let shard = Shard::new(environment, 0, 1, Purpose::Evaluation)?;
-        let width = shard.spec().action.width();
-        let mut random = Random::derive(1, Purpose::Action, 0, 0);
-        let actions = (0..ACTION_ROWS * num_envs * width)
-            .map(|index| match &shard.spec().action {
-                Space::Discrete { n } => random.below(*n as u64) as f32,
-                Space::Box { low, high, .. } => {
-                    let (low, high) = (low[index % width], high[index % width]);
-                    low + (high - low) * random.unit_f32()
-                }
-                Space::MultiDiscrete { nvec } => random.below(nvec[index % width] as u64) as f32,
-                Space::Frames { .. } => unreachable!("no environment acts in images"),
-            })
-            .collect();
-        Ok(Self {
-            actions,
-            action_row: 0,
-            rewards: vec![0.0; num_envs],
-            terminated: vec![0; num_envs],
-            truncated: vec![0; num_envs],
-            next_observations: vec![0.0; num_envs * shard.spec().observation.width()],
-            finals: FinalObservations::default(),
-            shard,
-        })
+/// Steps a while; returns the steps of all instances.
+#[expect(clippy::expect_used, reason = "native environments have no faults")]
+fn steps(stepper: &mut Stepper) -> usize {
+    let mut steps = 0;
+    for _ in 0..STEPS {
+        steps += stepper.step().expect("a native environment steps");
+        black_box(stepper.observations());
     }
+    steps
+}
 
-    /// Steps every environment as often as there are rows of actions; returns the steps.
-    #[expect(clippy::expect_used, reason = "native environments have no faults")]
-    fn step(&mut self) -> usize {
-        let row_width = self.actions.len() / ACTION_ROWS;
-        for _ in 0..ACTION_ROWS {
-            let actions = &self.actions[self.action_row * row_width..][..row_width];
-            self.action_row = (self.action_row + 1) % ACTION_ROWS;
-            self.finals.envs.clear();
-            self.finals.observations.clear();
-            self.shard
-                .step(
-                    actions,
-                    StepRow {
-                        rewards: &mut self.rewards,
-                        terminated: &mut self.terminated,
-                        truncated: &mut self.truncated,
-                        next_observations: &mut self.next_observations,
-                        finals: &mut self.finals,
-                        episodes: &mut Vec::new(),
-                    },
-                )
-                .expect("a native environment steps");
-            black_box(&self.next_observations);
+fn bench_python(settings: &HostConfiguration, arguments: &EnvArguments) -> anyhow::Result<()> {
+    let cases = if arguments.ids.is_empty() {
+        cases()
+    } else {
+        let num_envs = arguments.num_envs as usize;
+        let ids = arguments.ids.iter();
+        ids.map(|id| Case::new(id, num_envs)).collect()
+    };
+    // Three sides take turns, and warming up takes a fifth of a turn of two.
+    let time = arguments.part.seconds / (cases.len() * (3 * ROUNDS + 1)) as u32;
+    let mut table = vec![row([
+        "steps/s", "envs", "actor", "bare", "ratio", "seeded", "ratio",
+    ])];
+    let mut results = Vec::new();
+    for case in &cases {
+        let (cells, result) = measure(settings, case, time)?;
+        table.push(cells);
+        results.push(result);
+    }
+    for Row {
+        environment, error, ..
+    } in &results
+    {
+        if let Some(error) = error {
+            eprintln!("{environment} was not measured: {error}");
         }
-        ACTION_ROWS * self.shard.num_envs()
     }
+    let none_measured = results.iter().all(|row| row.error.is_some());
+    print(&table, &ComparisonReport { results }, arguments.part.json)?;
+    if none_measured {
+        let message = "none of these environments could be measured";
+        return Err(Failure::usage(message).into());
+    }
+    Ok(())
+}
+
+/// Compares one environment. One that cannot be made, say because its package is not installed, is a row
+/// of the table all the same.
+fn measure(
+    settings: &HostConfiguration,
+    case: &Case,
+    time: Duration,
+) -> anyhow::Result<(Vec<String>, Row)> {
+    let result = Row {
+        environment: case.id.clone(),
+        arguments: case.arguments.clone(),
+        num_envs: case.num_envs,
+        ..Row::default()
+    };
+    let mut name = case.id.clone();
+    for (argument, value) in &case.arguments {
+        name = format!("{name}, {argument} = {value}");
+    }
+    let name = vec![name, case.num_envs.to_string()];
+    match compare(settings, case, ROUNDS, time) {
+        Ok(comparison) => {
+            let cells = name.into_iter().chain(cells(&comparison)).collect();
+            let result = Row {
+                actor: Some(comparison.actor),
+                bare: Some(comparison.bare),
+                bare_seeded: comparison.bare_seeded,
+                ratio: Some(comparison.ratio),
+                seeded_ratio: comparison.seeded_ratio,
+                ..result
+            };
+            Ok((cells, result))
+        }
+        Err(CompareError::Environment(error)) => {
+            let result = Row {
+                error: Some(error.to_string()),
+                ..result
+            };
+            Ok((name, result))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn cells(comparison: &Comparison) -> [String; 5] {
+    let rate = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), format::rate);
+    let ratio = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), format::percent);
+    [
+        rate(Some(comparison.actor)),
+        rate(Some(comparison.bare)),
+        ratio(Some(comparison.ratio)),
+        rate(comparison.bare_seeded),
+        ratio(comparison.seeded_ratio),
+    ]
 }
 
 #[cfg(test)]
@@ -146,16 +240,39 @@ mod tests {
     fn every_environment_can_be_stepped_in_every_batch() {
         for id in ids() {
             for batch in BATCHES {
-                let mut stepper = Stepper::new(id, batch).unwrap();
-                assert_eq!(stepper.step(), ACTION_ROWS * batch);
-                assert!(
-                    stepper
-                        .next_observations
-                        .iter()
-                        .all(|value| value.is_finite()),
-                    "{id}"
-                );
+                let environment = make(id, &BTreeMap::new(), batch).unwrap();
+                let mut stepper = Stepper::new(environment).unwrap();
+                assert_eq!(steps(&mut stepper), STEPS * batch);
+                let observations = stepper.observations();
+                assert!(observations.iter().all(|value| value.is_finite()), "{id}");
             }
         }
+    }
+
+    #[test]
+    fn an_environment_that_cannot_be_made_is_a_row() {
+        let settings = HostConfiguration {
+            python: "/nowhere/python".into(),
+            ..HostConfiguration::default()
+        };
+        let case = Case::new("Nothing-v0", 2);
+        let (cells, row) = measure(&settings, &case, Duration::from_millis(1)).unwrap();
+        assert_eq!(cells, ["Nothing-v0", "2"]);
+        assert!(row.error.is_some_and(|error| error.contains("Nothing-v0")));
+    }
+
+    #[test]
+    fn what_has_no_second_loop_has_dashes() {
+        let comparison = Comparison {
+            actor: 96_000.0,
+            bare: 100_000.0,
+            bare_seeded: None,
+            ratio: 0.96,
+            seeded_ratio: None,
+        };
+        assert_eq!(
+            cells(&comparison),
+            ["96,000", "100,000", "96.0 %", "-", "-"]
+        );
     }
 }

@@ -71,6 +71,10 @@ pub struct ActorConfiguration {
     /// Where Prometheus reads metrics; none: nowhere. \[none\]
     #[serde(serialize_with = "or_none")]
     pub metrics_listen: Option<SocketAddr>,
+    /// The program that `rookery` starts as actor, such as one with environments of its own; none:
+    /// `rookery-actor`. \[none\]
+    #[serde(serialize_with = "or_none")]
+    pub program: Option<PathBuf>,
     /// Wait before the first attempt to connect again. \[`"50ms"`\]
     pub reconnect_backoff_initial: HumanDuration,
     /// Longest wait between attempts. \[`"5s"`\]
@@ -87,6 +91,7 @@ impl Default for ActorConfiguration {
             learner: Address::tcp("127.0.0.1", 50_051),
             threads: 1,
             metrics_listen: None,
+            program: None,
             reconnect_backoff_initial: HumanDuration::from_millis(50),
             reconnect_backoff_max: HumanDuration::from_secs(5),
             give_up_after: HumanDuration::from_secs(600),

@@ -393,3 +393,37 @@ fn what_cannot_be_done_is_said_with_a_remedy() {
         "nothing was begun"
     );
 }
+
+#[test]
+fn actors_of_a_program_of_ones_own_train_and_play_what_only_they_know() {
+    let setup = Setup::cart_pole()
+        .of_rounds(3)
+        .set("environment.id", "Shop-v0")
+        .set_path("actor.program", &binary("shop-actor"));
+    let cluster = Cluster::new(&setup);
+    let train = [
+        "train",
+        "config.toml",
+        "--actors",
+        "2",
+        "--run-dir",
+        "trained",
+        "--json",
+    ];
+    let report = object(&cluster, &train);
+    let evaluate = ["evaluate", "trained", "--gif", "shop.gif", "--json"];
+    let evaluation = object(&cluster, &evaluate);
+    assert_eq!(evaluation["environment"], "Shop-v0");
+    assert_eq!(evaluation["max_length"], 28);
+    assert_eq!(evaluation["evaluation_return"], report["evaluation_return"]);
+    assert!(cluster.path().join("shop.gif").is_file());
+
+    let check = ["check-env", "--from", "trained", "--steps", "50"];
+    assert!(printed(&cluster, &check).contains("It can be trained on."));
+
+    let message = "unknown environment `Shop-v0`";
+    let without = ["train", "config.toml", "--set", "actor.program=none"];
+    refused(&cluster, &without, 64, &[message]);
+    let missing = ["train", "config.toml", "--actor-program", "nowhere"];
+    refused(&cluster, &missing, 64, &["actor.program is "]);
+}

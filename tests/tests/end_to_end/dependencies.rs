@@ -43,4 +43,5 @@ fn libtorch_is_the_learners_alone() {
     );
     assert!(!knows_libtorch("rookery-actor"));
     assert!(!knows_libtorch("rookery"));
+    assert!(!knows_libtorch("own-environment"));
 }

@@ -23,6 +23,7 @@ use group::{Command, Group, Table};
 use history::{ActionFormat, Episode};
 
 pub use pool::HostPool;
+pub(crate) use process::set_environment;
 
 mod pool;
 mod process;
@@ -30,7 +31,6 @@ mod description;
 mod group;
 mod shared;
 mod history;
-pub mod bench;
 
 /// The pool out of which [`make`](super::make) takes.
 static POOL: RwLock<Option<Arc<HostPool>>> = RwLock::new(None);
@@ -111,22 +111,9 @@ impl HostedBatch {
 
     /// Puts actions into the space: indices that exist, values within their bounds.
     fn set_actions(&mut self, actions: &[f32]) {
-        match &self.spec.action {
-            Space::Discrete { .. } | Space::MultiDiscrete { .. } => {
-                let choices = self.spec.action.choices().into_iter().flatten().cycle();
-                for ((kept, action), n) in self.actions.iter_mut().zip(actions).zip(choices) {
-                    *kept = action.max(0.0).min((*n - 1) as f32).trunc();
-                }
-            }
-            Space::Box { low, high, .. } => {
-                let bounds = low.iter().zip(high).cycle();
-                for ((kept, action), (low, high)) in
-                    self.actions.iter_mut().zip(actions).zip(bounds)
-                {
-                    *kept = action.max(*low).min(*high);
-                }
-            }
-            Space::Frames { .. } => self.actions.copy_from_slice(actions),
+        self.actions.copy_from_slice(actions);
+        for action in self.actions.chunks_exact_mut(self.spec.action.width()) {
+            self.spec.action.project(action);
         }
         self.group.set_actions(&self.actions);
     }

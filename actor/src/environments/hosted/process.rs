@@ -250,7 +250,7 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Sets the environment variables with which the interpreter is run.
-pub(super) fn set_environment(settings: &HostConfiguration, command: &mut Command) {
+pub(crate) fn set_environment(settings: &HostConfiguration, command: &mut Command) {
     if std::env::var_os("OMP_NUM_THREADS").is_none() {
         // There are as many hosts as cores have work.
         command.env("OMP_NUM_THREADS", "1");

@@ -27,7 +27,7 @@ const MAX_FRAME_SKIP: u32 = 1000;
 
 /// A model that is compiled, for a task to be set on it.
 pub(super) struct Setup<'a> {
-    id: &'static str,
+    id: &'a str,
     arguments: Arguments<'a>,
     pub(super) model: Model,
     frame_skip: u32,

@@ -1,6 +1,7 @@
 //! Wrappers that change rewards, actions and observations.
 
 use super::*;
+use crate::environments::Step as EnvironmentStep;
 use crate::environments::batch::Rules;
 
 #[test]
@@ -105,9 +106,9 @@ impl Rules for Choices {
         [0.0; 3]
     }
 
-    fn advance(&self, state: &mut [f32; 3], action: &[f32]) -> (f32, bool) {
+    fn advance(&self, state: &mut [f32; 3], action: &[f32]) -> EnvironmentStep {
         state.copy_from_slice(action);
-        (0.0, false)
+        EnvironmentStep::new(0.0, false)
     }
 
     fn observe(&self, state: &[f32; 3], row: &mut [f32]) {

@@ -1,27 +1,17 @@
 //! `rookery-actor check-env`: says whether an environment can be trained on.
 
-use rookery_actor::check::{CheckOptions, check_configured};
-use rookery_actor::environments::hosted;
-use rookery_common::configuration::Layers;
 use rookery_common::exit::Exit;
 
-use crate::arguments::CheckEnvArguments;
+use super::arguments::CheckEnvArguments;
+use crate::check::{CheckOptions, check_configured};
+use crate::environments::hosted;
 
 /// Checks and prints.
 ///
 /// # Errors
 /// Where the configuration is unsound or the environment cannot be made.
-pub(crate) fn check_env(arguments: &CheckEnvArguments) -> anyhow::Result<Exit> {
-    let mut layers = Layers::new();
-    if let Some(preset) = &arguments.preset {
-        layers = layers.preset(preset);
-    }
-    if let Some(file) = &arguments.config {
-        layers = layers.file(file);
-    }
-    for setting in &arguments.settings {
-        layers = layers.set(setting);
-    }
+pub(super) fn check_env(arguments: &CheckEnvArguments) -> anyhow::Result<Exit> {
+    let mut layers = arguments.configuration.layers();
     if let Some(id) = &arguments.id {
         layers = layers.value("environment.id", id.as_str());
     }

@@ -1,0 +1,57 @@
+"""The same environments in a loop of Python's own, to be compared with.
+
+The first line of standard input says which; each further line asks for a measurement, which is answered by a line with
+environment steps a second. What environments print goes to standard error.
+"""
+
+ROWS = 64
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+
+
+class Loop:
+    """Steps every instance with one row of actions after the other."""
+
+    def __init__(self, instances, num_envs):
+        self.instances = instances
+        self.num_envs = num_envs
+        self.seeds = itertools.count()
+        instances.action_space.seed(0)
+        rows = [[instances.action_space.sample() for _ in range(num_envs)] for _ in range(ROWS)]
+        if isinstance(instances, Vector):
+            rows = [np.array(row) for row in rows]
+            instances.environment.reset(seed=0)
+        else:
+            for environment in instances.environments:
+                environment.reset(seed=next(self.seeds))
+        self.rows = itertools.cycle(rows)
+
+    def step(self, is_seeded):
+        """Takes one row; whatever ends is reset, by a vector environment itself."""
+        row = next(self.rows)
+        if isinstance(self.instances, Vector):
+            self.instances.environment.step(row)
+            return
+        for environment, action in zip(self.instances.environments, row):
+            _, _, terminated, truncated, _ = environment.step(action)
+            if terminated or truncated:
+                environment.reset(seed=next(self.seeds) if is_seeded else None)
+
+    def measure(self, seconds, is_seeded):
+        """Steps for about this time."""
+        steps, begin = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - begin) < seconds:
+            self.step(is_seeded)
+            steps += self.num_envs
+        return steps / elapsed
+
+
+def answer(value):
+    print(json.dumps(value), file=answers, flush=True)
+
+
+request = json.loads(sys.stdin.readline())
+loop = Loop(make(request["id"], request["arguments"], request["num_envs"])[0], request["num_envs"])
+answer({"vector": isinstance(loop.instances, Vector)})
+for line in sys.stdin:
+    answer(loop.measure(**json.loads(line)))

@@ -1,0 +1,268 @@
+//! How many steps a second environments take with random actions: [`Stepper`] measures any of them in a
+//! shard, and [`compare`] an environment through the actor beside a loop of Python's own.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rookery_common::configuration::HostConfiguration;
+use rookery_common::seeds::{Purpose, Random};
+use rookery_common::spaces::Space;
+
+use crate::environments::{self, BatchedEnvironment, EnvironmentError, EnvironmentFault, hosted};
+use crate::shard::{FinalObservations, Shard, StepRow};
+use bare::Bare;
+
+pub use bare::BareError;
+
+mod bare;
+
+/// Rows of actions that are cycled through, so that drawing them is not measured.
+const ACTION_ROWS: usize = 64;
+
+/// A shard that is stepped with random actions, and where its steps are written.
+pub struct Stepper {
+    shard: Shard,
+    actions: Vec<f32>,
+    action_row: usize,
+    observations: Vec<f32>,
+    rewards: Vec<f32>,
+    terminated: Vec<u8>,
+    truncated: Vec<u8>,
+    finals: FinalObservations,
+}
+
+impl Stepper {
+    /// One that begins an episode of each instance.
+    ///
+    /// # Errors
+    /// Where the environment fails.
+    pub fn new(environment: Box<dyn BatchedEnvironment>) -> Result<Self, EnvironmentFault> {
+        let shard = Shard::new(environment, 0, 1, Purpose::Evaluation)?;
+        let num_envs = shard.num_envs();
+        let width = shard.spec().action.width();
+        let mut random = Random::derive(1, Purpose::Action, 0, 0);
+        let actions = (0..ACTION_ROWS * num_envs * width)
+            .map(|index| match &shard.spec().action {
+                Space::Discrete { n } => random.below(*n as u64) as f32,
+                Space::MultiDiscrete { nvec } => random.below(nvec[index % width] as u64) as f32,
+                Space::Box { low, high, .. } => {
+                    let (low, high) = (low[index % width], high[index % width]);
+                    low + (high - low) * random.unit_f32()
+                }
+                Space::Frames { .. } => 0.0,
+            })
+            .collect();
+        Ok(Self {
+            actions,
+            action_row: 0,
+            observations: vec![0.0; num_envs * shard.spec().observation.width()],
+            rewards: vec![0.0; num_envs],
+            terminated: vec![0; num_envs],
+            truncated: vec![0; num_envs],
+            finals: FinalObservations::default(),
+            shard,
+        })
+    }
+
+    /// Takes one step of every instance, and gives how many there are.
+    ///
+    /// # Errors
+    /// Where the environment fails.
+    #[inline]
+    pub fn step(&mut self) -> Result<usize, EnvironmentFault> {
+        let width = self.actions.len() / ACTION_ROWS;
+        let actions = &self.actions[self.action_row * width..][..width];
+        self.action_row = (self.action_row + 1) % ACTION_ROWS;
+        self.finals.envs.clear();
+        self.finals.observations.clear();
+        self.shard.step(
+            actions,
+            StepRow {
+                rewards: &mut self.rewards,
+                terminated: &mut self.terminated,
+                truncated: &mut self.truncated,
+                next_observations: &mut self.observations,
+                finals: &mut self.finals,
+                episodes: &mut Vec::new(),
+            },
+        )?;
+        Ok(self.shard.num_envs())
+    }
+
+    /// What was observed last, `[B, W]`.
+    #[must_use]
+    pub fn observations(&self) -> &[f32] {
+        &self.observations
+    }
+
+    /// Steps for about this time, and gives environment steps a second.
+    fn measure(&mut self, time: Duration) -> Result<f64, EnvironmentFault> {
+        let (mut steps, begin) = (0, Instant::now());
+        loop {
+            let elapsed = begin.elapsed();
+            if elapsed >= time {
+                return Ok(steps as f64 / elapsed.as_secs_f64());
+            }
+            steps += self.step()?;
+        }
+    }
+}
+
+/// An environment that both sides make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// Its id, which [`make`](environments::make) and Python understand: where it is native, that is what
+    /// is compared with Python's.
+    pub id: String,
+    /// Its arguments.
+    pub arguments: BTreeMap<String, String>,
+    /// Instances that are stepped together.
+    pub num_envs: usize,
+}
+
+impl Case {
+    /// One without arguments.
+    #[must_use]
+    pub fn new(id: impl Into<String>, num_envs: usize) -> Self {
+        Self {
+            id: id.into(),
+            arguments: BTreeMap::new(),
+            num_envs,
+        }
+    }
+}
+
+/// One of each kind: scalar and vector environments, cheap and dear ones, and a native one.
+#[must_use]
+pub fn cases() -> Vec<Case> {
+    let mut scalar = Case::new("gymnasium:CartPole-v1", 32);
+    let (mode, sync) = ("vectorization_mode".to_owned(), "sync".to_owned());
+    scalar.arguments.insert(mode, sync);
+    vec![
+        scalar,
+        Case::new("gymnasium:CartPole-v1", 32),
+        Case::new("ALE/Pong-v5", 8),
+        Case::new("ALE/Pong-v5", 32),
+        Case::new("gymnasium:HalfCheetah-v5", 8),
+        Case::new("HalfCheetah-v5", 8),
+    ]
+}
+
+/// Environment steps a second of both sides: medians over the rounds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Comparison {
+    /// In a shard of the actor.
+    pub actor: f64,
+    /// In a loop of Python's own that seeds the first episode alone.
+    pub bare: f64,
+    /// In one that seeds every episode, as a repeatable run must; none of vector environments, which reset
+    /// themselves there.
+    pub bare_seeded: Option<f64>,
+    /// The actor's rate by the bare loop's of the same round.
+    pub ratio: f64,
+    /// The same by that of the loop that seeds every episode.
+    pub seeded_ratio: Option<f64>,
+}
+
+/// Why there is nothing to compare.
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    /// The environment cannot be made.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
+    /// It failed.
+    #[error(transparent)]
+    Fault(#[from] EnvironmentFault),
+    /// The loop of Python's own failed.
+    #[error(transparent)]
+    Bare(#[from] BareError),
+}
+
+/// Measures all sides in turn, `rounds` times for `time` each, so that all see the same machine; a
+/// fifth of `time` each goes before, to warm up.
+///
+/// It [configures](hosted::configure) this process's hosts.
+///
+/// # Errors
+/// Where the environment cannot be made, or fails.
+pub fn compare(
+    settings: &HostConfiguration,
+    case: &Case,
+    rounds: usize,
+    time: Duration,
+) -> Result<Comparison, CompareError> {
+    hosted::configure(settings);
+    let environment = environments::make(&case.id, &case.arguments, case.num_envs)?;
+    let mut stepper = Stepper::new(environment)?;
+    let mut bare = Bare::start(settings, case)?;
+    stepper.measure(time / 5)?;
+    bare.measure(time / 5, false)?;
+    let mut measured = Measured::default();
+    for _ in 0..rounds {
+        let actor = stepper.measure(time)?;
+        let unseeded = bare.measure(time, false)?;
+        measured.actor.push(actor);
+        measured.bare.push(unseeded);
+        measured.ratio.push(actor / unseeded);
+        if !bare.is_vector() {
+            let seeded = bare.measure(time, true)?;
+            measured.bare_seeded.push(seeded);
+            measured.seeded_ratio.push(actor / seeded);
+        }
+    }
+    Ok(Comparison {
+        actor: median(measured.actor).unwrap_or(f64::NAN),
+        bare: median(measured.bare).unwrap_or(f64::NAN),
+        bare_seeded: median(measured.bare_seeded),
+        ratio: median(measured.ratio).unwrap_or(f64::NAN),
+        seeded_ratio: median(measured.seeded_ratio),
+    })
+}
+
+/// What the rounds came to, in the terms of a [`Comparison`].
+#[derive(Debug, Default)]
+struct Measured {
+    actor: Vec<f64>,
+    bare: Vec<f64>,
+    bare_seeded: Vec<f64>,
+    ratio: Vec<f64>,
+    seeded_ratio: Vec<f64>,
+}
+
+/// The middle one, or what lies between the middle two.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        count if count.is_multiple_of(2) => Some(f64::midpoint(values[middle - 1], values[middle])),
+        _ => Some(values[middle]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_are_in_the_middle() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn every_native_environment_can_be_stepped() {
+        for id in environments::ids() {
+            for num_envs in [1, 3] {
+                let made = environments::make(id, &BTreeMap::new(), num_envs).unwrap();
+                let mut stepper = Stepper::new(made).unwrap();
+                for _ in 0..2 * ACTION_ROWS {
+                    assert_eq!(stepper.step(), Ok(num_envs));
+                }
+                let observations = stepper.observations();
+                assert!(observations.iter().all(|value| value.is_finite()), "{id}");
+            }
+        }
+    }
+}
