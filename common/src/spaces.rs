@@ -8,7 +8,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::unroll::encode_pixels;
-use crate::wrappers::Wrapper;
+use crate::wrappers::{StackPadding, Wrapper};
 
 /// The set from which observations or actions come; Gymnasium's `Box` and `Discrete`, and images.
 ///
@@ -35,6 +35,9 @@ pub enum Space {
         frame: [usize; 3],
         /// Frames of a row, at least one.
         stack: usize,
+        /// What stands before an episode's first frame.
+        #[serde(default)]
+        padding: StackPadding,
     },
     /// The integers `0..n`.
     Discrete {
@@ -64,6 +67,7 @@ impl Space {
         Self::Frames {
             frame: [channels, rows, columns],
             stack: 1,
+            padding: StackPadding::Reset,
         }
     }
 
@@ -74,6 +78,7 @@ impl Space {
             Self::Frames {
                 frame: [channels, rows, columns],
                 stack,
+                ..
             } => Some([*stack * *channels, *rows, *columns]),
             Self::Box { .. } | Self::Discrete { .. } => None,
         }
@@ -97,7 +102,7 @@ impl Space {
     pub fn width(&self) -> usize {
         match self {
             Self::Box { shape, .. } => shape.iter().product(),
-            Self::Frames { frame, stack } => frame.iter().product::<usize>() * stack,
+            Self::Frames { frame, stack, .. } => frame.iter().product::<usize>() * stack,
             Self::Discrete { .. } => 1,
         }
     }
@@ -128,7 +133,17 @@ impl fmt::Display for Space {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Box { shape, .. } => write!(formatter, "Box{shape:?}"),
-            Self::Frames { frame, stack } => write!(formatter, "Frames{frame:?}x{stack}"),
+            Self::Frames {
+                frame,
+                stack,
+                padding,
+            } => {
+                write!(formatter, "Frames{frame:?}x{stack}")?;
+                match padding {
+                    StackPadding::Reset => Ok(()),
+                    StackPadding::Zero => formatter.write_str(" after zeros"),
+                }
+            }
             Self::Discrete { n } => write!(formatter, "Discrete({n})"),
         }
     }

@@ -35,7 +35,7 @@ const MAX_MAGNITUDE: f64 = 1e30;
 /// Something around an environment that changes what goes in or what comes out.
 ///
 /// Those that change neither what is observed nor what is done can be `training_only`: evaluation
-/// then plays without them. For all others there is no such key, because the policy would meet
+/// then plays without them, as it always does without [`EpisodicLife`](Self::EpisodicLife). For all others there is no such key, because the policy would meet
 /// observations or actions that it has not learnt with. Rewards that were changed never change what
 /// is reported: the return of an episode is the sum of the environment's own rewards.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -166,6 +166,16 @@ pub enum Wrapper {
         #[serde(default)]
         training_only: bool,
     },
+    /// Ends an episode, terminated, with the loss of a life, and begins the next where the game stands; only
+    /// after the game does another begin. It must be the last wrapper, stands around what counts lives (Atari's
+    /// games), and is always for training alone: evaluation plays whole games. Returns and lengths are
+    /// those of whole games in training too, and a time limit is one of games.
+    ///
+    /// # Source
+    /// Mnih et al. 2015, "Human-level control through deep reinforcement learning", methods; rule for rule
+    /// `EpisodicLifeEnv` of OpenAI Baselines but for its no-op between two lives, which a batch that steps all of
+    /// its instances cannot take: a life begins with the frame in which the last was lost.
+    EpisodicLife {},
 }
 
 /// What stands in a stack of frames before an episode's first observation.
@@ -209,6 +219,7 @@ impl Wrapper {
             | Self::ScaleReward { training_only, .. }
             | Self::StickyActions { training_only, .. }
             | Self::NoopStarts { training_only, .. } => *training_only,
+            Self::EpisodicLife {} => true,
             Self::FrameSkip { .. }
             | Self::FrameStack { .. }
             | Self::ClipAction {}
@@ -328,6 +339,13 @@ pub fn validate(wrappers: &[Wrapper]) -> Vec<WrapperFault> {
                 &true,
             );
         }
+        if *wrapper == (Wrapper::EpisodicLife {}) && index + 1 < wrappers.len() {
+            faults.add(
+                "kind",
+                "episodic_life as the last wrapper, since those after it would take a life for a game",
+                &format!("{} after it", wrappers[index + 1]),
+            );
+        }
     }
     faults.found
 }
@@ -403,7 +421,8 @@ impl Faults {
             | Wrapper::FlattenObservation {}
             | Wrapper::CastObservation { .. }
             | Wrapper::PreviousAction {}
-            | Wrapper::PreviousReward {} => {}
+            | Wrapper::PreviousReward {}
+            | Wrapper::EpisodicLife {} => {}
         }
     }
 }
@@ -466,6 +485,7 @@ mod tests {
                 action: 0,
                 training_only: true,
             },
+            Wrapper::EpisodicLife {},
         ]
     }
 
@@ -556,6 +576,19 @@ mod tests {
             assert!(faults.iter().all(|fault| fault.index == 1));
         }
         assert_eq!(validate(&vec![Wrapper::ClipAction {}; 33]).len(), 1);
+    }
+
+    #[test]
+    fn lives_are_counted_outside_of_everything_else() {
+        let (life, clip) = (Wrapper::EpisodicLife {}, Wrapper::ClipAction {});
+        assert_eq!(validate(&[clip.clone(), life.clone()]), []);
+        let faults = validate(&[life, clip]);
+        assert_eq!(faults.len(), 1);
+        assert_eq!(
+            faults[0].to_string(),
+            "`kind` is clip_action after it; expected episodic_life as the last wrapper, since those after \
+             it would take a life for a game"
+        );
     }
 
     #[test]

@@ -12,5 +12,6 @@
 mod support;
 mod trajectories;
 mod spaces;
+mod images;
 mod faults;
 mod processes;

@@ -10,6 +10,9 @@ use rookery_actor::shard::{EpisodeRecord, FinalObservations, Shard, StepRow};
 use rookery_common::configuration::{HostConfiguration, HumanDuration};
 use rookery_common::seeds::{Purpose, Random};
 use rookery_common::spaces::Space;
+use rookery_common::unroll::{
+    LeaseEpoch, Observations, PolicyVersion, ShardId, Unroll, UnrollIndex, UnrollKey,
+};
 
 pub(crate) const SEED: u64 = 11;
 
@@ -196,5 +199,36 @@ impl Bare {
     pub(crate) fn row(&mut self) -> &[u32] {
         self.next += 1;
         &self.lines[self.next - 1]
+    }
+}
+
+/// An unroll of these observations and ends (terminated, truncated, index of final observations); the rest is nothing.
+pub(crate) fn unroll_of(
+    observation: Observations,
+    final_observation: Observations,
+    (terminated, truncated, final_index): (Vec<u8>, Vec<u8>, Vec<u32>),
+) -> Unroll {
+    Unroll {
+        key: UnrollKey {
+            run_id: "run".to_owned(),
+            shard: ShardId(0),
+            lease_epoch: LeaseEpoch(0),
+            index: UnrollIndex(0),
+        },
+        version: PolicyVersion::default(),
+        observation,
+        initial_state: Vec::new().into(),
+        action: Vec::new().into(),
+        log_prob: Vec::new().into(),
+        reward: Vec::new().into(),
+        terminated: terminated.into(),
+        truncated: truncated.into(),
+        final_index: final_index.into(),
+        final_observation,
+        episode_index: Vec::new().into(),
+        episode_return: Vec::new().into(),
+        episode_length: Vec::new().into(),
+        state_after: bytes::Bytes::new(),
+        discontinuous: false,
     }
 }

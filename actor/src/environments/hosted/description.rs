@@ -3,16 +3,26 @@
 use std::collections::BTreeMap;
 
 use rookery_common::spaces::{EnvironmentSpec, GoalSpec, Space};
+use rookery_common::wrappers::StackPadding;
 use serde::Deserialize;
 
 use super::process::Reply;
 
-/// A space as `spaces.py` describes it.
+/// A space as `spaces.py` describes it, and images as `images.py` does.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum SpaceInWords {
-    Box { shape: Vec<usize> },
-    Discrete { n: usize },
+    Box {
+        shape: Vec<usize>,
+    },
+    Discrete {
+        n: usize,
+    },
+    Frames {
+        frame: [usize; 3],
+        stack: usize,
+        padding: StackPadding,
+    },
 }
 
 /// A goal as `goals.py` has found it.
@@ -55,6 +65,15 @@ pub(super) fn read(
         .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
     let mut space = |words| match words {
         SpaceInWords::Discrete { n } => Space::Discrete { n },
+        SpaceInWords::Frames {
+            frame,
+            stack,
+            padding,
+        } => Space::Frames {
+            frame,
+            stack,
+            padding,
+        },
         SpaceInWords::Box { shape } => {
             let width = shape.iter().product();
             let low = bounds.by_ref().take(width).collect();

@@ -35,6 +35,7 @@ class Memory:
             ("terminated", "?", (num_envs,)),
             ("truncated", "?", (num_envs,)),
             ("began", "u1", (num_envs,)),
+            ("lives", "<i4", (num_envs,)),
             ("observations", element, (num_envs, observation_width)),
             ("first", element, (num_envs, observation_width)),
             ("text", "u1", (TEXT_BYTES,)),
@@ -68,7 +69,12 @@ class Group:
         instances = self.instances
         is_bytes = isinstance(instances.encoder, Array) and instances.encoder.dtype == np.uint8
         self.element = "u1" if is_bytes else "<f4"
-        observation, observation_bounds = space_in_words(instances.observation_space)
+        images = images_of(instances)
+        if images is None:
+            observation, observation_bounds = space_in_words(instances.observation_space)
+        else:
+            instances.encoder.images = images
+            observation, observation_bounds = images.in_words(), b""
         action_decoder(instances.action_space, np.zeros((num_envs, 1), dtype=np.float32))
         action, action_bounds = space_in_words(instances.action_space)
         action_width = len(action_bounds) // 8 or 1
@@ -85,6 +91,7 @@ class Group:
             "goal": goal,
             "parts": named_parts(instances.encoder),
             "mode": instances.mode,
+            "counts_lives": instances.counts_lives,
             "notes": [text for text in (note, goal_note) if text],
             "element": "u8" if is_bytes else "f32",
             "offsets": self.memory.offsets,

@@ -87,8 +87,11 @@ def makers(name, arguments):
     if member.startswith("ALE/"):
         for argument in ("episodic_life", "life_loss_info"):
             if arguments.get(argument):
-                # T6: the next episode would have to go on with the game, and it begins from a seed.
-                raise Refused(f"{argument} ends episodes without ending the game, which cannot go on here; leave it out")
+                # T6: this episodic_life resets the game, and with either a game could not be told from a life.
+                raise Refused(
+                    f"{argument} ends episodes with a life and without a game; leave it out, and end `environment.wrappers` "
+                    'with {kind = "episodic_life"}, which goes on with the game'
+                )
         import ale_py
 
         gymnasium.register_envs(ale_py)
@@ -129,6 +132,11 @@ def vectorised(make_vector, num_envs):
     )
 
 
+def lives_of(environment):
+    """A function that gives the lives that are left in an Atari game; None for anything else."""
+    return getattr(getattr(getattr(environment, "unwrapped", None), "ale", None), "lives", None)
+
+
 class Scalars:
     """Instances in a loop."""
 
@@ -139,9 +147,12 @@ class Scalars:
         self.observation_space = environments[0].observation_space
         self.action_space = environments[0].action_space
         self.encoder = encoder_of(self.observation_space)
+        self.lives = [lives_of(environment) for environment in environments]
+        self.counts_lives = None not in self.lives
 
     def bind(self, memory):
         self.memory = memory
+        self.table = self.encoder.view(memory.observations) if isinstance(self.encoder, Array) else None
         self.write = self.encoder.bind(memory.observations)
         self.write_first = self.encoder.bind(memory.first)
         self.actions = action_decoder(self.action_space, memory.actions)
@@ -172,6 +183,8 @@ class Scalars:
                         observation = encoder.accepted(observation)
                     gathered.append(observation)
                 rewards[index] = reward
+                if self.counts_lives:
+                    memory.lives[index] = self.lives[index]()
                 if terminated or truncated:
                     memory.terminated[index] = terminated
                     memory.truncated[index] = truncated
@@ -193,11 +206,10 @@ class Scalars:
         """Copies the observations of all instances into the memory."""
         try:
             joined = b"".join(observations)
-        except (BufferError, ValueError):
+        except (BufferError, TypeError, ValueError):
             # One of them lies in memory in another order than it is read.
             joined = b"".join(map(np.ascontiguousarray, observations))
-        shown = self.memory.observations
-        shown[...] = np.frombuffer(joined, dtype=self.encoder.dtype).reshape(shown.shape)
+        self.table[...] = np.frombuffer(joined, dtype=self.encoder.dtype).reshape(self.table.shape)
 
     def reset(self, indices):
         """Begins an episode of each of these instances."""
@@ -210,6 +222,8 @@ class Scalars:
             if not isinstance(result, tuple) or len(result) != 2:
                 raise Refused(f"reset returned {described(result)}; expected the observation and a dictionary")
             write(index, result[0])
+            if self.counts_lives:
+                self.memory.lives[index] = self.lives[index]()
         except BaseException as error:
             raise Failure("a reset", index) from error
 
@@ -234,6 +248,7 @@ class Vector:
                 "with a Box, MultiBinary or Discrete, others with vectorization_mode=\"sync\""
             )
         self.resets = resets(environment)
+        self.counts_lives = self.resets.counts_lives
 
     def bind(self, memory):
         self.memory = memory
@@ -244,8 +259,11 @@ class Vector:
         else:
             self.offset, self.shape = self.encoder.start, (num_envs,)
         self.dtype = self.observation_space.dtype
-        self.shown = memory.observations.reshape(self.shape)
-        self.first = memory.first.reshape(self.shape)
+        is_array = isinstance(self.encoder, Array)
+        self.shown, self.first = (
+            self.encoder.view(table) if is_array else table.reshape(self.shape)
+            for table in (memory.observations, memory.first)
+        )
         self.actions = action_decoder(self.action_space, memory.actions)
 
     def checked(self, observations):
@@ -261,11 +279,13 @@ class Vector:
         """Steps all instances; what comes of those that are not selected is not looked at."""
         memory = self.memory
         try:
-            observations, rewards, terminated, truncated, _ = self.environment.step(self.actions())
+            observations, rewards, terminated, truncated, infos = self.environment.step(self.actions())
             self.shown[...] = self.checked(observations)
             memory.rewards[...] = rewards
             memory.terminated[...] = terminated
             memory.truncated[...] = truncated
+            if self.counts_lives:
+                memory.lives[...] = infos["lives"]
         except BaseException as error:
             raise Failure("a step of all, the first being that", 0) from error
         indices = ones(memory.terminated.tobytes(), memory.truncated.tobytes())
@@ -289,12 +309,14 @@ class Vector:
 
     def begin(self, indices, seeds, table):
         try:
-            rows = self.resets.begin(indices, [int(seeds[index]) for index in indices])
+            rows, lives = self.resets.begin(indices, [int(seeds[index]) for index in indices])
             if rows.dtype != self.dtype or rows.shape[1:] != self.shape[1:]:
                 raise Refused(f"a reset showed {described(rows)}; expected rows of {list(self.shape[1:])} and {self.dtype}")
             # One row at a time: for the few that there are it is faster than a list of indices.
             for index, row in zip(indices, rows - self.offset if self.offset else rows):
                 table[index] = row
+            if self.counts_lives:
+                self.memory.lives[indices] = lives
         except BaseException as error:
             raise Failure("a reset", indices[0]) from error
 
@@ -314,7 +336,10 @@ def ones(*flags):
 
 
 class MaskedResets:
-    """Resets by `options={"reset_mask": ..}`, one instance after the other, since one seed is given for all."""
+    """Resets by `options={"reset_mask": ..}`, one instance after the other, since one seed is given for all. Gives what they
+    show and the lives that they have, where these are counted."""
+
+    counts_lives = False
 
     def __init__(self, environment):
         self.environment, self.num_envs = environment, environment.num_envs
@@ -330,12 +355,14 @@ class MaskedResets:
             mask[index] = True
             observations, _ = self.environment.reset(seed=seed, options={"reset_mask": mask})
             rows.append(observations[index])
-        return np.stack(rows)
+        return np.stack(rows), None
 
 
 class AtariResets(MaskedResets):
     """Those of ale-py's AtariVectorEnv, which takes a seed for each instance that it resets. It has no mode DISABLED; but an
     instance that is reset by a mask before the next step begins there, as in that mode, without a fake transition."""
+
+    counts_lives = True
 
     def begin(self, indices, seeds):
         if self.is_fresh:
@@ -344,16 +371,18 @@ class AtariResets(MaskedResets):
         order = np.argsort(indices)
         mask = np.zeros(self.num_envs, dtype=np.bool_)
         mask[indices] = True
-        observations, _ = self.environment.reset(
+        observations, infos = self.environment.reset(
             seed=np.asarray(seeds, dtype=np.int64)[order], options={"reset_mask": mask}
         )
-        return observations[indices]
+        return observations[indices], infos["lives"][indices]
 
 
 class CartPoleResets:
     """Those of Gymnasium's CartPoleVectorEnv, whose only mode is NEXT_STEP: what it does to an instance at the beginning of
     the next step is done at the end of this one. States are drawn uniformly between the same bounds, from the seeds'
     own numbers: to seed one of NumPy's generators takes as long as to step 32 instances."""
+
+    counts_lives = False
 
     def __init__(self, environment):
         environment.reset(seed=0)
@@ -367,7 +396,7 @@ class CartPoleResets:
             environment.state[:, index] = state
             environment.steps[index] = 0
             environment.prev_done[index] = False
-        return states.astype(np.float32)
+        return states.astype(np.float32), None
 
 
 def unit(seed, place):

@@ -17,10 +17,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rookery_common::configuration::HostConfiguration;
 use rookery_common::seeds::Random;
 use rookery_common::spaces::{EnvironmentSpec, Space};
+use rookery_common::unroll::FrameLayout;
 
 use super::{BatchedEnvironment, EnvironmentFault, RestoreError, StepOutput};
 use group::{Command, Group, Table};
 use history::{ActionFormat, Episode};
+use stacks::Stacks;
 
 pub use pool::HostPool;
 
@@ -30,6 +32,7 @@ mod description;
 mod group;
 mod shared;
 mod history;
+mod stacks;
 pub mod bench;
 
 /// The pool out of which [`make`](super::make) takes.
@@ -87,6 +90,10 @@ pub struct HostedBatch {
     /// Which have been brought to an end and not been reset.
     ended: Vec<u8>,
     actions: Vec<f32>,
+    /// Where observations are stacks of images.
+    stacks: Option<Stacks>,
+    /// Lives that are left, `[B]`, where the environment counts them.
+    lives: Option<Vec<i32>>,
 }
 
 /// The seed of an episode, which Gymnasium wants below 2^31.
@@ -104,6 +111,10 @@ impl HostedBatch {
             began: vec![0; num_envs],
             ended: vec![1; num_envs],
             actions: vec![0.0; num_envs * spec.action.width()],
+            stacks: FrameLayout::of(&spec.observation)
+                .filter(|layout| layout.stack > 1)
+                .map(|layout| Stacks::new(layout, num_envs)),
+            lives: group.counts_lives().then(|| vec![0; num_envs]),
             spec,
             group,
         }
@@ -146,6 +157,26 @@ impl HostedBatch {
                 rows[place],
                 place % width
             ))),
+        }
+    }
+
+    /// Has what instance `index` shows looked at, where it is a stack.
+    fn check_stack(
+        &mut self,
+        index: usize,
+        check: impl FnOnce(&mut Stacks, &[u8]) -> Result<(), String>,
+    ) -> Result<(), EnvironmentFault> {
+        let Some(stacks) = &mut self.stacks else {
+            return Ok(());
+        };
+        let mut row = vec![0; self.spec.observation.width()];
+        self.group.pixels(self.tables[index], index, &mut row);
+        check(stacks, &row).map_err(|what| self.group.fail(&what))
+    }
+
+    fn read_lives(&mut self) {
+        if let Some(lives) = &mut self.lives {
+            self.group.lives(lives);
         }
     }
 
@@ -252,7 +283,8 @@ impl BatchedEnvironment for HostedBatch {
         if self.group.is_float() {
             self.check_finite("first observation", observation, observation.len(), index)?;
         }
-        Ok(())
+        self.read_lives();
+        self.check_stack(index, |stacks, row| stacks.begin(index, row))
     }
 
     fn prepare(&mut self, index: usize, random: &Random) {
@@ -299,7 +331,15 @@ impl BatchedEnvironment for HostedBatch {
             let width = self.spec.observation.width();
             self.check_finite("observation", output.observations, width, 0)?;
         }
+        self.read_lives();
+        for index in 0..self.episodes.len() {
+            self.check_stack(index, |stacks, row| stacks.follow(index, row))?;
+        }
         Ok(())
+    }
+
+    fn lives(&self) -> Option<&[i32]> {
+        self.lives.as_deref()
     }
 
     fn observe(&self, observations: &mut [f32]) {
@@ -328,6 +368,13 @@ impl BatchedEnvironment for HostedBatch {
         self.tables.fill(Table::Shown);
         self.began.fill(0);
         self.ended.fill(0);
+        self.read_lives();
+        for index in 0..num_envs {
+            self.check_stack(index, |stacks, row| {
+                stacks.take(index, row);
+                Ok(())
+            })?;
+        }
         Ok(())
     }
 }

@@ -78,9 +78,8 @@ impl HostPool {
                         restarts: Arc::clone(&self.restarts),
                         timeout: self.settings.step_timeout.get(),
                     };
-                    let width = description.observation.width();
-                    let group =
-                        Group::new(host, shared, id, reply, width).map_err(HostedError::Refused)?;
+                    let group = Group::new(host, shared, id, reply, &description.observation)
+                        .map_err(HostedError::Refused)?;
                     return Ok(HostedBatch::new(description, group, num_envs));
                 }
                 Err(OpenError::Unknown(message)) => return Err(HostedError::Unknown(message)),

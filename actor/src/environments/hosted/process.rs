@@ -21,10 +21,11 @@ use serde_json::{Value, json};
 /// What this side of the protocol speaks.
 const PROTOCOL: u64 = 1;
 /// The host, in the order in which its parts are read.
-const SCRIPT: [&str; 5] = [
+const SCRIPT: [&str; 6] = [
     include_str!("start.py"),
     include_str!("spaces.py"),
     include_str!("instances.py"),
+    include_str!("images.py"),
     include_str!("goals.py"),
     include_str!("host.py"),
 ];
