@@ -195,10 +195,12 @@ impl Shard {
 
     /// A picture of the environment at `index` of the shard, where it draws any.
     ///
+    /// # Errors
+    /// As [`BatchedEnvironment::render`].
+    ///
     /// # Panics
     /// If there is no such environment.
-    #[must_use]
-    pub fn render(&self, index: usize) -> Option<Frame> {
+    pub fn render(&mut self, index: usize) -> Result<Option<Frame>, EnvironmentFault> {
         self.environment.render(index)
     }
 

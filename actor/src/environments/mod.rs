@@ -19,7 +19,7 @@ use rookery_common::unroll::PixelError;
 use thiserror::Error;
 
 pub use grid::{Cell, CellKind, Direction, Grid};
-pub use registry::{EnvironmentError, ids, make};
+pub use registry::{EnvironmentError, ids, make, make_visible};
 pub use render::Frame;
 pub use wrappers::{for_evaluation, wrap};
 
@@ -191,13 +191,17 @@ pub trait BatchedEnvironment: Send {
         None
     }
 
-    /// A picture of instance `index`, where somebody has said how it is drawn.
+    /// A picture of instance `index`, where somebody has said how it is drawn; of one of Python where it is
+    /// [made to be seen](make_visible).
+    ///
+    /// # Errors
+    /// Where drawing fails. The batch cannot be used any more then.
     ///
     /// # Panics
     /// If there is no such instance.
-    fn render(&self, index: usize) -> Option<Frame> {
+    fn render(&mut self, index: usize) -> Result<Option<Frame>, EnvironmentFault> {
         let _ = index;
-        None
+        Ok(None)
     }
 }
 

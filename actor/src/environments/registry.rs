@@ -156,11 +156,34 @@ pub fn make(
     arguments: &BTreeMap<String, String>,
     num_envs: usize,
 ) -> Result<Box<dyn BatchedEnvironment>, EnvironmentError> {
+    build(id, arguments, num_envs, false)
+}
+
+/// As [`make`], of environments that are to be [drawn](BatchedEnvironment::render): those of Python then
+/// are slower and take more memory. Native ones are the same.
+///
+/// # Errors
+/// As [`make`].
+pub fn make_visible(
+    id: &str,
+    arguments: &BTreeMap<String, String>,
+    num_envs: usize,
+) -> Result<Box<dyn BatchedEnvironment>, EnvironmentError> {
+    build(id, arguments, num_envs, true)
+}
+
+fn build(
+    id: &str,
+    arguments: &BTreeMap<String, String>,
+    num_envs: usize,
+    pictures: bool,
+) -> Result<Box<dyn BatchedEnvironment>, EnvironmentError> {
     if num_envs == 0 {
         return Err(EnvironmentError::NoEnvironments { id: id.to_owned() });
     }
     let Some((id, constructor)) = native().find(|(known, _)| *known == id) else {
-        return hosted::make(id, arguments, num_envs).map_err(|error| not_hosted(id, error));
+        return hosted::make(id, arguments, num_envs, pictures)
+            .map_err(|error| not_hosted(id, error));
     };
     if arguments.contains_key(PYTHON_WRAPPERS) {
         return Err(EnvironmentError::NativeWithWrappers {

@@ -13,5 +13,8 @@ mod support;
 mod trajectories;
 mod spaces;
 mod images;
+mod atari;
+mod pictures;
+mod single_steps;
 mod faults;
 mod processes;

@@ -163,8 +163,14 @@ pub(crate) struct Bare {
 }
 
 impl Bare {
-    /// Steps environment `index` of a [`shard`] in a loop of Python's own.
-    pub(crate) fn run(id: &str, keywords: &str, index: usize, actions: &[Vec<f32>]) -> Self {
+    /// Steps environment `index` of a [`shard`] in a loop of Python's own, which `script` is.
+    pub(crate) fn run(
+        script: &str,
+        id: &str,
+        keywords: &str,
+        index: usize,
+        actions: &[Vec<f32>],
+    ) -> Self {
         let mut input = format!("{id}\n{keywords}\n");
         let seeds: Vec<String> = (0..=actions.len() as u64)
             .map(|episode| gymnasium_seed(index, episode).to_string())
@@ -175,14 +181,14 @@ impl Bare {
             writeln!(input, "{}", values.join(" ")).unwrap();
         }
         let mut child = Command::new(python())
-            .arg(modules().join("bare.py"))
+            .arg(modules().join(script))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "bare.py failed");
+        assert!(output.status.success(), "{script} failed");
         let lines = String::from_utf8(output.stdout).unwrap();
         let lines = lines
             .lines()

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::process::{Host, Reply};
 use super::shared::SharedMemory;
-use crate::environments::EnvironmentFault;
+use crate::environments::{EnvironmentFault, Frame};
 
 /// The words at the beginning of the memory; `host.py` lists them too.
 #[derive(Clone, Copy)]
@@ -37,6 +37,8 @@ pub(super) enum Command {
     StepSelected = 2,
     /// Begin an episode of those that are selected.
     Reset = 3,
+    /// Draw the one that is selected.
+    Draw = 4,
 }
 
 /// How the values of an observation stand in the memory.
@@ -84,6 +86,7 @@ struct Offsets {
     observations: usize,
     first: usize,
     text: usize,
+    picture: Option<usize>,
 }
 
 impl Offsets {
@@ -106,6 +109,7 @@ impl Offsets {
             observations: at("observations")?,
             first: at("first")?,
             text: at("text")?,
+            picture: at("picture"),
         })
     }
 }
@@ -120,6 +124,8 @@ pub(super) struct Group {
     element: Element,
     width: usize,
     counts_lives: bool,
+    is_vector: bool,
+    picture: Option<[usize; 3]>,
     request: u64,
     timeout: Duration,
     spin: Arc<AtomicU64>,
@@ -177,6 +183,8 @@ impl Group {
             element,
             width: observation.width(),
             counts_lives: message["counts_lives"] == true,
+            is_vector: message["mode"] == "vector",
+            picture: serde_json::from_value(message["picture"].clone()).map_err(|_| absurd())?,
             request: 0,
             timeout: shared.timeout,
             spin: shared.spin,
@@ -220,9 +228,41 @@ impl Group {
         self.memory.read(self.offsets.began, began);
     }
 
+    /// Whether all instances can only be stepped together.
+    pub(super) fn is_vector(&self) -> bool {
+        self.is_vector
+    }
+
     /// Whether the environments count lives.
     pub(super) fn counts_lives(&self) -> bool {
         self.counts_lives
+    }
+
+    /// Has instance `index` drawn, of as many as there are; none where it draws nothing.
+    ///
+    /// # Errors
+    /// How that failed; the host has been ended then.
+    pub(super) fn draw(
+        &mut self,
+        index: usize,
+        num_envs: usize,
+    ) -> Result<Option<Frame>, EnvironmentFault> {
+        let (Some([rows, columns, colours]), Some(start)) = (self.picture, self.offsets.picture)
+        else {
+            return Ok(None);
+        };
+        let selected: Vec<u8> = (0..num_envs)
+            .map(|other| u8::from(other == index))
+            .collect();
+        self.select(&selected);
+        self.call(Command::Draw)?;
+        let mut rgb = vec![0; rows * columns * colours];
+        self.memory.read(start, &mut rgb);
+        Ok(Some(Frame {
+            width: columns as u32,
+            height: rows as u32,
+            rgb,
+        }))
     }
 
     /// Reads the lives that are left after the last step or reset, `[B]`.

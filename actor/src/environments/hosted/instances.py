@@ -43,8 +43,9 @@ def imported(path, what):
     return target
 
 
-def make(name, arguments, num_envs):
-    """Makes instances of an environment: `Scalars` or a `Vector`, and why it is not a vector environment, if it matters."""
+def make(name, arguments, num_envs, pictures=False):
+    """Makes instances of an environment, which draw themselves if there shall be pictures: `Scalars` or a `Vector`, and why it
+    is not a vector environment, if it matters."""
     arguments = {key: value_of(text) for key, text in arguments.items()}
     paths = arguments.pop("python_wrappers", None)
     wrappers = [imported(path, "the wrapper") for path in str(paths).split(",")] if paths else []
@@ -53,10 +54,10 @@ def make(name, arguments, num_envs):
         raise Refused(f"vectorization_mode is {mode!r}; expected \"sync\" or \"vector_entry_point\"")
     if mode == "vector_entry_point" and wrappers:
         raise Refused("wrappers cannot be put around a vector environment; drop python_wrappers or vectorization_mode")
-    scalar, vector, limit = makers(name, arguments)
+    scalar, vector, limit = makers(name, arguments, pictures)
     reason = None
     if vector is not None and mode != "sync" and not wrappers:
-        made, reason = vectorised(vector, num_envs)
+        made, reason = vectorised(vector, num_envs, pictures)
         if made is not None:
             return made, limit, None
     if mode == "vector_entry_point" or scalar is None:
@@ -73,11 +74,13 @@ def make(name, arguments, num_envs):
     return Scalars(environments), getattr(spec, "max_episode_steps", None) or limit, reason
 
 
-def makers(name, arguments):
+def makers(name, arguments, pictures):
     """How to make one instance and a vector of them, either of which may be missing, and the time limit."""
     module, _, member = name.rpartition(":")
     if module:
         kind = getattr(importlib.import_module(module), member, None)
+        if pictures and draws(kind):
+            arguments = {"render_mode": "rgb_array", **arguments}
         if isinstance(kind, type) and issubclass(kind, gymnasium.vector.VectorEnv):
             vector = lambda num_envs, **more: kind(num_envs=num_envs, **arguments, **more)
             vector.kind = kind
@@ -99,17 +102,22 @@ def makers(name, arguments):
     limit = arguments.get("max_episode_steps", spec.max_episode_steps)
     scalar = vector = None
     if spec.entry_point is not None:
-        scalar = lambda: gymnasium.make(name, **arguments)
+        drawn = pictures and draws(kind_of(spec.entry_point))
+        scalar = lambda: gymnasium.make(name, **({"render_mode": "rgb_array"} if drawn else {}), **arguments)
     if spec.vector_entry_point is not None and not spec.additional_wrappers:
         vector = lambda num_envs, **more: gymnasium.make_vec(
             name, num_envs=num_envs, vectorization_mode="vector_entry_point", **arguments, **more
         )
-        point = spec.vector_entry_point
-        vector.kind = point if callable(point) else gymnasium.envs.registration.load_env_creator(point)
+        vector.kind = kind_of(spec.vector_entry_point)
     return scalar, vector, limit
 
 
-def vectorised(make_vector, num_envs):
+def kind_of(point):
+    """What an entry point names."""
+    return point if callable(point) else gymnasium.envs.registration.load_env_creator(point)
+
+
+def vectorised(make_vector, num_envs, pictures):
     """A vector environment that resets single instances, or why there is none."""
     modes = getattr(gymnasium.vector, "AutoresetMode", None)
     if modes is None:
@@ -118,6 +126,8 @@ def vectorised(make_vector, num_envs):
     known = (getattr(kind, "__module__", None), getattr(kind, "__qualname__", None))
     if known not in KNOWN_RESETS and "autoreset_mode" in inspect.signature(kind).parameters:
         more = {"autoreset_mode": modes.DISABLED}
+    if pictures and draws(kind):
+        more["render_mode"] = "rgb_array"
     environment = make_vector(num_envs, **more)
     if known in KNOWN_RESETS:
         return Vector(environment, KNOWN_RESETS[known]), None
@@ -227,6 +237,12 @@ class Scalars:
         except BaseException as error:
             raise Failure("a reset", index) from error
 
+    def watch(self):
+        """Nothing is to be done: instances draw themselves."""
+
+    def picture(self, index):
+        return self.environments[index].render() if getattr(self.environments[index], "render_mode", None) else None
+
     def close(self):
         for environment in self.environments:
             environment.close()
@@ -249,6 +265,7 @@ class Vector:
             )
         self.resets = resets(environment)
         self.counts_lives = self.resets.counts_lives
+        self.consoles = None
 
     def bind(self, memory):
         self.memory = memory
@@ -279,13 +296,16 @@ class Vector:
         """Steps all instances; what comes of those that are not selected is not looked at."""
         memory = self.memory
         try:
-            observations, rewards, terminated, truncated, infos = self.environment.step(self.actions())
+            actions = self.actions()
+            observations, rewards, terminated, truncated, infos = self.environment.step(actions)
             self.shown[...] = self.checked(observations)
             memory.rewards[...] = rewards
             memory.terminated[...] = terminated
             memory.truncated[...] = truncated
             if self.counts_lives:
                 memory.lives[...] = infos["lives"]
+            if self.consoles:
+                self.consoles.step(actions, infos)
         except BaseException as error:
             raise Failure("a step of all, the first being that", 0) from error
         indices = ones(memory.terminated.tobytes(), memory.truncated.tobytes())
@@ -309,16 +329,29 @@ class Vector:
 
     def begin(self, indices, seeds, table):
         try:
-            rows, lives = self.resets.begin(indices, [int(seeds[index]) for index in indices])
+            chosen = [int(seeds[index]) for index in indices]
+            rows, infos = self.resets.begin(indices, chosen)
             if rows.dtype != self.dtype or rows.shape[1:] != self.shape[1:]:
                 raise Refused(f"a reset showed {described(rows)}; expected rows of {list(self.shape[1:])} and {self.dtype}")
             # One row at a time: for the few that there are it is faster than a list of indices.
             for index, row in zip(indices, rows - self.offset if self.offset else rows):
                 table[index] = row
             if self.counts_lives:
-                self.memory.lives[indices] = lives
+                self.memory.lives[indices] = infos["lives"][indices]
+            if self.consoles:
+                self.consoles.begin(indices, chosen, infos)
         except BaseException as error:
             raise Failure("a reset", indices[0]) from error
+
+    def watch(self):
+        """Has pictures made of what shows none by itself."""
+        if isinstance(self.resets, AtariResets) and not self.environment.continuous:
+            self.consoles = Consoles(self.environment)
+
+    def picture(self, index):
+        if self.consoles:
+            return self.consoles.picture(index)
+        return self.environment.render()[index] if getattr(self.environment, "render_mode", None) else None
 
     def close(self):
         self.environment.close()
@@ -337,7 +370,7 @@ def ones(*flags):
 
 class MaskedResets:
     """Resets by `options={"reset_mask": ..}`, one instance after the other, since one seed is given for all. Gives what they
-    show and the lives that they have, where these are counted."""
+    show, and where lives are counted the dictionary that tells of them."""
 
     counts_lives = False
 
@@ -374,7 +407,7 @@ class AtariResets(MaskedResets):
         observations, infos = self.environment.reset(
             seed=np.asarray(seeds, dtype=np.int64)[order], options={"reset_mask": mask}
         )
-        return observations[indices], infos["lives"][indices]
+        return observations[indices], infos
 
 
 class CartPoleResets:

@@ -19,7 +19,7 @@ use rookery_common::seeds::Random;
 use rookery_common::spaces::{EnvironmentSpec, Space};
 use rookery_common::unroll::FrameLayout;
 
-use super::{BatchedEnvironment, EnvironmentFault, RestoreError, StepOutput};
+use super::{BatchedEnvironment, EnvironmentFault, Frame, RestoreError, StepOutput};
 use group::{Command, Group, Table};
 use history::{ActionFormat, Episode};
 use stacks::Stacks;
@@ -180,6 +180,65 @@ impl HostedBatch {
         }
     }
 
+    /// Steps the instances that are active, all of them where none are named.
+    fn advance(
+        &mut self,
+        active: Option<&[bool]>,
+        actions: &[f32],
+        output: StepOutput<'_>,
+    ) -> Result<(), EnvironmentFault> {
+        assert_eq!(actions.len(), self.actions.len(), "[B, A]");
+        let num_envs = self.episodes.len();
+        let is_active = |index: &usize| active.is_none_or(|active| active[*index]);
+        if let Some(index) = (0..num_envs)
+            .filter(is_active)
+            .find(|index| self.ended[*index] != 0)
+        {
+            let message = format!("environment {index} was stepped without a reset");
+            return Err(EnvironmentFault { message });
+        }
+        self.set_actions(actions);
+        let action_width = self.spec.action.width();
+        for index in (0..num_envs).filter(is_active) {
+            let episode = &mut self.episodes[index];
+            // One more than can be saved is enough to know that it is too long.
+            if episode.actions.len() <= history::MAX_ACTION_BYTES {
+                let action = &self.actions[index * action_width..][..action_width];
+                self.format.write(action, &mut episode.actions);
+            }
+        }
+        if active.is_some() {
+            self.select(|index| is_active(&index));
+            self.group.call(Command::StepSelected)?;
+        } else {
+            self.group.call(Command::Step)?;
+        }
+        let mut rewards = vec![0.0; num_envs];
+        let (mut terminated, mut truncated) = (vec![0; num_envs], vec![0; num_envs]);
+        let mut began = vec![0; num_envs];
+        self.group.rewards(&mut rewards);
+        self.group
+            .flags(&mut terminated, &mut truncated, &mut began);
+        self.read_lives();
+        let width = self.spec.observation.width();
+        let rows = output.observations.chunks_exact_mut(width).enumerate();
+        for (index, row) in rows.filter(|(index, _)| is_active(index)) {
+            self.tables[index] = Table::Shown;
+            self.began[index] = began[index];
+            self.ended[index] = terminated[index] | truncated[index];
+            output.rewards[index] = rewards[index];
+            output.terminated[index] = terminated[index];
+            output.truncated[index] = truncated[index];
+            self.group.observations(Table::Shown, index, row);
+            self.check_finite("reward", &rewards[index..=index], 1, index)?;
+            if self.group.is_float() {
+                self.check_finite("observation", row, width, index)?;
+            }
+            self.check_stack(index, |stacks, row| stacks.follow(index, row))?;
+        }
+        Ok(())
+    }
+
     fn select(&self, is_selected: impl Fn(usize) -> bool) {
         let selected: Vec<u8> = (0..self.episodes.len())
             .map(|index| u8::from(is_selected(index)))
@@ -294,48 +353,33 @@ impl BatchedEnvironment for HostedBatch {
     }
 
     fn step(&mut self, actions: &[f32], output: StepOutput<'_>) -> Result<(), EnvironmentFault> {
-        assert_eq!(actions.len(), self.actions.len(), "[B, A]");
-        if let Some(index) = self.ended.iter().position(|ended| *ended != 0) {
-            let message = format!("environment {index} was stepped without a reset");
-            return Err(EnvironmentFault { message });
+        self.advance(None, actions, output)
+    }
+
+    fn step_some(
+        &mut self,
+        active: &[bool],
+        actions: &[f32],
+        output: StepOutput<'_>,
+    ) -> Result<(), EnvironmentFault> {
+        assert_eq!(active.len(), self.episodes.len(), "[B]");
+        if self.group.is_vector() {
+            return Err(EnvironmentFault {
+                message: format!(
+                    "`{}` is a vector environment, which can only step all instances of a batch together; \
+                     arguments.vectorization_mode = \"sync\" steps single ones, more slowly",
+                    self.spec.id
+                ),
+            });
         }
-        self.set_actions(actions);
-        let width = self.spec.action.width();
-        for (episode, action) in self
-            .episodes
-            .iter_mut()
-            .zip(self.actions.chunks_exact(width))
-        {
-            // One more than can be saved is enough to know that it is too long.
-            if episode.actions.len() <= history::MAX_ACTION_BYTES {
-                self.format.write(action, &mut episode.actions);
-            }
-        }
-        self.group.call(Command::Step)?;
-        self.tables.fill(Table::Shown);
-        self.group.rewards(output.rewards);
-        self.check_finite("reward", output.rewards, 1, 0)?;
-        self.group
-            .flags(output.terminated, output.truncated, &mut self.began);
-        for ((ended, terminated), truncated) in self
-            .ended
-            .iter_mut()
-            .zip(&*output.terminated)
-            .zip(&*output.truncated)
-        {
-            *ended = terminated | truncated;
-        }
-        self.group
-            .observations(Table::Shown, 0, output.observations);
-        if self.group.is_float() {
-            let width = self.spec.observation.width();
-            self.check_finite("observation", output.observations, width, 0)?;
-        }
-        self.read_lives();
-        for index in 0..self.episodes.len() {
-            self.check_stack(index, |stacks, row| stacks.follow(index, row))?;
+        if active.contains(&true) {
+            self.advance(Some(active), actions, output)?;
         }
         Ok(())
+    }
+
+    fn render(&mut self, index: usize) -> Result<Option<Frame>, EnvironmentFault> {
+        self.group.draw(index, self.episodes.len())
     }
 
     fn lives(&self) -> Option<&[i32]> {
@@ -379,11 +423,17 @@ impl BatchedEnvironment for HostedBatch {
     }
 }
 
-/// Makes a batch out of the pool of this process.
+/// Makes a batch out of the pool of this process, with pictures where they are wanted.
 pub(super) fn make(
     id: &str,
     arguments: &BTreeMap<String, String>,
     num_envs: usize,
+    pictures: bool,
 ) -> Result<Box<dyn BatchedEnvironment>, HostedError> {
-    Ok(Box::new(pool().make(id, arguments, num_envs)?))
+    let batch = if pictures {
+        pool().make_visible(id, arguments, num_envs)?
+    } else {
+        pool().make(id, arguments, num_envs)?
+    };
+    Ok(Box::new(batch))
 }

@@ -65,11 +65,34 @@ impl HostPool {
         arguments: &BTreeMap<String, String>,
         num_envs: usize,
     ) -> Result<HostedBatch, HostedError> {
+        self.open(id, arguments, num_envs, false)
+    }
+
+    /// As [`make`](Self::make), of instances that draw themselves where they can, which costs time.
+    ///
+    /// # Errors
+    /// As [`make`](Self::make).
+    pub fn make_visible(
+        &self,
+        id: &str,
+        arguments: &BTreeMap<String, String>,
+        num_envs: usize,
+    ) -> Result<HostedBatch, HostedError> {
+        self.open(id, arguments, num_envs, true)
+    }
+
+    fn open(
+        &self,
+        id: &str,
+        arguments: &BTreeMap<String, String>,
+        num_envs: usize,
+        pictures: bool,
+    ) -> Result<HostedBatch, HostedError> {
         let mut last = String::new();
         loop {
             self.wait_after_restarts(&last)?;
             let host = self.host_with_room()?;
-            match host.open(id, arguments, num_envs) {
+            match host.open(id, arguments, num_envs, pictures) {
                 Ok(reply) => {
                     let description =
                         description::read(id, arguments, &reply).map_err(HostedError::Refused)?;

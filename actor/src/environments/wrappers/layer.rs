@@ -246,7 +246,7 @@ impl<L: Layer> BatchedEnvironment for Wrapped<L> {
         }
     }
 
-    fn render(&self, index: usize) -> Option<Frame> {
+    fn render(&mut self, index: usize) -> Result<Option<Frame>, EnvironmentFault> {
         self.inner.render(index)
     }
 }
