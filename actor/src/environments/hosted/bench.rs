@@ -15,10 +15,11 @@ use crate::environments::EnvironmentFault;
 use crate::shard::{FinalObservations, Shard, StepRow};
 
 /// What the loop of Python needs to make the same environments.
-const BARE: [&str; 4] = [
+const BARE: [&str; 5] = [
     "import importlib, inspect, json, sys, time\nimport numpy as np\nimport gymnasium",
     include_str!("spaces.py"),
     include_str!("instances.py"),
+    include_str!("resets.py"),
     include_str!("bare.py"),
 ];
 /// Rows of actions that are cycled through, so that drawing them is not measured.

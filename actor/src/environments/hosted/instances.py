@@ -44,8 +44,8 @@ def imported(path, what):
 
 
 def make(name, arguments, num_envs, pictures=False):
-    """Makes instances of an environment, which draw themselves if there shall be pictures: `Scalars` or a `Vector`, and why it
-    is not a vector environment, if it matters."""
+    """Makes instances of an environment, which draw themselves if there shall be pictures: `Scalars` or a `Vector`, the time
+    limit, and what should be known of it, such as why it is no vector environment."""
     arguments = {key: value_of(text) for key, text in arguments.items()}
     paths = arguments.pop("python_wrappers", None)
     wrappers = [imported(path, "the wrapper") for path in str(paths).split(",")] if paths else []
@@ -59,7 +59,7 @@ def make(name, arguments, num_envs, pictures=False):
     if vector is not None and mode != "sync" and not wrappers:
         made, reason = vectorised(vector, num_envs, pictures)
         if made is not None:
-            return made, limit, None
+            return made, limit, made.resets.note(arguments)
     if mode == "vector_entry_point" or scalar is None:
         raise Refused(reason or f"`{name}` has no vector entry point; drop vectorization_mode")
 
@@ -366,84 +366,3 @@ def ones(*flags):
             places.add(place)
             place = each.find(1, place + 1)
     return sorted(places)
-
-
-class MaskedResets:
-    """Resets by `options={"reset_mask": ..}`, one instance after the other, since one seed is given for all. Gives what they
-    show, and where lives are counted the dictionary that tells of them."""
-
-    counts_lives = False
-
-    def __init__(self, environment):
-        self.environment, self.num_envs = environment, environment.num_envs
-        self.is_fresh = True
-
-    def begin(self, indices, seeds):
-        if self.is_fresh:
-            self.environment.reset(seed=0)
-            self.is_fresh = False
-        rows = []
-        for index, seed in zip(indices, seeds):
-            mask = np.zeros(self.num_envs, dtype=np.bool_)
-            mask[index] = True
-            observations, _ = self.environment.reset(seed=seed, options={"reset_mask": mask})
-            rows.append(observations[index])
-        return np.stack(rows), None
-
-
-class AtariResets(MaskedResets):
-    """Those of ale-py's AtariVectorEnv, which takes a seed for each instance that it resets. It has no mode DISABLED; but an
-    instance that is reset by a mask before the next step begins there, as in that mode, without a fake transition."""
-
-    counts_lives = True
-
-    def begin(self, indices, seeds):
-        if self.is_fresh:
-            self.environment.reset(seed=np.zeros(self.num_envs, dtype=np.int64))
-            self.is_fresh = False
-        order = np.argsort(indices)
-        mask = np.zeros(self.num_envs, dtype=np.bool_)
-        mask[indices] = True
-        observations, infos = self.environment.reset(
-            seed=np.asarray(seeds, dtype=np.int64)[order], options={"reset_mask": mask}
-        )
-        return observations[indices], infos
-
-
-class CartPoleResets:
-    """Those of Gymnasium's CartPoleVectorEnv, whose only mode is NEXT_STEP: what it does to an instance at the beginning of
-    the next step is done at the end of this one. States are drawn uniformly between the same bounds, from the seeds'
-    own numbers: to seed one of NumPy's generators takes as long as to step 32 instances."""
-
-    counts_lives = False
-
-    def __init__(self, environment):
-        environment.reset(seed=0)
-        self.environment = environment
-
-    def begin(self, indices, seeds):
-        environment = self.environment
-        low, span = environment.low, environment.high - environment.low
-        states = np.array([[low + span * unit(seed, place) for place in range(4)] for seed in seeds])
-        for index, state in zip(indices, states):
-            environment.state[:, index] = state
-            environment.steps[index] = 0
-            environment.prev_done[index] = False
-        return states.astype(np.float32), None
-
-
-def unit(seed, place):
-    """A number from 0 to 1, the same for the same seed and place (Steele, Lea and Flood 2014, SplitMix64)."""
-    bits = ((seed * 4 + place + 1) * 0x9E3779B97F4A7C15) & MASK
-    bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-    bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & MASK
-    return ((bits ^ (bits >> 31)) >> 11) * 2.0**-53
-
-
-MASK = (1 << 64) - 1
-
-# Vector environments that are used though their own mode is another than DISABLED.
-KNOWN_RESETS = {
-    ("gymnasium.envs.classic_control.cartpole", "CartPoleVectorEnv"): CartPoleResets,
-    ("ale_py.vector_env", "AtariVectorEnv"): AtariResets,
-}

@@ -213,24 +213,29 @@ impl HostedBatch {
         } else {
             self.group.call(Command::Step)?;
         }
-        let mut rewards = vec![0.0; num_envs];
-        let (mut terminated, mut truncated) = (vec![0; num_envs], vec![0; num_envs]);
+        let mut earned = vec![0.0; num_envs];
+        let (mut ended, mut cut) = (vec![0; num_envs], vec![0; num_envs]);
         let mut began = vec![0; num_envs];
-        self.group.rewards(&mut rewards);
-        self.group
-            .flags(&mut terminated, &mut truncated, &mut began);
+        self.group.rewards(&mut earned);
+        self.group.flags(&mut ended, &mut cut, &mut began);
         self.read_lives();
         let width = self.spec.observation.width();
-        let rows = output.observations.chunks_exact_mut(width).enumerate();
+        let StepOutput {
+            observations,
+            rewards,
+            terminated,
+            truncated,
+        } = output;
+        let rows = observations.chunks_exact_mut(width).enumerate();
         for (index, row) in rows.filter(|(index, _)| is_active(index)) {
             self.tables[index] = Table::Shown;
             self.began[index] = began[index];
-            self.ended[index] = terminated[index] | truncated[index];
-            output.rewards[index] = rewards[index];
-            output.terminated[index] = terminated[index];
-            output.truncated[index] = truncated[index];
+            self.ended[index] = ended[index] | cut[index];
+            rewards[index] = earned[index];
+            terminated[index] = ended[index];
+            truncated[index] = cut[index];
             self.group.observations(Table::Shown, index, row);
-            self.check_finite("reward", &rewards[index..=index], 1, index)?;
+            self.check_finite("reward", &earned[index..=index], 1, index)?;
             if self.group.is_float() {
                 self.check_finite("observation", row, width, index)?;
             }

@@ -21,10 +21,11 @@ use serde_json::{Value, json};
 /// What this side of the protocol speaks.
 const PROTOCOL: u64 = 1;
 /// The host, in the order in which its parts are read.
-const SCRIPT: [&str; 7] = [
+const SCRIPT: [&str; 8] = [
     include_str!("start.py"),
     include_str!("spaces.py"),
     include_str!("instances.py"),
+    include_str!("resets.py"),
     include_str!("images.py"),
     include_str!("pictures.py"),
     include_str!("goals.py"),
