@@ -65,7 +65,7 @@ pub fn record(
     seed: u64,
     max_frames: usize,
 ) -> Result<Recording, RecordingError> {
-    let bare = environments::make(&environment.id, &environment.arguments, 1)?;
+    let bare = environments::make_visible(&environment.id, &environment.arguments, 1)?;
     let batch = environments::wrap(bare, &environments::for_evaluation(&environment.wrappers))?;
     let mut shard = Shard::new(batch, 0, seed, Purpose::Evaluation)?
         .with_recurrent_state(policy.spec().state_width());
@@ -76,7 +76,7 @@ pub fn record(
     let mut frames = Vec::new();
     let mut episodes = Vec::new();
     while episodes.is_empty() && frames.len() < max_frames {
-        let frame = shard.render(0).ok_or_else(|| RecordingError::Invisible {
+        let frame = shard.render(0)?.ok_or_else(|| RecordingError::Invisible {
             id: environment.id.clone(),
         })?;
         frames.push(frame);

@@ -2,7 +2,8 @@
 //! on, so that whoever holds its state can continue it, bit for bit.
 //!
 //! The shard applies the time limit, begins the next episode inside the step that ended one, and
-//! draws that episode from `(run seed, environment index, episode)`. Hence neither the grouping of
+//! draws that episode from `(run seed, environment index, episode)`. Where an episode is a life of a game
+//! that goes on (T6), all of this, and what is reported, is of the game. Hence neither the grouping of
 //! environments into shards nor the process that steps them can change a trajectory.
 
 use rookery_common::seeds::{Purpose, Random};
@@ -43,11 +44,11 @@ impl Stream {
 /// How far each environment has come, in columns of `B`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Progress {
-    /// Number of episodes that ended before the current one.
+    /// Number of games that ended before the current one.
     episodes: Vec<u64>,
-    /// Steps of the current episode.
+    /// Steps of the current game.
     elapsed: Vec<u32>,
-    /// Sum of the current episode's rewards, before wrappers changed them.
+    /// Sum of the current game's rewards, before wrappers changed them.
     returns: Vec<f64>,
 }
 
@@ -65,7 +66,7 @@ pub struct StepRow<'a> {
     pub next_observations: &'a mut [f32],
     /// Takes the final observations of episodes that were truncated and not terminated.
     pub finals: &'a mut FinalObservations,
-    /// Takes a record of every episode that ended.
+    /// Takes a record of every episode that ended; of lives, of every game.
     pub episodes: &'a mut Vec<EpisodeRecord>,
 }
 
@@ -194,10 +195,12 @@ impl Shard {
 
     /// A picture of the environment at `index` of the shard, where it draws any.
     ///
+    /// # Errors
+    /// As [`BatchedEnvironment::render`].
+    ///
     /// # Panics
     /// If there is no such environment.
-    #[must_use]
-    pub fn render(&self, index: usize) -> Option<Frame> {
+    pub fn render(&mut self, index: usize) -> Result<Option<Frame>, EnvironmentFault> {
         self.environment.render(index)
     }
 
@@ -252,6 +255,12 @@ impl Shard {
                 finals.envs.push(index as u32);
                 finals.observations.extend_from_slice(observation);
             }
+            self.recurrent_state[index * state_width..][..state_width].fill(0.0);
+            if !is_truncated && self.environment.can_go_on(index) {
+                self.environment.go_on(index, observation)?;
+                self.progress.elapsed[index] = elapsed;
+                continue;
+            }
             episodes.push(EpisodeRecord {
                 env: index as u32,
                 return_: self.progress.returns[index],
@@ -265,7 +274,6 @@ impl Shard {
             self.progress.episodes[index] = episode;
             self.progress.elapsed[index] = 0;
             self.progress.returns[index] = 0.0;
-            self.recurrent_state[index * state_width..][..state_width].fill(0.0);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::unroll::encode_pixels;
-use crate::wrappers::Wrapper;
+use crate::wrappers::{StackPadding, Wrapper};
 
 /// The set from which observations or actions come; Gymnasium's `Box`, `Discrete`, `MultiDiscrete` and
 /// `MultiBinary`, and images.
@@ -36,6 +36,9 @@ pub enum Space {
         frame: [usize; 3],
         /// Frames of a row, at least one.
         stack: usize,
+        /// What stands before an episode's first frame.
+        #[serde(default)]
+        padding: StackPadding,
     },
     /// The integers `0..n`.
     Discrete {
@@ -71,6 +74,7 @@ impl Space {
         Self::Frames {
             frame: [channels, rows, columns],
             stack: 1,
+            padding: StackPadding::Reset,
         }
     }
 
@@ -81,6 +85,7 @@ impl Space {
             Self::Frames {
                 frame: [channels, rows, columns],
                 stack,
+                ..
             } => Some([*stack * *channels, *rows, *columns]),
             Self::Box { .. } | Self::Discrete { .. } | Self::MultiDiscrete { .. } => None,
         }
@@ -104,7 +109,7 @@ impl Space {
     pub fn width(&self) -> usize {
         match self {
             Self::Box { shape, .. } => shape.iter().product(),
-            Self::Frames { frame, stack } => frame.iter().product::<usize>() * stack,
+            Self::Frames { frame, stack, .. } => frame.iter().product::<usize>() * stack,
             Self::Discrete { .. } => 1,
             Self::MultiDiscrete { nvec } => nvec.len(),
         }
@@ -172,7 +177,17 @@ impl fmt::Display for Space {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Box { shape, .. } => write!(formatter, "Box{shape:?}"),
-            Self::Frames { frame, stack } => write!(formatter, "Frames{frame:?}x{stack}"),
+            Self::Frames {
+                frame,
+                stack,
+                padding,
+            } => {
+                write!(formatter, "Frames{frame:?}x{stack}")?;
+                match padding {
+                    StackPadding::Reset => Ok(()),
+                    StackPadding::Zero => formatter.write_str(" after zeros"),
+                }
+            }
             Self::Discrete { n } => write!(formatter, "Discrete({n})"),
             Self::MultiDiscrete { nvec } => write!(formatter, "MultiDiscrete{nvec:?}"),
         }

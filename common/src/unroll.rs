@@ -282,11 +282,12 @@ pub struct Unroll {
     /// `[F, W]`: the observation in which that step's episode ended, raw; of images its last frame,
     /// `[F, size]`.
     pub final_observation: Observations,
-    /// `[E]`: `t * B + b` of the last step of each episode that ended, ascending.
+    /// `[E]`: `t * B + b` of the last step of each episode that ended, ascending; where episodes are lives,
+    /// of each game.
     pub episode_index: Column<u32>,
-    /// `[E]`: the episode's sum of raw rewards since it began.
+    /// `[E]`: its sum of raw rewards since it began.
     pub episode_return: Column<f64>,
-    /// `[E]`: the episode's steps since it began.
+    /// `[E]`: its steps since it began.
     pub episode_length: Column<u32>,
     /// The shard's environments after the last step, opaque.
     pub state_after: Bytes,

@@ -288,6 +288,7 @@ mod tests {
     use super::*;
     use crate::unroll::FrameLayout;
     use crate::unroll::tests::{ACTIONS, SHAPE, unroll};
+    use crate::wrappers::StackPadding;
 
     #[test]
     fn an_unroll_survives_the_wire() {
@@ -300,7 +301,11 @@ mod tests {
     fn an_unroll_of_images_travels_as_single_frames() {
         let shape = UnrollShape {
             observation_width: 6,
-            frames: Some(FrameLayout { size: 2, stack: 3 }),
+            frames: Some(FrameLayout {
+                size: 2,
+                stack: 3,
+                padding: StackPadding::Reset,
+            }),
             ..SHAPE
         };
         let unroll = Unroll {

@@ -278,13 +278,13 @@ impl<R: Rules> BatchedEnvironment for Batch<R> {
         self.rules.grid()
     }
 
-    fn render(&self, index: usize) -> Option<Frame> {
+    fn render(&mut self, index: usize) -> Result<Option<Frame>, EnvironmentFault> {
         let own = self.rules.render(&self.states[index]);
         if own.is_some() {
-            return own;
+            return Ok(own);
         }
         let mut observation = vec![0.0; self.rules.observation_width()];
         self.rules.observe(&self.states[index], &mut observation);
-        render::draw(&self.spec, &observation, self.grid().as_ref())
+        Ok(render::draw(&self.spec, &observation, self.grid().as_ref()))
     }
 }

@@ -22,7 +22,7 @@ pub use arguments::Arguments;
 pub use batch::Step;
 pub use grid::{Cell, CellKind, Direction, Grid};
 pub use own::{Environment, Environments};
-pub use registry::{EnvironmentError, ids, make};
+pub use registry::{EnvironmentError, ids, make, make_visible};
 pub use render::Frame;
 pub use wrappers::{for_evaluation, wrap};
 
@@ -129,6 +129,40 @@ pub trait BatchedEnvironment: Send {
         })
     }
 
+    /// Lives that are left in the game of each instance after its last step or reset, `[B]`, where the
+    /// environment counts them.
+    fn lives(&self) -> Option<&[i32]> {
+        None
+    }
+
+    /// Whether the last step of instance `index` ended its episode and not its game, so that
+    /// [`go_on`](Self::go_on) can begin the next episode where the game stands. A [`reset`](Self::reset)
+    /// begins another game all the same.
+    ///
+    /// # Panics
+    /// If there is no such instance.
+    fn can_go_on(&self, index: usize) -> bool {
+        let _ = index;
+        false
+    }
+
+    /// Begins a new episode of instance `index` where its game stands, and writes its first observation.
+    ///
+    /// # Shapes
+    /// `observation`: `[W]`.
+    ///
+    /// # Errors
+    /// As [`reset`](Self::reset), and where the game cannot [go on](Self::can_go_on).
+    ///
+    /// # Panics
+    /// If there is no such instance or the length differs.
+    fn go_on(&mut self, index: usize, observation: &mut [f32]) -> Result<(), EnvironmentFault> {
+        let _ = observation;
+        Err(EnvironmentFault {
+            message: format!("the game of environment {index} is over; reset it"),
+        })
+    }
+
     /// What the last step earned in the environment itself, `[B]`, where a wrapper has made another
     /// reward of it: episodes are reported by the former and learnt from by the latter.
     fn raw_rewards(&self) -> Option<&[f32]> {
@@ -161,13 +195,17 @@ pub trait BatchedEnvironment: Send {
         None
     }
 
-    /// A picture of instance `index`, where somebody has said how it is drawn.
+    /// A picture of instance `index`, where somebody has said how it is drawn; of one of Python where it is
+    /// [made to be seen](make_visible).
+    ///
+    /// # Errors
+    /// Where drawing fails. The batch cannot be used any more then.
     ///
     /// # Panics
     /// If there is no such instance.
-    fn render(&self, index: usize) -> Option<Frame> {
+    fn render(&mut self, index: usize) -> Result<Option<Frame>, EnvironmentFault> {
         let _ = index;
-        None
+        Ok(None)
     }
 }
 

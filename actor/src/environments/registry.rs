@@ -181,6 +181,28 @@ pub fn make(
     arguments: &BTreeMap<String, String>,
     num_envs: usize,
 ) -> Result<Box<dyn BatchedEnvironment>, EnvironmentError> {
+    build(id, arguments, num_envs, false)
+}
+
+/// As [`make`], of environments that are to be [drawn](BatchedEnvironment::render): those of Python then
+/// are slower and take more memory. Native ones are the same.
+///
+/// # Errors
+/// As [`make`].
+pub fn make_visible(
+    id: &str,
+    arguments: &BTreeMap<String, String>,
+    num_envs: usize,
+) -> Result<Box<dyn BatchedEnvironment>, EnvironmentError> {
+    build(id, arguments, num_envs, true)
+}
+
+fn build(
+    id: &str,
+    arguments: &BTreeMap<String, String>,
+    num_envs: usize,
+    pictures: bool,
+) -> Result<Box<dyn BatchedEnvironment>, EnvironmentError> {
     if num_envs == 0 {
         return Err(EnvironmentError::NoEnvironments { id: id.to_owned() });
     }
@@ -192,7 +214,7 @@ pub fn make(
     if let Some(made) = own.make(id, arguments, num_envs) {
         return made;
     }
-    hosted::make(id, arguments, num_envs).map_err(|error| not_hosted(id, &own, error))
+    hosted::make(id, arguments, num_envs, pictures).map_err(|error| not_hosted(id, &own, error))
 }
 
 /// What keeps an environment that is not native from being Python's.

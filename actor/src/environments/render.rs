@@ -323,7 +323,7 @@ mod tests {
             let mut draw = |index: usize, episode| {
                 let random = Random::derive(1, Purpose::Episode, 0, episode);
                 batch.reset(index, random, &mut observation).unwrap();
-                batch.render(index)
+                batch.render(index).unwrap()
             };
             let [first, again] = [draw(0, 0), draw(1, 0)];
             assert_eq!(first, again, "{id}");
@@ -378,9 +378,9 @@ mod tests {
             size: 2,
             padding: StackPadding::Zero,
         };
-        let bare = make("Catch-v0", &BTreeMap::new(), 1).unwrap();
-        let inside = bare.render(0);
+        let mut bare = make("Catch-v0", &BTreeMap::new(), 1).unwrap();
+        let inside = bare.render(0).unwrap();
         assert!(inside.is_some());
-        assert_eq!(wrap(bare, &[stack]).unwrap().render(0), inside);
+        assert_eq!(wrap(bare, &[stack]).unwrap().render(0).unwrap(), inside);
     }
 }

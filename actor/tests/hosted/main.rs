@@ -12,6 +12,10 @@
 mod support;
 mod trajectories;
 mod spaces;
+mod images;
+mod atari;
+mod pictures;
+mod single_steps;
 mod faults;
 mod processes;
 mod throughput;

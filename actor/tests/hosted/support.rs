@@ -10,6 +10,9 @@ use rookery_actor::shard::{EpisodeRecord, FinalObservations, Shard, StepRow};
 use rookery_common::configuration::{HostConfiguration, HumanDuration};
 use rookery_common::seeds::{Purpose, Random};
 use rookery_common::spaces::Space;
+use rookery_common::unroll::{
+    LeaseEpoch, Observations, PolicyVersion, ShardId, Unroll, UnrollIndex, UnrollKey,
+};
 
 pub(crate) const SEED: u64 = 11;
 
@@ -160,8 +163,14 @@ pub(crate) struct Bare {
 }
 
 impl Bare {
-    /// Steps environment `index` of a [`shard`] in a loop of Python's own.
-    pub(crate) fn run(id: &str, keywords: &str, index: usize, actions: &[Vec<f32>]) -> Self {
+    /// Steps environment `index` of a [`shard`] in a loop of Python's own, which `script` is.
+    pub(crate) fn run(
+        script: &str,
+        id: &str,
+        keywords: &str,
+        index: usize,
+        actions: &[Vec<f32>],
+    ) -> Self {
         let mut input = format!("{id}\n{keywords}\n");
         let seeds: Vec<String> = (0..=actions.len() as u64)
             .map(|episode| gymnasium_seed(index, episode).to_string())
@@ -172,14 +181,14 @@ impl Bare {
             writeln!(input, "{}", values.join(" ")).unwrap();
         }
         let mut child = Command::new(python())
-            .arg(modules().join("bare.py"))
+            .arg(modules().join(script))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "bare.py failed");
+        assert!(output.status.success(), "{script} failed");
         let lines = String::from_utf8(output.stdout).unwrap();
         let lines = lines
             .lines()
@@ -196,5 +205,36 @@ impl Bare {
     pub(crate) fn row(&mut self) -> &[u32] {
         self.next += 1;
         &self.lines[self.next - 1]
+    }
+}
+
+/// An unroll of these observations and ends (terminated, truncated, index of final observations); the rest is nothing.
+pub(crate) fn unroll_of(
+    observation: Observations,
+    final_observation: Observations,
+    (terminated, truncated, final_index): (Vec<u8>, Vec<u8>, Vec<u32>),
+) -> Unroll {
+    Unroll {
+        key: UnrollKey {
+            run_id: "run".to_owned(),
+            shard: ShardId(0),
+            lease_epoch: LeaseEpoch(0),
+            index: UnrollIndex(0),
+        },
+        version: PolicyVersion::default(),
+        observation,
+        initial_state: Vec::new().into(),
+        action: Vec::new().into(),
+        log_prob: Vec::new().into(),
+        reward: Vec::new().into(),
+        terminated: terminated.into(),
+        truncated: truncated.into(),
+        final_index: final_index.into(),
+        final_observation,
+        episode_index: Vec::new().into(),
+        episode_return: Vec::new().into(),
+        episode_length: Vec::new().into(),
+        state_after: bytes::Bytes::new(),
+        discontinuous: false,
     }
 }

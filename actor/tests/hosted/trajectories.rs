@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use rookery_actor::environments::{BatchedEnvironment, RestoreError, StepOutput, make};
+use rookery_actor::shard::Shard;
 use rookery_common::seeds::{Purpose, Random};
 use rookery_common::spaces::Space;
 
@@ -12,7 +13,13 @@ use crate::support::{
 
 /// Compares a shard with loops of Python's own; gives the number of episodes that ended.
 fn compare(id: &str, pairs: &[(&str, &str)], keywords: &str, num_envs: usize, steps: u64) -> usize {
-    let mut shard = shard(&pool(), id, pairs, num_envs);
+    let shard = shard(&pool(), id, pairs, num_envs);
+    compare_with("bare.py", shard, keywords, steps)
+}
+
+/// Compares a shard with loops of Python's own, which `script` is; gives the number of episodes that ended.
+pub(crate) fn compare_with(script: &str, mut shard: Shard, keywords: &str, steps: u64) -> usize {
+    let (num_envs, id) = (shard.num_envs(), shard.spec().id.clone());
     let (width, action_width) = (
         shard.spec().observation.width(),
         shard.spec().action.width(),
@@ -25,7 +32,7 @@ fn compare(id: &str, pairs: &[(&str, &str)], keywords: &str, num_envs: usize, st
                 .map(|row| row[index * action_width..][..action_width].to_vec())
                 .collect();
             let id = id.trim_start_matches("gymnasium:");
-            Bare::run(id, keywords, index, &own)
+            Bare::run(script, id, keywords, index, &own)
         })
         .collect();
     for (row, bare) in shown(&shard).chunks_exact(width).zip(&mut bare) {

@@ -13,7 +13,10 @@ import numpy as np
 
 
 def show(observation, *values):
-    bits = np.asarray(observation, dtype=np.float32).ravel().view(np.uint32)
+    values_shown = np.asarray(observation, dtype=np.float32).ravel()
+    if is_image:
+        values_shown = values_shown / np.float32(255)
+    bits = values_shown.view(np.uint32)
     if len(bits) > 64:
         # A long one as a sum in which each number has a weight.
         bits = (bits * (2 * np.arange(len(bits), dtype=np.uint32) + 1)).sum(keepdims=True, dtype=np.uint32)
@@ -35,6 +38,8 @@ if identifier.startswith("ALE/"):
 else:
     env = gymnasium.make(identifier, **keywords)
     space, action_space = env.observation_space, env.action_space
+# As Rookery sees images: 255ths.
+is_image = getattr(space, "dtype", None) == np.uint8 and len(space.shape) > 1
 is_vector = isinstance(env, gymnasium.vector.VectorEnv)
 seeds = iter([int(word) for word in input().split()])
 

@@ -281,3 +281,65 @@ class Traced(CartPoleEnv):
     def step(self, action):
         observation, reward, terminated, _, info = super().step(action)
         return observation, reward, terminated, True, info
+
+
+class Console:
+    """Counts lives as ale-py's interface does."""
+
+    left = 3
+
+    def lives(self):
+        return self.left
+
+
+class Filmed(gymnasium.Env):
+    """Shows an image of noise whose first pixel is the number of the step. Action 1 loses a life, of which a game has
+    three; action 2 ends the game. Each step earns its number."""
+
+    action_space = spaces.Discrete(3)
+
+    def __init__(self, shape=(32, 40), high=255, limit=1000, render_mode=None):
+        self.observation_space = spaces.Box(0, high, tuple(shape), np.uint8)
+        self.ale, self.limit, self.render_mode = Console(), limit, render_mode
+
+    metadata = {"render_modes": ["rgb_array"]}
+
+    def shown(self):
+        image = self.np_random.integers(0, 200, self.observation_space.shape, dtype=np.uint8)
+        image[(0,) * image.ndim] = self.steps
+        return image
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps, self.ale.left = 0, 3
+        return self.shown(), {}
+
+    def step(self, action):
+        self.steps += 1
+        self.ale.left -= int(action == 1)
+        is_over = bool(action == 2 or self.ale.left == 0)
+        return self.shown(), float(self.steps), is_over, self.steps >= self.limit, {}
+
+    def render(self):
+        picture = np.zeros((3, 2, 3), dtype=np.uint8)
+        picture[0, 0] = 10, 20, self.steps
+        return picture
+
+
+def stack(env):
+    return gymnasium.wrappers.FrameStackObservation(env, 3)
+
+
+def stack_after_zeros(env):
+    return gymnasium.wrappers.FrameStackObservation(env, 3, padding_type="zero")
+
+
+class Shuffled(gymnasium.wrappers.FrameStackObservation):
+    """Stacks whose newest frame comes first, after some steps."""
+
+    def __init__(self, env):
+        super().__init__(env, 3)
+
+    def step(self, action):
+        observation, *rest = super().step(action)
+        return (observation[::-1] if self.unwrapped.steps == 3 else observation), *rest

@@ -58,6 +58,8 @@ pub(super) const PRESETS: &[Preset] = embed![
     "pendulum-sac",
     "pendulum-td3",
     "pointreach-sac-her",
+    "pong-dqn",
+    "pong-ppo",
     "tmaze-ppo",
 ];
 

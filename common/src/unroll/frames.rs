@@ -3,8 +3,9 @@
 //!
 //! # Stacks
 //! A stack holds the newest `stack` frames of an episode, the oldest first. Where the episode is younger,
-//! its first frame is repeated (as Gymnasium's `FrameStackObservation` does), so that no stack ever holds a
-//! frame of another episode (T27). Before row 0 of an unroll stand the `stack - 1` older frames of row 0's
+//! its first frame is repeated, as Gymnasium's `FrameStackObservation` does, or frames of zeros stand before
+//! it, as in ale-py's vector environment; the layout says which. So no stack ever holds a frame of another
+//! episode (T27). Before row 0 of an unroll stand the `stack - 1` older frames of row 0's
 //! stack, whatever they are.
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Column, Unroll, UnrollShape};
 use crate::spaces::Space;
+use crate::wrappers::StackPadding;
 
 /// How an observation row is made of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,9 @@ pub struct FrameLayout {
     pub size: usize,
     /// Frames of a row.
     pub stack: usize,
+    /// What stands before an episode's first frame.
+    #[serde(default)]
+    pub padding: StackPadding,
 }
 
 impl FrameLayout {
@@ -27,9 +32,14 @@ impl FrameLayout {
     #[must_use]
     pub fn of(observation: &Space) -> Option<Self> {
         match observation {
-            Space::Frames { frame, stack } => Some(Self {
+            Space::Frames {
+                frame,
+                stack,
+                padding,
+            } => Some(Self {
                 size: frame.iter().product(),
                 stack: *stack,
+                padding: *padding,
             }),
             Space::Box { .. } | Space::Discrete { .. } | Space::MultiDiscrete { .. } => None,
         }
@@ -142,7 +152,9 @@ impl UnrollShape {
         let rows = self.unroll_length + 1;
         match self.frames {
             None => rows * self.envs_per_shard * self.observation_width,
-            Some(FrameLayout { size, stack }) => (stack - 1 + rows) * self.envs_per_shard * size,
+            Some(FrameLayout { size, stack, .. }) => {
+                (stack - 1 + rows) * self.envs_per_shard * size
+            }
         }
     }
 
@@ -240,6 +252,7 @@ impl Stacks {
         let layout = shape.frames.unwrap_or(FrameLayout {
             size: shape.observation_width,
             stack: 1,
+            padding: StackPadding::Reset,
         });
         let num_envs = shape.envs_per_shard;
         let mut began = vec![None; (shape.unroll_length + 1) * num_envs];
@@ -267,12 +280,21 @@ impl Stacks {
         places: impl ExactSizeIterator<Item = &'a mut [f32]>,
         pixels: &[u8],
     ) {
-        let FrameLayout { size, stack } = self.layout;
+        let FrameLayout {
+            size,
+            stack,
+            padding,
+        } = self.layout;
         let context = stack - 1;
         let first = self.began[t * self.num_envs + env].map_or(0, |began| began + context);
         let num = places.len();
         for (place, age) in places.zip((0..num).rev()) {
-            let frame = (t + context - age).max(first);
+            let frame = t + context - age;
+            if frame < first && padding == StackPadding::Zero {
+                place.fill(0.0);
+                continue;
+            }
+            let frame = frame.max(first);
             let start = (frame * self.num_envs + env) * size;
             write_frame(place, &pixels[start..start + size]);
         }
@@ -321,7 +343,7 @@ impl ObservationLog {
     /// # Errors
     /// Where images hold something else than pixels.
     pub fn push(&mut self, rows: &[f32]) -> Result<(), PixelError> {
-        let Some(FrameLayout { size, stack }) = self.frames else {
+        let Some(FrameLayout { size, stack, .. }) = self.frames else {
             self.rows.extend_from_slice(rows);
             return Ok(());
         };
@@ -370,7 +392,13 @@ mod tests {
 
     /// Plays environments whose frames say what they are, keeps every stack as an environment would, and
     /// checks that an unroll gives the same ones back.
-    fn round_trip(stack: usize, num_envs: usize, ends: &[u8], warmup: usize) {
+    fn round_trip(
+        stack: usize,
+        padding: StackPadding,
+        num_envs: usize,
+        ends: &[u8],
+        warmup: usize,
+    ) {
         let unroll_length = ends.len() / num_envs;
         let shape = UnrollShape {
             unroll_length,
@@ -378,14 +406,22 @@ mod tests {
             observation_width: stack * SIZE,
             action_width: 1,
             state_width: 0,
-            frames: Some(FrameLayout { size: SIZE, stack }),
+            frames: Some(FrameLayout {
+                size: SIZE,
+                stack,
+                padding,
+            }),
         };
         let mut next = 0_u8;
         let mut frame = || {
             next = next.wrapping_add(7);
             [pixel_value(next), pixel_value(next ^ 0x5a)]
         };
-        let mut stacks: Vec<Vec<f32>> = (0..num_envs).map(|_| frame().repeat(stack)).collect();
+        let begun = |frame: [f32; SIZE]| match padding {
+            StackPadding::Reset => frame.repeat(stack),
+            StackPadding::Zero => [vec![0.0; (stack - 1) * SIZE], frame.to_vec()].concat(),
+        };
+        let mut stacks: Vec<Vec<f32>> = (0..num_envs).map(|_| begun(frame())).collect();
         let shift = |stack: &mut Vec<f32>, frame: [f32; SIZE]| {
             stack.drain(..SIZE);
             stack.extend(frame);
@@ -412,7 +448,7 @@ mod tests {
                 finals.extend(last);
             }
             if end > 0 {
-                stacks[env] = frame().repeat(stack);
+                stacks[env] = begun(frame());
             } else {
                 shift(&mut stacks[env], frame());
             }
@@ -438,11 +474,12 @@ mod tests {
         #[test]
         fn t27_stacks_survive_and_never_cross_an_episode_s_start(
             stack in 1_usize..5,
+            padding in prop_oneof![Just(StackPadding::Reset), Just(StackPadding::Zero)],
             num_envs in 1_usize..4,
             ends in prop::collection::vec(prop_oneof![6 => Just(0_u8), 1 => Just(1), 1 => Just(2)], 3..60),
             warmup in 0_usize..6,
         ) {
-            round_trip(stack, num_envs, &ends, warmup);
+            round_trip(stack, padding, num_envs, &ends, warmup);
         }
     }
 

@@ -6,7 +6,7 @@ use rookery_proto::v1;
 
 use super::WireError;
 use crate::spaces::{EnvironmentSpec, GoalSpec, PartsError, Space};
-use crate::wrappers::Wrapper;
+use crate::wrappers::{StackPadding, Wrapper};
 
 impl From<&Space> for v1::Space {
     fn from(space: &Space) -> Self {
@@ -16,9 +16,14 @@ impl From<&Space> for v1::Space {
                 low: low.clone(),
                 high: high.clone(),
             }),
-            Space::Frames { frame, stack } => v1::space::Kind::Frames(v1::FrameSpace {
+            Space::Frames {
+                frame,
+                stack,
+                padding,
+            } => v1::space::Kind::Frames(v1::FrameSpace {
                 frame: frame.iter().map(|extent| *extent as u32).collect(),
                 stack: *stack as u32,
+                zero_padding: *padding == StackPadding::Zero,
             }),
             Space::Discrete { n } => v1::space::Kind::Discrete(v1::DiscreteSpace { n: *n as u32 }),
             Space::MultiDiscrete { nvec } => {
@@ -76,7 +81,16 @@ fn decode_space(field: &'static str, space: Option<v1::Space>) -> Result<Space, 
                     .iter()
                     .try_fold(stack, |width, extent| width.checked_mul(*extent))
                     .filter(|width| (1..=MAX_SPACE_WIDTH).contains(width))?;
-                Some(Space::Frames { frame, stack })
+                let padding = if space.zero_padding {
+                    StackPadding::Zero
+                } else {
+                    StackPadding::Reset
+                };
+                Some(Space::Frames {
+                    frame,
+                    stack,
+                    padding,
+                })
             };
             extents(&space.frame).ok_or_else(|| {
                 WireError::new(
@@ -214,13 +228,13 @@ impl TryFrom<v1::EnvironmentSpec> for EnvironmentSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wrappers::StackPadding;
 
     #[test]
     fn spaces_of_images_survive_and_absurd_ones_are_refused() {
         let space = Space::Frames {
             frame: [1, 84, 84],
             stack: 4,
+            padding: StackPadding::Zero,
         };
         assert_eq!(space.width(), 28_224);
         assert_eq!(decode_space("s", Some((&space).into())).unwrap(), space);
@@ -230,7 +244,11 @@ mod tests {
             (vec![0, 84, 84], 1),
             (vec![u32::MAX; 3], u32::MAX),
         ] {
-            let frames = v1::FrameSpace { frame, stack };
+            let frames = v1::FrameSpace {
+                frame,
+                stack,
+                zero_padding: false,
+            };
             let kind = Some(v1::space::Kind::Frames(frames));
             assert!(decode_space("s", Some(v1::Space { kind })).is_err());
         }
@@ -272,6 +290,7 @@ mod tests {
                     training_only: true,
                 },
             ],
+            action_mask: true,
         };
         let message = v1::EnvironmentSpec::from(&spec);
         assert_eq!(EnvironmentSpec::try_from(message.clone()).unwrap(), spec);

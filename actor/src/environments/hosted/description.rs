@@ -3,17 +3,29 @@
 use std::collections::BTreeMap;
 
 use rookery_common::spaces::{EnvironmentSpec, GoalSpec, Space};
+use rookery_common::wrappers::StackPadding;
 use serde::Deserialize;
 
 use super::process::Reply;
 
-/// A space as `spaces.py` describes it.
+/// A space as `spaces.py` describes it, and images as `images.py` does.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum SpaceInWords {
-    Box { shape: Vec<usize> },
-    Discrete { n: usize },
-    MultiDiscrete { nvec: Vec<usize> },
+    Box {
+        shape: Vec<usize>,
+    },
+    Discrete {
+        n: usize,
+    },
+    MultiDiscrete {
+        nvec: Vec<usize>,
+    },
+    Frames {
+        frame: [usize; 3],
+        stack: usize,
+        padding: StackPadding,
+    },
 }
 
 /// A goal as `goals.py` has found it.
@@ -57,6 +69,15 @@ pub(super) fn read(
     let mut space = |words| match words {
         SpaceInWords::Discrete { n } => Space::Discrete { n },
         SpaceInWords::MultiDiscrete { nvec } => Space::MultiDiscrete { nvec },
+        SpaceInWords::Frames {
+            frame,
+            stack,
+            padding,
+        } => Space::Frames {
+            frame,
+            stack,
+            padding,
+        },
         SpaceInWords::Box { shape } => {
             let width = shape.iter().product();
             let low = bounds.by_ref().take(width).collect();

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
+use rookery_common::spaces::Space;
+use rookery_common::unroll::pixel_value;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::Value;
 
 use super::process::{Host, Reply};
 use super::shared::SharedMemory;
-use crate::environments::EnvironmentFault;
+use crate::environments::{EnvironmentFault, Frame};
 
 /// The words at the beginning of the memory; `host.py` lists them too.
 #[derive(Clone, Copy)]
@@ -35,13 +37,18 @@ pub(super) enum Command {
     StepSelected = 2,
     /// Begin an episode of those that are selected.
     Reset = 3,
+    /// Draw the one that is selected.
+    Draw = 4,
 }
 
 /// How the values of an observation stand in the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Element {
     F32,
+    /// Whole numbers.
     U8,
+    /// 255ths, of images.
+    Pixel,
 }
 
 /// Which of the two tables of observations.
@@ -75,9 +82,11 @@ struct Offsets {
     terminated: usize,
     truncated: usize,
     began: usize,
+    lives: usize,
     observations: usize,
     first: usize,
     text: usize,
+    picture: Option<usize>,
 }
 
 impl Offsets {
@@ -96,9 +105,11 @@ impl Offsets {
             terminated: at("terminated")?,
             truncated: at("truncated")?,
             began: at("began")?,
+            lives: at("lives")?,
             observations: at("observations")?,
             first: at("first")?,
             text: at("text")?,
+            picture: at("picture"),
         })
     }
 }
@@ -112,6 +123,9 @@ pub(super) struct Group {
     offsets: Offsets,
     element: Element,
     width: usize,
+    counts_lives: bool,
+    is_vector: bool,
+    picture: Option<[usize; 3]>,
     request: u64,
     timeout: Duration,
     spin: Arc<AtomicU64>,
@@ -132,7 +146,7 @@ pub(super) struct Shared {
 }
 
 impl Group {
-    /// Takes over what a host has answered about environments of this observation width.
+    /// Takes over what a host has answered about environments that show `observation`.
     ///
     /// # Errors
     /// What is wrong with the answer.
@@ -141,7 +155,7 @@ impl Group {
         shared: Shared,
         id: &str,
         reply: Reply,
-        width: usize,
+        observation: &Space,
     ) -> Result<Self, String> {
         let message = &reply.message;
         let absurd = || format!("a host sent an answer that makes no sense: {message}");
@@ -149,6 +163,7 @@ impl Group {
         let size = message["size"].as_u64().ok_or_else(absurd)? as usize;
         let element = match message["element"].as_str() {
             Some("f32") => Element::F32,
+            Some("u8") if observation.image().is_some() => Element::Pixel,
             Some("u8") => Element::U8,
             _ => return Err(absurd()),
         };
@@ -166,7 +181,10 @@ impl Group {
             memory,
             offsets,
             element,
-            width,
+            width: observation.width(),
+            counts_lives: message["counts_lives"] == true,
+            is_vector: message["mode"] == "vector",
+            picture: serde_json::from_value(message["picture"].clone()).map_err(|_| absurd())?,
             request: 0,
             timeout: shared.timeout,
             spin: shared.spin,
@@ -210,26 +228,85 @@ impl Group {
         self.memory.read(self.offsets.began, began);
     }
 
+    /// Whether all instances can only be stepped together.
+    pub(super) fn is_vector(&self) -> bool {
+        self.is_vector
+    }
+
+    /// Whether the environments count lives.
+    pub(super) fn counts_lives(&self) -> bool {
+        self.counts_lives
+    }
+
+    /// Has instance `index` drawn, of as many as there are; none where it draws nothing.
+    ///
+    /// # Errors
+    /// How that failed; the host has been ended then.
+    pub(super) fn draw(
+        &mut self,
+        index: usize,
+        num_envs: usize,
+    ) -> Result<Option<Frame>, EnvironmentFault> {
+        let (Some([rows, columns, colours]), Some(start)) = (self.picture, self.offsets.picture)
+        else {
+            return Ok(None);
+        };
+        let selected: Vec<u8> = (0..num_envs)
+            .map(|other| u8::from(other == index))
+            .collect();
+        self.select(&selected);
+        self.call(Command::Draw)?;
+        let mut rgb = vec![0; rows * columns * colours];
+        self.memory.read(start, &mut rgb);
+        Ok(Some(Frame {
+            width: columns as u32,
+            height: rows as u32,
+            rgb,
+        }))
+    }
+
+    /// Reads the lives that are left after the last step or reset, `[B]`.
+    pub(super) fn lives(&self, lives: &mut [i32]) {
+        self.memory.read(self.offsets.lives, lives);
+    }
+
     /// Reads observations from that of instance `first` on.
     pub(super) fn observations(&self, table: Table, first: usize, rows: &mut [f32]) {
-        let start = match table {
-            Table::Shown => self.offsets.observations,
-            Table::First => self.offsets.first,
-        };
+        let start = self.start(table);
         let skipped = first * self.width;
         match self.element {
             Element::F32 => self.memory.read(start + skipped * 4, rows),
-            Element::U8 => {
-                let mut bytes = [0_u8; CHUNK_BYTES];
-                for (chunk, rows) in rows.chunks_mut(CHUNK_BYTES).enumerate() {
-                    let bytes = &mut bytes[..rows.len()];
-                    self.memory
-                        .read(start + skipped + chunk * CHUNK_BYTES, bytes);
-                    for (value, byte) in rows.iter_mut().zip(bytes) {
-                        *value = f32::from(*byte);
-                    }
-                }
+            Element::U8 => self.bytes(start + skipped, rows, f32::from),
+            Element::Pixel => self.bytes(start + skipped, rows, pixel_value),
+        }
+    }
+
+    /// Reads bytes as floats.
+    fn bytes(&self, start: usize, rows: &mut [f32], convert: impl Fn(u8) -> f32) {
+        let mut bytes = [0_u8; CHUNK_BYTES];
+        for (chunk, rows) in rows.chunks_mut(CHUNK_BYTES).enumerate() {
+            let bytes = &mut bytes[..rows.len()];
+            self.memory.read(start + chunk * CHUNK_BYTES, bytes);
+            for (value, byte) in rows.iter_mut().zip(bytes) {
+                *value = convert(*byte);
             }
+        }
+    }
+
+    /// Reads the pixels of instance `index`, `[W]`.
+    ///
+    /// # Panics
+    /// Where observations are no images.
+    pub(super) fn pixels(&self, table: Table, index: usize, row: &mut [u8]) {
+        assert!(self.element == Element::Pixel, "pixels are of images");
+        self.memory
+            .read(self.start(table) + index * self.width, row);
+    }
+
+    fn start(&self, table: Table) -> usize {
+        match table {
+            Table::Shown => self.offsets.observations,
+            Table::First => self.offsets.first,
         }
     }
 

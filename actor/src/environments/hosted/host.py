@@ -12,7 +12,7 @@ PROTOCOL = 1
 REQUEST, RESPONSE, COMMAND, STATUS, HOST_SLEEPS, ACTOR_SLEEPS, SPIN_NANOSECONDS, TEXT_LENGTH = range(8)
 HEADER_BYTES = 128
 # What is commanded.
-STEP, STEP_SELECTED, RESET = 1, 2, 3
+STEP, STEP_SELECTED, RESET, DRAW = 1, 2, 3, 4
 OK, FAULT = 0, 1
 TEXT_BYTES = 16384
 ALIGNMENT = 64
@@ -25,7 +25,7 @@ fence = threading.Lock()
 class Memory:
     """The shared memory of one group, and where in it things are."""
 
-    def __init__(self, num_envs, action_width, observation_width, element):
+    def __init__(self, num_envs, action_width, observation_width, element, picture):
         fields = [
             ("actions", "<f4", (num_envs, action_width)),
             ("selected", "u1", (num_envs,)),
@@ -35,10 +35,13 @@ class Memory:
             ("terminated", "?", (num_envs,)),
             ("truncated", "?", (num_envs,)),
             ("began", "u1", (num_envs,)),
+            ("lives", "<i4", (num_envs,)),
             ("observations", element, (num_envs, observation_width)),
             ("first", element, (num_envs, observation_width)),
             ("text", "u1", (TEXT_BYTES,)),
         ]
+        if picture:
+            fields.append(("picture", "u1", tuple(picture)))
         offset, self.offsets = HEADER_BYTES, {}
         for name, kind, shape in fields:
             self.offsets[name] = offset
@@ -64,14 +67,21 @@ class Group:
     def __init__(self, request):
         name, num_envs = request["id"], request["num_envs"]
         self.name = name
-        self.instances, limit, note = make(name, request["arguments"], num_envs)
+        pictures = request["pictures"]
+        self.instances, limit, note = make(name, request["arguments"], num_envs, pictures)
         instances = self.instances
+        self.picture = picture_shape(instances) if pictures else None
         is_bytes = isinstance(instances.encoder, Array) and instances.encoder.dtype == np.uint8
         self.element = "u1" if is_bytes else "<f4"
-        observation, observation_bounds = space_in_words(instances.observation_space)
+        images = images_of(instances)
+        if images is None:
+            observation, observation_bounds = space_in_words(instances.observation_space)
+        else:
+            instances.encoder.images = images
+            observation, observation_bounds = images.in_words(), b""
         action, action_bounds = action_in_words(instances.action_space)
         action_width = len(action_bounds) // 8 or 1
-        self.memory = Memory(num_envs, action_width, instances.encoder.width, self.element)
+        self.memory = Memory(num_envs, action_width, instances.encoder.width, self.element, self.picture)
         self.doorbell, self.actors_end = socket.socketpair()
         self.doorbell.setblocking(False)
         instances.bind(self.memory)
@@ -84,10 +94,12 @@ class Group:
             "goal": goal,
             "parts": named_parts(instances.encoder),
             "mode": instances.mode,
+            "counts_lives": instances.counts_lives,
             "notes": [text for text in (note, goal_note) if text],
             "element": "u8" if is_bytes else "f32",
             "offsets": self.memory.offsets,
             "size": self.memory.size,
+            "picture": self.picture,
         }
         self.bounds = observation_bounds + action_bounds
 
@@ -106,6 +118,8 @@ class Group:
                 self.instances.step(memory.selected if command == STEP_SELECTED else None)
             elif command == RESET:
                 self.instances.reset(np.flatnonzero(memory.selected).tolist())
+            elif command == DRAW:
+                self.draw(int(np.flatnonzero(memory.selected)[0]))
             else:
                 raise Refused(f"the actor sent the unknown command {command}")
         except BaseException as error:
@@ -125,6 +139,15 @@ class Group:
             except BlockingIOError:
                 # So many rings are unheard that one more changes nothing.
                 pass
+
+    def draw(self, index):
+        picture = self.instances.picture(index)
+        if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or list(picture.shape) != self.picture:
+            raise Refused(
+                f"render() of environment {index} gave {described(picture)}, and an array of shape {self.picture} and dtype "
+                "uint8 before"
+            )
+        self.memory.picture[...] = picture
 
     def close(self):
         """Ends the environments; what they say to that harms nobody."""

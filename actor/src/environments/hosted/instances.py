@@ -43,8 +43,9 @@ def imported(path, what):
     return target
 
 
-def make(name, arguments, num_envs):
-    """Makes instances of an environment: `Scalars` or a `Vector`, and why it is not a vector environment, if it matters."""
+def make(name, arguments, num_envs, pictures=False):
+    """Makes instances of an environment, which draw themselves if there shall be pictures: `Scalars` or a `Vector`, the time
+    limit, and what should be known of it, such as why it is no vector environment."""
     arguments = {key: value_of(text) for key, text in arguments.items()}
     paths = arguments.pop("python_wrappers", None)
     wrappers = [imported(path, "the wrapper") for path in str(paths).split(",")] if paths else []
@@ -53,12 +54,12 @@ def make(name, arguments, num_envs):
         raise Refused(f"vectorization_mode is {mode!r}; expected \"sync\" or \"vector_entry_point\"")
     if mode == "vector_entry_point" and wrappers:
         raise Refused("wrappers cannot be put around a vector environment; drop python_wrappers or vectorization_mode")
-    scalar, vector, limit = makers(name, arguments)
+    scalar, vector, limit = makers(name, arguments, pictures)
     reason = None
     if vector is not None and mode != "sync" and not wrappers:
-        made, reason = vectorised(vector, num_envs)
+        made, reason = vectorised(vector, num_envs, pictures)
         if made is not None:
-            return made, limit, None
+            return made, limit, made.resets.note(arguments)
     if mode == "vector_entry_point" or scalar is None:
         raise Refused(reason or f"`{name}` has no vector entry point; drop vectorization_mode")
 
@@ -73,11 +74,13 @@ def make(name, arguments, num_envs):
     return Scalars(environments), getattr(spec, "max_episode_steps", None) or limit, reason
 
 
-def makers(name, arguments):
+def makers(name, arguments, pictures):
     """How to make one instance and a vector of them, either of which may be missing, and the time limit."""
     module, _, member = name.rpartition(":")
     if module:
         kind = getattr(importlib.import_module(module), member, None)
+        if pictures and draws(kind):
+            arguments = {"render_mode": "rgb_array", **arguments}
         if isinstance(kind, type) and issubclass(kind, gymnasium.vector.VectorEnv):
             vector = lambda num_envs, **more: kind(num_envs=num_envs, **arguments, **more)
             vector.kind = kind
@@ -87,8 +90,11 @@ def makers(name, arguments):
     if member.startswith("ALE/"):
         for argument in ("episodic_life", "life_loss_info"):
             if arguments.get(argument):
-                # T6: the next episode would have to go on with the game, and it begins from a seed.
-                raise Refused(f"{argument} ends episodes without ending the game, which cannot go on here; leave it out")
+                # T6: this episodic_life resets the game, and with either a game could not be told from a life.
+                raise Refused(
+                    f"{argument} ends episodes with a life and without a game; leave it out, and end `environment.wrappers` "
+                    'with {kind = "episodic_life"}, which goes on with the game'
+                )
         import ale_py
 
         gymnasium.register_envs(ale_py)
@@ -96,17 +102,22 @@ def makers(name, arguments):
     limit = arguments.get("max_episode_steps", spec.max_episode_steps)
     scalar = vector = None
     if spec.entry_point is not None:
-        scalar = lambda: gymnasium.make(name, **arguments)
+        drawn = pictures and draws(kind_of(spec.entry_point))
+        scalar = lambda: gymnasium.make(name, **({"render_mode": "rgb_array"} if drawn else {}), **arguments)
     if spec.vector_entry_point is not None and not spec.additional_wrappers:
         vector = lambda num_envs, **more: gymnasium.make_vec(
             name, num_envs=num_envs, vectorization_mode="vector_entry_point", **arguments, **more
         )
-        point = spec.vector_entry_point
-        vector.kind = point if callable(point) else gymnasium.envs.registration.load_env_creator(point)
+        vector.kind = kind_of(spec.vector_entry_point)
     return scalar, vector, limit
 
 
-def vectorised(make_vector, num_envs):
+def kind_of(point):
+    """What an entry point names."""
+    return point if callable(point) else gymnasium.envs.registration.load_env_creator(point)
+
+
+def vectorised(make_vector, num_envs, pictures):
     """A vector environment that resets single instances, or why there is none."""
     modes = getattr(gymnasium.vector, "AutoresetMode", None)
     if modes is None:
@@ -115,6 +126,8 @@ def vectorised(make_vector, num_envs):
     known = (getattr(kind, "__module__", None), getattr(kind, "__qualname__", None))
     if known not in KNOWN_RESETS and "autoreset_mode" in inspect.signature(kind).parameters:
         more = {"autoreset_mode": modes.DISABLED}
+    if pictures and draws(kind):
+        more["render_mode"] = "rgb_array"
     environment = make_vector(num_envs, **more)
     if known in KNOWN_RESETS:
         return Vector(environment, KNOWN_RESETS[known]), None
@@ -129,6 +142,11 @@ def vectorised(make_vector, num_envs):
     )
 
 
+def lives_of(environment):
+    """A function that gives the lives that are left in an Atari game; None for anything else."""
+    return getattr(getattr(getattr(environment, "unwrapped", None), "ale", None), "lives", None)
+
+
 class Scalars:
     """Instances in a loop."""
 
@@ -139,9 +157,12 @@ class Scalars:
         self.observation_space = environments[0].observation_space
         self.action_space = environments[0].action_space
         self.encoder = encoder_of(self.observation_space)
+        self.lives = [lives_of(environment) for environment in environments]
+        self.counts_lives = None not in self.lives
 
     def bind(self, memory):
         self.memory = memory
+        self.table = self.encoder.view(memory.observations) if isinstance(self.encoder, Array) else None
         self.write = self.encoder.bind(memory.observations)
         self.write_first = self.encoder.bind(memory.first)
         self.actions = action_decoder(self.action_space, memory.actions)
@@ -172,6 +193,8 @@ class Scalars:
                         observation = encoder.accepted(observation)
                     gathered.append(observation)
                 rewards[index] = reward
+                if self.counts_lives:
+                    memory.lives[index] = self.lives[index]()
                 if terminated or truncated:
                     memory.terminated[index] = terminated
                     memory.truncated[index] = truncated
@@ -193,11 +216,10 @@ class Scalars:
         """Copies the observations of all instances into the memory."""
         try:
             joined = b"".join(observations)
-        except (BufferError, ValueError):
+        except (BufferError, TypeError, ValueError):
             # One of them lies in memory in another order than it is read.
             joined = b"".join(map(np.ascontiguousarray, observations))
-        shown = self.memory.observations
-        shown[...] = np.frombuffer(joined, dtype=self.encoder.dtype).reshape(shown.shape)
+        self.table[...] = np.frombuffer(joined, dtype=self.encoder.dtype).reshape(self.table.shape)
 
     def reset(self, indices):
         """Begins an episode of each of these instances."""
@@ -210,8 +232,16 @@ class Scalars:
             if not isinstance(result, tuple) or len(result) != 2:
                 raise Refused(f"reset returned {described(result)}; expected the observation and a dictionary")
             write(index, result[0])
+            if self.counts_lives:
+                self.memory.lives[index] = self.lives[index]()
         except BaseException as error:
             raise Failure("a reset", index) from error
+
+    def watch(self):
+        """Nothing is to be done: instances draw themselves."""
+
+    def picture(self, index):
+        return self.environments[index].render() if getattr(self.environments[index], "render_mode", None) else None
 
     def close(self):
         for environment in self.environments:
@@ -239,6 +269,8 @@ class Vector:
                 "array of actions, others with vectorization_mode=\"sync\""
             )
         self.resets = resets(environment)
+        self.counts_lives = self.resets.counts_lives
+        self.consoles = None
 
     def bind(self, memory):
         self.memory = memory
@@ -249,8 +281,11 @@ class Vector:
         else:
             self.offset, self.shape = self.encoder.start, (num_envs,)
         self.dtype = self.observation_space.dtype
-        self.shown = memory.observations.reshape(self.shape)
-        self.first = memory.first.reshape(self.shape)
+        is_array = isinstance(self.encoder, Array)
+        self.shown, self.first = (
+            self.encoder.view(table) if is_array else table.reshape(self.shape)
+            for table in (memory.observations, memory.first)
+        )
         self.actions = action_decoder(self.action_space, memory.actions)
 
     def checked(self, observations):
@@ -266,11 +301,16 @@ class Vector:
         """Steps all instances; what comes of those that are not selected is not looked at."""
         memory = self.memory
         try:
-            observations, rewards, terminated, truncated, _ = self.environment.step(self.actions())
+            actions = self.actions()
+            observations, rewards, terminated, truncated, infos = self.environment.step(actions)
             self.shown[...] = self.checked(observations)
             memory.rewards[...] = rewards
             memory.terminated[...] = terminated
             memory.truncated[...] = truncated
+            if self.counts_lives:
+                memory.lives[...] = infos["lives"]
+            if self.consoles:
+                self.consoles.step(actions, infos)
         except BaseException as error:
             raise Failure("a step of all, the first being that", 0) from error
         indices = ones(memory.terminated.tobytes(), memory.truncated.tobytes())
@@ -294,14 +334,29 @@ class Vector:
 
     def begin(self, indices, seeds, table):
         try:
-            rows = self.resets.begin(indices, [int(seeds[index]) for index in indices])
+            chosen = [int(seeds[index]) for index in indices]
+            rows, infos = self.resets.begin(indices, chosen)
             if rows.dtype != self.dtype or rows.shape[1:] != self.shape[1:]:
                 raise Refused(f"a reset showed {described(rows)}; expected rows of {list(self.shape[1:])} and {self.dtype}")
             # One row at a time: for the few that there are it is faster than a list of indices.
             for index, row in zip(indices, rows - self.offset if self.offset else rows):
                 table[index] = row
+            if self.counts_lives:
+                self.memory.lives[indices] = infos["lives"][indices]
+            if self.consoles:
+                self.consoles.begin(indices, chosen, infos)
         except BaseException as error:
             raise Failure("a reset", indices[0]) from error
+
+    def watch(self):
+        """Has pictures made of what shows none by itself."""
+        if isinstance(self.resets, AtariResets) and not self.environment.continuous:
+            self.consoles = Consoles(self.environment)
+
+    def picture(self, index):
+        if self.consoles:
+            return self.consoles.picture(index)
+        return self.environment.render()[index] if getattr(self.environment, "render_mode", None) else None
 
     def close(self):
         self.environment.close()
@@ -316,77 +371,3 @@ def ones(*flags):
             places.add(place)
             place = each.find(1, place + 1)
     return sorted(places)
-
-
-class MaskedResets:
-    """Resets by `options={"reset_mask": ..}`, one instance after the other, since one seed is given for all."""
-
-    def __init__(self, environment):
-        self.environment, self.num_envs = environment, environment.num_envs
-        self.is_fresh = True
-
-    def begin(self, indices, seeds):
-        if self.is_fresh:
-            self.environment.reset(seed=0)
-            self.is_fresh = False
-        rows = []
-        for index, seed in zip(indices, seeds):
-            mask = np.zeros(self.num_envs, dtype=np.bool_)
-            mask[index] = True
-            observations, _ = self.environment.reset(seed=seed, options={"reset_mask": mask})
-            rows.append(observations[index])
-        return np.stack(rows)
-
-
-class AtariResets(MaskedResets):
-    """Those of ale-py's AtariVectorEnv, which takes a seed for each instance that it resets. It has no mode DISABLED; but an
-    instance that is reset by a mask before the next step begins there, as in that mode, without a fake transition."""
-
-    def begin(self, indices, seeds):
-        if self.is_fresh:
-            self.environment.reset(seed=np.zeros(self.num_envs, dtype=np.int64))
-            self.is_fresh = False
-        order = np.argsort(indices)
-        mask = np.zeros(self.num_envs, dtype=np.bool_)
-        mask[indices] = True
-        observations, _ = self.environment.reset(
-            seed=np.asarray(seeds, dtype=np.int64)[order], options={"reset_mask": mask}
-        )
-        return observations[indices]
-
-
-class CartPoleResets:
-    """Those of Gymnasium's CartPoleVectorEnv, whose only mode is NEXT_STEP: what it does to an instance at the beginning of
-    the next step is done at the end of this one. States are drawn uniformly between the same bounds, from the seeds'
-    own numbers: to seed one of NumPy's generators takes as long as to step 32 instances."""
-
-    def __init__(self, environment):
-        environment.reset(seed=0)
-        self.environment = environment
-
-    def begin(self, indices, seeds):
-        environment = self.environment
-        low, span = environment.low, environment.high - environment.low
-        states = np.array([[low + span * unit(seed, place) for place in range(4)] for seed in seeds])
-        for index, state in zip(indices, states):
-            environment.state[:, index] = state
-            environment.steps[index] = 0
-            environment.prev_done[index] = False
-        return states.astype(np.float32)
-
-
-def unit(seed, place):
-    """A number from 0 to 1, the same for the same seed and place (Steele, Lea and Flood 2014, SplitMix64)."""
-    bits = ((seed * 4 + place + 1) * 0x9E3779B97F4A7C15) & MASK
-    bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-    bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & MASK
-    return ((bits ^ (bits >> 31)) >> 11) * 2.0**-53
-
-
-MASK = (1 << 64) - 1
-
-# Vector environments that are used though their own mode is another than DISABLED.
-KNOWN_RESETS = {
-    ("gymnasium.envs.classic_control.cartpole", "CartPoleVectorEnv"): CartPoleResets,
-    ("ale_py.vector_env", "AtariVectorEnv"): AtariResets,
-}

@@ -17,10 +17,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rookery_common::configuration::HostConfiguration;
 use rookery_common::seeds::Random;
 use rookery_common::spaces::{EnvironmentSpec, Space};
+use rookery_common::unroll::FrameLayout;
 
-use super::{BatchedEnvironment, EnvironmentFault, RestoreError, StepOutput};
+use super::{BatchedEnvironment, EnvironmentFault, Frame, RestoreError, StepOutput};
 use group::{Command, Group, Table};
 use history::{ActionFormat, Episode};
+use stacks::Stacks;
 
 pub use pool::HostPool;
 pub(crate) use process::set_environment;
@@ -31,6 +33,7 @@ mod description;
 mod group;
 mod shared;
 mod history;
+mod stacks;
 
 /// The pool out of which [`make`](super::make) takes.
 static POOL: RwLock<Option<Arc<HostPool>>> = RwLock::new(None);
@@ -87,6 +90,10 @@ pub struct HostedBatch {
     /// Which have been brought to an end and not been reset.
     ended: Vec<u8>,
     actions: Vec<f32>,
+    /// Where observations are stacks of images.
+    stacks: Option<Stacks>,
+    /// Lives that are left, `[B]`, where the environment counts them.
+    lives: Option<Vec<i32>>,
 }
 
 /// The seed of an episode, which Gymnasium wants below 2^31.
@@ -104,6 +111,10 @@ impl HostedBatch {
             began: vec![0; num_envs],
             ended: vec![1; num_envs],
             actions: vec![0.0; num_envs * spec.action.width()],
+            stacks: FrameLayout::of(&spec.observation)
+                .filter(|layout| layout.stack > 1)
+                .map(|layout| Stacks::new(layout, num_envs)),
+            lives: group.counts_lives().then(|| vec![0; num_envs]),
             spec,
             group,
         }
@@ -135,6 +146,90 @@ impl HostedBatch {
                 place % width
             ))),
         }
+    }
+
+    /// Has what instance `index` shows looked at, where it is a stack.
+    fn check_stack(
+        &mut self,
+        index: usize,
+        check: impl FnOnce(&mut Stacks, &[u8]) -> Result<(), String>,
+    ) -> Result<(), EnvironmentFault> {
+        let Some(stacks) = &mut self.stacks else {
+            return Ok(());
+        };
+        let mut row = vec![0; self.spec.observation.width()];
+        self.group.pixels(self.tables[index], index, &mut row);
+        check(stacks, &row).map_err(|what| self.group.fail(&what))
+    }
+
+    fn read_lives(&mut self) {
+        if let Some(lives) = &mut self.lives {
+            self.group.lives(lives);
+        }
+    }
+
+    /// Steps the instances that are active, all of them where none are named.
+    fn advance(
+        &mut self,
+        active: Option<&[bool]>,
+        actions: &[f32],
+        output: StepOutput<'_>,
+    ) -> Result<(), EnvironmentFault> {
+        assert_eq!(actions.len(), self.actions.len(), "[B, A]");
+        let num_envs = self.episodes.len();
+        let is_active = |index: &usize| active.is_none_or(|active| active[*index]);
+        if let Some(index) = (0..num_envs)
+            .filter(is_active)
+            .find(|index| self.ended[*index] != 0)
+        {
+            let message = format!("environment {index} was stepped without a reset");
+            return Err(EnvironmentFault { message });
+        }
+        self.set_actions(actions);
+        let action_width = self.spec.action.width();
+        for index in (0..num_envs).filter(is_active) {
+            let episode = &mut self.episodes[index];
+            // One more than can be saved is enough to know that it is too long.
+            if episode.actions.len() <= history::MAX_ACTION_BYTES {
+                let action = &self.actions[index * action_width..][..action_width];
+                self.format.write(action, &mut episode.actions);
+            }
+        }
+        if active.is_some() {
+            self.select(|index| is_active(&index));
+            self.group.call(Command::StepSelected)?;
+        } else {
+            self.group.call(Command::Step)?;
+        }
+        let mut earned = vec![0.0; num_envs];
+        let (mut ended, mut cut) = (vec![0; num_envs], vec![0; num_envs]);
+        let mut began = vec![0; num_envs];
+        self.group.rewards(&mut earned);
+        self.group.flags(&mut ended, &mut cut, &mut began);
+        self.read_lives();
+        let width = self.spec.observation.width();
+        let StepOutput {
+            observations,
+            rewards,
+            terminated,
+            truncated,
+        } = output;
+        let rows = observations.chunks_exact_mut(width).enumerate();
+        for (index, row) in rows.filter(|(index, _)| is_active(index)) {
+            self.tables[index] = Table::Shown;
+            self.began[index] = began[index];
+            self.ended[index] = ended[index] | cut[index];
+            rewards[index] = earned[index];
+            terminated[index] = ended[index];
+            truncated[index] = cut[index];
+            self.group.observations(Table::Shown, index, row);
+            self.check_finite("reward", &earned[index..=index], 1, index)?;
+            if self.group.is_float() {
+                self.check_finite("observation", row, width, index)?;
+            }
+            self.check_stack(index, |stacks, row| stacks.follow(index, row))?;
+        }
+        Ok(())
     }
 
     fn select(&self, is_selected: impl Fn(usize) -> bool) {
@@ -240,7 +335,8 @@ impl BatchedEnvironment for HostedBatch {
         if self.group.is_float() {
             self.check_finite("first observation", observation, observation.len(), index)?;
         }
-        Ok(())
+        self.read_lives();
+        self.check_stack(index, |stacks, row| stacks.begin(index, row))
     }
 
     fn prepare(&mut self, index: usize, random: &Random) {
@@ -250,44 +346,37 @@ impl BatchedEnvironment for HostedBatch {
     }
 
     fn step(&mut self, actions: &[f32], output: StepOutput<'_>) -> Result<(), EnvironmentFault> {
-        assert_eq!(actions.len(), self.actions.len(), "[B, A]");
-        if let Some(index) = self.ended.iter().position(|ended| *ended != 0) {
-            let message = format!("environment {index} was stepped without a reset");
-            return Err(EnvironmentFault { message });
+        self.advance(None, actions, output)
+    }
+
+    fn step_some(
+        &mut self,
+        active: &[bool],
+        actions: &[f32],
+        output: StepOutput<'_>,
+    ) -> Result<(), EnvironmentFault> {
+        assert_eq!(active.len(), self.episodes.len(), "[B]");
+        if self.group.is_vector() {
+            return Err(EnvironmentFault {
+                message: format!(
+                    "`{}` is a vector environment, which can only step all instances of a batch together; \
+                     arguments.vectorization_mode = \"sync\" steps single ones, more slowly",
+                    self.spec.id
+                ),
+            });
         }
-        self.set_actions(actions);
-        let width = self.spec.action.width();
-        for (episode, action) in self
-            .episodes
-            .iter_mut()
-            .zip(self.actions.chunks_exact(width))
-        {
-            // One more than can be saved is enough to know that it is too long.
-            if episode.actions.len() <= history::MAX_ACTION_BYTES {
-                self.format.write(action, &mut episode.actions);
-            }
-        }
-        self.group.call(Command::Step)?;
-        self.tables.fill(Table::Shown);
-        self.group.rewards(output.rewards);
-        self.check_finite("reward", output.rewards, 1, 0)?;
-        self.group
-            .flags(output.terminated, output.truncated, &mut self.began);
-        for ((ended, terminated), truncated) in self
-            .ended
-            .iter_mut()
-            .zip(&*output.terminated)
-            .zip(&*output.truncated)
-        {
-            *ended = terminated | truncated;
-        }
-        self.group
-            .observations(Table::Shown, 0, output.observations);
-        if self.group.is_float() {
-            let width = self.spec.observation.width();
-            self.check_finite("observation", output.observations, width, 0)?;
+        if active.contains(&true) {
+            self.advance(Some(active), actions, output)?;
         }
         Ok(())
+    }
+
+    fn render(&mut self, index: usize) -> Result<Option<Frame>, EnvironmentFault> {
+        self.group.draw(index, self.episodes.len())
+    }
+
+    fn lives(&self) -> Option<&[i32]> {
+        self.lives.as_deref()
     }
 
     fn observe(&self, observations: &mut [f32]) {
@@ -316,15 +405,28 @@ impl BatchedEnvironment for HostedBatch {
         self.tables.fill(Table::Shown);
         self.began.fill(0);
         self.ended.fill(0);
+        self.read_lives();
+        for index in 0..num_envs {
+            self.check_stack(index, |stacks, row| {
+                stacks.take(index, row);
+                Ok(())
+            })?;
+        }
         Ok(())
     }
 }
 
-/// Makes a batch out of the pool of this process.
+/// Makes a batch out of the pool of this process, with pictures where they are wanted.
 pub(super) fn make(
     id: &str,
     arguments: &BTreeMap<String, String>,
     num_envs: usize,
+    pictures: bool,
 ) -> Result<Box<dyn BatchedEnvironment>, HostedError> {
-    Ok(Box::new(pool().make(id, arguments, num_envs)?))
+    let batch = if pictures {
+        pool().make_visible(id, arguments, num_envs)?
+    } else {
+        pool().make(id, arguments, num_envs)?
+    };
+    Ok(Box::new(batch))
 }

@@ -65,11 +65,34 @@ impl HostPool {
         arguments: &BTreeMap<String, String>,
         num_envs: usize,
     ) -> Result<HostedBatch, HostedError> {
+        self.open(id, arguments, num_envs, false)
+    }
+
+    /// As [`make`](Self::make), of instances that draw themselves where they can, which costs time.
+    ///
+    /// # Errors
+    /// As [`make`](Self::make).
+    pub fn make_visible(
+        &self,
+        id: &str,
+        arguments: &BTreeMap<String, String>,
+        num_envs: usize,
+    ) -> Result<HostedBatch, HostedError> {
+        self.open(id, arguments, num_envs, true)
+    }
+
+    fn open(
+        &self,
+        id: &str,
+        arguments: &BTreeMap<String, String>,
+        num_envs: usize,
+        pictures: bool,
+    ) -> Result<HostedBatch, HostedError> {
         let mut last = String::new();
         loop {
             self.wait_after_restarts(&last)?;
             let host = self.host_with_room()?;
-            match host.open(id, arguments, num_envs) {
+            match host.open(id, arguments, num_envs, pictures) {
                 Ok(reply) => {
                     let description =
                         description::read(id, arguments, &reply).map_err(HostedError::Refused)?;
@@ -78,9 +101,8 @@ impl HostPool {
                         restarts: Arc::clone(&self.restarts),
                         timeout: self.settings.step_timeout.get(),
                     };
-                    let width = description.observation.width();
-                    let group =
-                        Group::new(host, shared, id, reply, width).map_err(HostedError::Refused)?;
+                    let group = Group::new(host, shared, id, reply, &description.observation)
+                        .map_err(HostedError::Refused)?;
                     return Ok(HostedBatch::new(description, group, num_envs));
                 }
                 Err(OpenError::Unknown(message)) => return Err(HostedError::Unknown(message)),

@@ -21,10 +21,13 @@ use serde_json::{Value, json};
 /// What this side of the protocol speaks.
 const PROTOCOL: u64 = 1;
 /// The host, in the order in which its parts are read.
-const SCRIPT: [&str; 5] = [
+const SCRIPT: [&str; 8] = [
     include_str!("start.py"),
     include_str!("spaces.py"),
     include_str!("instances.py"),
+    include_str!("resets.py"),
+    include_str!("images.py"),
+    include_str!("pictures.py"),
     include_str!("goals.py"),
     include_str!("host.py"),
 ];
@@ -154,8 +157,15 @@ impl Host {
         id: &str,
         arguments: &BTreeMap<String, String>,
         num_envs: usize,
+        pictures: bool,
     ) -> Result<Reply, OpenError> {
-        let request = json!({ "id": id, "arguments": arguments, "num_envs": num_envs }).to_string();
+        let request = json!({
+            "id": id,
+            "arguments": arguments,
+            "num_envs": num_envs,
+            "pictures": pictures,
+        })
+        .to_string();
         let mut control = locked(&self.control);
         self.is_opening.store(true, Ordering::Relaxed);
         let answer = control

@@ -29,7 +29,9 @@ class Encoder:
 
 
 class Array(Encoder):
-    """A `Box` or `MultiBinary`: its elements in row-major order."""
+    """A `Box` or `MultiBinary`: its elements in row-major order, but that an image's channels come first."""
+
+    images = None
 
     def __init__(self, space, path):
         self.dtype, self.shape, self.path = space.dtype, tuple(space.shape), path
@@ -37,12 +39,22 @@ class Array(Encoder):
 
     def bind(self, table):
         """Gives a function that writes the observation of an instance into its row of `table`."""
-        views = [row.reshape(self.shape) for row in table]
+        views = self.view(table)
 
         def write(index, value):
-            views[index][...] = self.accepted(value)
+            views[index, ...] = self.accepted(value)
 
         return write
+
+    def view(self, table):
+        """The rows of `table` as arrays of the declared shape."""
+        images = self.images
+        if images is None or not images.channels_last:
+            return table.reshape((len(table), *self.shape))
+        channels, rows, columns = images.frame
+        view = table.reshape((len(table), images.stack, channels, rows, columns)).transpose((0, 1, 3, 4, 2))
+        # Without copying: what is written to the view is written to the table.
+        return view if len(self.shape) == 4 else view[:, 0]
 
     def accepted(self, value):
         """The value as an array, if it is what was declared."""

@@ -29,9 +29,12 @@ pub(super) fn add(
              size"
         ));
     }
-    spec.observation = if let Space::Frames { frame, stack } = spec.observation {
-        let stack = size * stack;
-        Space::Frames { frame, stack }
+    spec.observation = if let Space::Frames { frame, .. } = spec.observation {
+        Space::Frames {
+            frame,
+            stack: size,
+            padding,
+        }
     } else {
         stacked(&spec, size, padding)?
     };

@@ -44,6 +44,17 @@ pub(super) trait Layer: Send {
         inner.step(actions, output)
     }
 
+    /// Whether an instance with this memory has ended its episode and not its game.
+    fn can_go_on(&self, state: &Self::State) -> bool {
+        let _ = state;
+        false
+    }
+
+    /// Begins an episode where the game stands that instance `index` shows in `observation`.
+    fn go_on(&mut self, state: &mut Self::State, observation: &mut [f32]) {
+        let _ = (state, observation);
+    }
+
     /// Writes what is observed now.
     fn observe(
         &self,
@@ -169,6 +180,29 @@ impl<L: Layer> BatchedEnvironment for Wrapped<L> {
         self.advance(Some(active), actions, output)
     }
 
+    fn lives(&self) -> Option<&[i32]> {
+        self.inner.lives()
+    }
+
+    fn can_go_on(&self, index: usize) -> bool {
+        self.layer.can_go_on(&self.states[index])
+    }
+
+    fn go_on(&mut self, index: usize, observation: &mut [f32]) -> Result<(), EnvironmentFault> {
+        let width = self.spec.observation.width();
+        assert_eq!(observation.len(), width, "[W]");
+        if !self.can_go_on(index) {
+            return Err(EnvironmentFault {
+                message: format!("the game of environment {index} is over; reset it"),
+            });
+        }
+        let mut rows = vec![0.0; self.states.len() * width];
+        self.inner.observe(&mut rows);
+        observation.copy_from_slice(&rows[index * width..][..width]);
+        self.layer.go_on(&mut self.states[index], observation);
+        Ok(())
+    }
+
     fn raw_rewards(&self) -> Option<&[f32]> {
         self.layer
             .raw_rewards()
@@ -212,7 +246,7 @@ impl<L: Layer> BatchedEnvironment for Wrapped<L> {
         }
     }
 
-    fn render(&self, index: usize) -> Option<Frame> {
+    fn render(&mut self, index: usize) -> Result<Option<Frame>, EnvironmentFault> {
         self.inner.render(index)
     }
 }

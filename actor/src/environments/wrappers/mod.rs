@@ -8,7 +8,7 @@
 //! as a wrapper changes rewards or what stands where the goal does, there is none.
 
 use rookery_common::spaces::{EnvironmentSpec, Space};
-use rookery_common::wrappers::{self, StackPadding, Wrapper};
+use rookery_common::wrappers::{self, Wrapper};
 
 use super::{BatchedEnvironment, EnvironmentError, EnvironmentFault, StepOutput};
 
@@ -22,6 +22,7 @@ mod sticky_actions;
 mod observation;
 mod memory;
 mod noop_starts;
+mod episodic_life;
 
 #[cfg(test)]
 mod tests;
@@ -63,7 +64,7 @@ pub fn wrap(
 }
 
 /// Whether what a wrapper makes of images are stacks of frames again: each a shift of the one before it,
-/// and at an episode's beginning its first frame repeated.
+/// and at an episode's beginning its first frame after its padding.
 fn keeps_frames(wrapper: &Wrapper, observation: &Space) -> bool {
     let is_single = matches!(observation, Space::Frames { stack: 1, .. });
     match wrapper {
@@ -74,9 +75,11 @@ fn keeps_frames(wrapper: &Wrapper, observation: &Space) -> bool {
         | Wrapper::ClipAction {}
         | Wrapper::RescaleAction { .. }
         | Wrapper::FlattenAction {}
-        | Wrapper::StickyActions { .. } => true,
-        Wrapper::FrameSkip { .. } | Wrapper::NoopStarts { .. } => is_single,
-        Wrapper::FrameStack { padding, .. } => is_single && *padding == StackPadding::Reset,
+        | Wrapper::StickyActions { .. }
+        | Wrapper::EpisodicLife {} => true,
+        Wrapper::FrameSkip { .. } | Wrapper::NoopStarts { .. } | Wrapper::FrameStack { .. } => {
+            is_single
+        }
         Wrapper::FlattenObservation {}
         | Wrapper::ClipObservation { .. }
         | Wrapper::RescaleObservation { .. }
@@ -93,6 +96,7 @@ const fn keeps_masks(wrapper: &Wrapper) -> bool {
         | Wrapper::ClipReward { .. }
         | Wrapper::SignReward { .. }
         | Wrapper::ScaleReward { .. }
+        | Wrapper::EpisodicLife {}
         | Wrapper::FlattenObservation {} => true,
         // These do what was not chosen where they do it.
         Wrapper::FrameSkip { .. }
@@ -156,6 +160,7 @@ fn add(
         Wrapper::NoopStarts {
             max_steps, action, ..
         } => noop_starts::add(inner, spec, max_steps, action),
+        Wrapper::EpisodicLife {} => episodic_life::add(inner, spec),
     }
 }
 

@@ -21,6 +21,7 @@
 use std::collections::VecDeque;
 
 use rookery_common::unroll::{FrameLayout, UnrollShape, pixel_value};
+use rookery_common::wrappers::StackPadding;
 use serde::{Deserialize, Serialize};
 
 use super::pages::PagedRing;
@@ -38,13 +39,15 @@ pub enum ObservationLayout {
     /// Images, kept as bytes and sampled as stacks of the newest ones in `f32`, scaled by 1/255.
     ///
     /// A row is one frame, whole numbers from 0 to 255. A stack is `[stack, size]`, the oldest frame
-    /// first, made as [`rookery_common::unroll::FrameLayout`] has it. Of an episode that had begun before
-    /// its lane did, the first frame of the lane is repeated.
+    /// first, made as [`rookery_common::unroll::FrameLayout`] has it. An episode that had begun before
+    /// its lane did is taken to begin with the lane's first frame.
     Frames {
         /// Pixels of a frame, all channels together.
         size: usize,
         /// Frames of a stack.
         stack: usize,
+        /// What stands before an episode's first frame.
+        padding: StackPadding,
     },
 }
 
@@ -56,7 +59,15 @@ impl ObservationLayout {
             None => Self::Columns {
                 width: shape.observation_width,
             },
-            Some(FrameLayout { size, stack }) => Self::Frames { size, stack },
+            Some(FrameLayout {
+                size,
+                stack,
+                padding,
+            }) => Self::Frames {
+                size,
+                stack,
+                padding,
+            },
         }
     }
 
@@ -74,8 +85,19 @@ impl ObservationLayout {
     pub const fn batch_width(self) -> usize {
         match self {
             Self::Columns { width } => width,
-            Self::Frames { size, stack } => size * stack,
+            Self::Frames { size, stack, .. } => size * stack,
         }
+    }
+
+    /// Whether zeros stand before an episode's first frame.
+    const fn is_zero_padded(self) -> bool {
+        matches!(
+            self,
+            Self::Frames {
+                padding: StackPadding::Zero,
+                ..
+            }
+        )
     }
 
     /// Frames before the newest that an observation in a batch holds.
@@ -341,10 +363,15 @@ impl Lane {
         };
         let size = layout.observation.row_width();
         let elapsed = u64::from(self.row(layout, row).flags().elapsed());
+        let is_zero_padded = layout.observation.is_zero_padded();
         for (age, part) in (0..=layout.observation.context())
             .rev()
             .zip(observation.chunks_exact_mut(size))
         {
+            if age > elapsed && is_zero_padded {
+                part.fill(0.0);
+                continue;
+            }
             let frame = frames.row(self.slot(layout, row - age.min(elapsed)));
             for (value, byte) in part.iter_mut().zip(frame) {
                 *value = pixel_value(*byte);

@@ -10,6 +10,7 @@ use rookery_common::seeds::{Purpose, Random};
 use rookery_common::unroll::{
     FrameLayout, LeaseEpoch, PolicyVersion, ShardId, Unroll, UnrollIndex, UnrollKey, UnrollShape,
 };
+use rookery_common::wrappers::StackPadding;
 
 use super::*;
 
@@ -80,7 +81,11 @@ impl Columns {
 fn images(shape: UnrollShape, size: usize, stack: usize) -> UnrollShape {
     UnrollShape {
         observation_width: stack * size,
-        frames: Some(FrameLayout { size, stack }),
+        frames: Some(FrameLayout {
+            size,
+            stack,
+            padding: StackPadding::Reset,
+        }),
         ..shape
     }
 }

@@ -154,26 +154,25 @@ fn planes_are_stacked_along_their_channels() {
         let environment = native("Breakout-MinAtar-v0", 1, wrappers);
         environment.spec().observation.clone()
     };
-    let frames = Space::Frames {
+    let frames_after = |padding| Space::Frames {
         frame: [4, 10, 10],
         stack: 4,
+        padding,
     };
+    let frames = frames_after(StackPadding::Reset);
     assert_eq!(observation(&[stack(4)]), frames);
     assert_eq!(frames.image(), Some([16, 10, 10]));
-    // Stacks whose frames are no shifts of one another, or which begin otherwise, are boxes.
-    let skip = Wrapper::FrameSkip {
-        frames: 2,
-        max_pool: false,
-    };
     let zeros = Wrapper::FrameStack {
         size: 4,
         padding: StackPadding::Zero,
     };
-    for wrappers in [
-        &[stack(4), skip.clone()][..],
-        &[zeros],
-        &[stack(2), stack(2)],
-    ] {
+    assert_eq!(observation(&[zeros]), frames_after(StackPadding::Zero));
+    // Stacks whose frames are no shifts of one another are boxes.
+    let skip = Wrapper::FrameSkip {
+        frames: 2,
+        max_pool: false,
+    };
+    for wrappers in [&[stack(4), skip.clone()][..], &[stack(2), stack(2)]] {
         let observation = observation(wrappers);
         assert_eq!(bounds(&observation).0, [16, 10, 10], "{wrappers:?}");
     }

@@ -88,10 +88,17 @@ impl Episode {
     fn stacked(&self, t: usize, layout: Option<FrameLayout>) -> Vec<f32> {
         match layout {
             None => self.observations[t].clone(),
-            Some(FrameLayout { stack, .. }) => (0..stack)
+            Some(FrameLayout { stack, padding, .. }) => (0..stack)
                 .flat_map(|place| {
+                    let is_before = t + place < stack - 1;
+                    let scale = if is_before && padding == StackPadding::Zero {
+                        0.0
+                    } else {
+                        1.0
+                    };
                     let frame = (t + place).saturating_sub(stack - 1);
-                    self.observations[frame].iter().map(|x| x / 255.0)
+                    let pixels = self.observations[frame].iter();
+                    pixels.map(move |x| scale * (x / 255.0))
                 })
                 .collect(),
         }
@@ -187,7 +194,9 @@ impl World {
         columns.final_observation = finals.into_values().flatten().collect();
         match shape.frames {
             None => columns.unroll(shard),
-            Some(FrameLayout { size, stack }) => columns.images(shard, (stack - 1) * envs * size),
+            Some(FrameLayout { size, stack, .. }) => {
+                columns.images(shard, (stack - 1) * envs * size)
+            }
         }
     }
 
@@ -212,8 +221,19 @@ impl World {
 fn layouts() -> impl Strategy<Value = (usize, Option<FrameLayout>)> {
     prop_oneof![
         (1_usize..4).prop_map(|width| (width, None)),
-        (1_usize..4, 1_usize..5)
-            .prop_map(|(size, stack)| (size * stack, Some(FrameLayout { size, stack }))),
+        (1_usize..4, 1_usize..5, any::<bool>()).prop_map(|(size, stack, zero)| {
+            let padding = if zero {
+                StackPadding::Zero
+            } else {
+                StackPadding::Reset
+            };
+            let layout = FrameLayout {
+                size,
+                stack,
+                padding,
+            };
+            (size * stack, Some(layout))
+        }),
     ]
 }
 
