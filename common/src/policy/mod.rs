@@ -34,6 +34,7 @@ pub use self::spec::{Activation, Encoder, PolicySpec, SpecError};
 use pulp::{Simd, WithSimd};
 
 use self::chooser::Chooser;
+use self::distribution::Possible;
 use self::forward::{Forward, Network, Scratch, ShapeMismatch};
 use crate::normaliser::ObservationNormaliser;
 use crate::seeds::Random;

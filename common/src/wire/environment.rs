@@ -290,7 +290,7 @@ mod tests {
                     training_only: true,
                 },
             ],
-            action_mask: true,
+            action_mask: false,
         };
         let message = v1::EnvironmentSpec::from(&spec);
         assert_eq!(EnvironmentSpec::try_from(message.clone()).unwrap(), spec);
@@ -313,6 +313,18 @@ mod tests {
             EnvironmentSpec::try_from(absurd).unwrap_err().field,
             "environment.goal.achieved"
         );
+
+        let mut absurd = message.clone();
+        absurd.action_mask = true;
+        assert_eq!(
+            EnvironmentSpec::try_from(absurd).unwrap_err().field,
+            "environment.action_mask",
+            "there is nothing to choose from"
+        );
+        let mut masked = message.clone();
+        masked.action = Some((&Space::Discrete { n: 2 }).into());
+        masked.action_mask = true;
+        assert!(EnvironmentSpec::try_from(masked).unwrap().action_mask);
 
         let mut absurd = message.clone();
         absurd.action = Some(v1::Space {

@@ -3,7 +3,7 @@
 use rookery_common::configuration::Configuration;
 use rookery_common::policy::PolicySpec;
 use rookery_common::policy::layout::Layout;
-use rookery_common::policy::spec::{Encoder, Head, SpecError};
+use rookery_common::policy::spec::{Encoder, SpecError};
 use tch::{Device, Kind, Tensor};
 use thiserror::Error;
 

@@ -16,7 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use rookery_common::configuration::HostConfiguration;
 use rookery_common::seeds::Random;
-use rookery_common::spaces::{EnvironmentSpec, Space};
+use rookery_common::spaces::EnvironmentSpec;
 use rookery_common::unroll::FrameLayout;
 
 use super::{BatchedEnvironment, EnvironmentFault, Frame, RestoreError, StepOutput};
