@@ -110,7 +110,11 @@ pub(crate) fn actions(shard: &Shard, step: u64) -> Vec<f32> {
         .flat_map(|env| {
             let mut random = Random::derive(99, Purpose::Action, env, step);
             match &shard.spec().action {
-                Space::Discrete { n } => vec![random.below(*n as u64) as f32],
+                Space::Discrete { .. } | Space::MultiDiscrete { .. } => {
+                    let choices = shard.spec().action.choices().unwrap_or_default();
+                    let choices = choices.iter();
+                    choices.map(|n| random.below(*n as u64) as f32).collect()
+                }
                 Space::Frames { .. } => panic!("no environment acts in images"),
                 Space::Box { low, high, .. } => low
                     .iter()
