@@ -36,7 +36,9 @@ fn an_environment_that_one_side_cannot_make_is_an_error() {
     let unknown = Case::new("Nothing-v0", 2);
     assert!(matches!(
         compare(&settings(), &unknown, 1, TIME),
-        Err(CompareError::Environment(EnvironmentError::UnknownId { .. }))
+        Err(CompareError::Environment(
+            EnvironmentError::UnknownId { .. }
+        ))
     ));
     // Native, so that only the loop needs Python.
     let native = Case::new("CartPole-v1", 2);
