@@ -7,10 +7,12 @@ use anyhow::Context;
 use clap::Parser;
 use rookery_common::configuration::ConfigurationError;
 use rookery_common::exit::Exit;
+use rookery_common::policy::ArtifactError;
 use rookery_common::{health, metric, shutdown, telemetry};
 
 use crate::actor::{Actor, ActorError, ActorRole};
 use crate::environments::{EnvironmentError, Environments};
+use crate::evaluator::EvaluationError;
 use crate::metrics;
 use crate::session::SessionError;
 
@@ -89,6 +91,13 @@ fn work(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn exit_code(error: &anyhow::Error) -> Exit {
+    if error.is::<ConfigurationError>()
+        || error.is::<EnvironmentError>()
+        || matches!(error.downcast_ref(), Some(EvaluationError::Environment(_)))
+        || matches!(error.downcast_ref(), Some(ArtifactError::Io { .. }))
+    {
+        return Exit::Usage;
+    }
     match error.downcast_ref::<ActorError>() {
         Some(ActorError::Unreachable { .. }) => Exit::Unavailable,
         Some(ActorError::Refused(SessionError::Rpc { status, .. }))
@@ -106,7 +115,6 @@ fn exit_code(error: &anyhow::Error) -> Exit {
         }
         Some(ActorError::Security(error)) => error.exit(),
         Some(ActorError::Environment(_)) => Exit::Usage,
-        None if error.is::<ConfigurationError>() || error.is::<EnvironmentError>() => Exit::Usage,
         Some(ActorError::Refused(_)) | None => Exit::Internal,
     }
 }

@@ -176,7 +176,8 @@ class Scalars:
         array, dtype, shape = np.ndarray, encoder.dtype, encoder.shape
         actions = self.actions()
         if self.is_discrete:
-            actions = actions.tolist()
+            # As `action_space.sample` gives them; Gymnasium checks an `int` for twice as long.
+            actions = actions.astype(self.action_space.dtype, copy=False)
         # Arrays are gathered and copied all at once, which is faster; what else comes is written as it comes, and so is
         # everything where some instances are left out.
         gathered = [] if shape is not None and selected is None else None
