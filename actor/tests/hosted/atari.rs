@@ -40,7 +40,7 @@ fn t6_t27_preprocessing_is_gymnasiums_step_for_step() {
         ("ALE/Breakout-v5", "0.25", true, "30", 260, 8),
         ("ALE/Breakout-v5", "0.0", false, "1", 200, 1),
         ("ALE/SpaceInvaders-v5", "0.25", true, "30", 250, 1),
-        ("ALE/Pong-v5", "0.0", true, "30", 150, 0),
+        ("ALE/Pong-v5", "0.0", true, "30", 60, 0),
     ] {
         let fires = fires.to_string();
         let pairs = [
@@ -75,7 +75,7 @@ fn ends(steps: &[Step]) -> usize {
 #[test]
 fn t6_a_life_is_an_episode_and_what_is_reported_is_a_game() {
     for (id, pairs, steps) in [
-        ("ALE/Breakout-v5", &[("reward_clipping", "false")][..], 700),
+        ("ALE/Breakout-v5", &[("reward_clipping", "false")][..], 350),
         ("peculiar:Filmed", &[], 120),
     ] {
         let games = run(&mut wrapped(id, pairs, 2, &[]), 0..steps);
