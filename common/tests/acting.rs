@@ -125,6 +125,68 @@ fn greedy(policy: &Policy, observations: &[f32]) -> Vec<f32> {
     actions
 }
 
+/// Every head that chooses, with every behaviour, where masks forbid what they forbid.
+#[test]
+fn what_a_mask_forbids_is_never_done_and_the_rest_is_as_probable_as_it_is_often_done() {
+    let several = Space::MultiDiscrete { nvec: vec![3, 2] };
+    let (relu, hidden) = (Activation::Relu, || vec![8]);
+    let wide = Space::bounded(&[-1.0; 11], &[1.0; 11]);
+    let choices = PolicySpec::new(&wide, &several, hidden(), relu).unwrap();
+    let one = PolicySpec::new(&wide, &Space::Discrete { n: 5 }, hidden(), relu).unwrap();
+    let values = |distribution| {
+        let action = Space::Discrete { n: 5 };
+        PolicySpec::action_values(&wide, &action, hidden(), relu, true, distribution, false)
+            .unwrap()
+    };
+    let greedily = Behaviour::EpsilonGreedy { epsilon: 0.5 };
+    for (spec, behaviour) in [
+        (choices.clone(), Behaviour::OnPolicy),
+        (choices, Behaviour::Uniform),
+        (one, Behaviour::OnPolicy),
+        (values(ValueDistribution::Expectation), greedily),
+        (values(C51), greedily),
+        (values(C51), Behaviour::Uniform),
+    ] {
+        let policy = policy(spec.with_action_mask(true).unwrap());
+        let is_several = policy.spec().action_width() == 2;
+        let mut seen = draws(11, 5);
+        seen[6..].copy_from_slice(&[0.0, 1.0, 1.0, 0.0, 1.0]);
+        let possible = |action: &[f32]| {
+            let second = if is_several {
+                3 + action[1] as usize
+            } else {
+                2
+            };
+            seen[6 + action[0] as usize] == 1.0 && seen[6 + second] == 1.0
+        };
+        let rows = 4_000;
+        let batch = seen.repeat(rows);
+        let (actions, log_probs) = act(&policy, &mut Workspace::default(), behaviour, &batch, 0);
+        let width = policy.spec().action_width();
+        let mut seen_often: BTreeMap<Vec<u32>, (f64, usize)> = BTreeMap::new();
+        for (action, log_prob) in actions.chunks_exact(width).zip(&log_probs) {
+            assert!(possible(action), "{action:?}");
+            let entry = seen_often.entry(bits(action)).or_default();
+            *entry = (f64::from(*log_prob).exp(), entry.1 + 1);
+        }
+        let total: f64 = seen_often
+            .values()
+            .map(|(probability, _)| probability)
+            .sum();
+        assert!((total - 1.0).abs() < 1e-5, "{total} of {seen_often:?}");
+        for (probability, count) in seen_often.values() {
+            let expected = probability * rows as f64;
+            let error = 5.0 * (expected * (1.0 - probability)).sqrt() + 1.0;
+            assert!((*count as f64 - expected).abs() < error, "{seen_often:?}");
+        }
+        assert!(possible(&greedy(&policy, &seen)));
+        // Where nothing can be done there is no probability, which no learner takes.
+        seen[6..].fill(0.0);
+        let (_, log_probs) = act(&policy, &mut Workspace::default(), behaviour, &seen, 0);
+        assert!(log_probs[0].is_nan());
+    }
+}
+
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }

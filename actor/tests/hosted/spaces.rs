@@ -2,6 +2,7 @@
 
 use rookery_actor::environments::BatchedEnvironment;
 use rookery_actor::environments::hosted::{HostPool, HostedBatch, HostedError};
+use rookery_common::policy::{Activation, Behaviour, Policy, PolicySpec, Workspace};
 use rookery_common::seeds::{Purpose, Random};
 use rookery_common::spaces::Space;
 
@@ -160,6 +161,74 @@ fn wrappers_are_put_around_in_their_order() {
         .make("peculiar:Scripted", &arguments(&missing), 1)
         .unwrap_err();
     assert!(error.to_string().contains("has no `Tripled`"), "{error}");
+}
+
+/// Plays with a policy that has not learnt anything; a forbidden action would end the host.
+fn plays_by_the_mask(kind: &str, num_envs: usize) {
+    let arguments = [("kind", kind), ("action_mask", "true")];
+    let mut shard = shard(&pool(), "peculiar:Masked", &arguments, num_envs);
+    let spec = shard.spec().clone();
+    assert!(spec.action_mask);
+    let width = spec.observation.width();
+    let activation = Activation::Tanh;
+    let policy = PolicySpec::new(&spec.observation, &spec.action, vec![], activation)
+        .and_then(|policy| policy.with_action_mask(true))
+        .unwrap();
+    let parameters = vec![0.5; policy.layout().len()];
+    let policy = Policy::new(policy, &parameters, None).unwrap();
+    let mut workspace = Workspace::default();
+    let mut seen = vec![0.0; num_envs * width];
+    shard.observe(&mut seen);
+    for time in 0..200 {
+        for row in seen.chunks_exact(width) {
+            let place = row[..4].iter().position(|value| *value == 1.0).unwrap();
+            let forbidden = if place == 3 { 1 } else { place };
+            assert_eq!(row[4 + forbidden], 0.0, "{row:?}");
+        }
+        let mut actions = vec![0.0; num_envs * spec.action.width()];
+        let mut log_probs = vec![0.0; num_envs];
+        let random = |row| Random::derive(5, Purpose::Action, row as u64, time);
+        let behaviour = Behaviour::OnPolicy;
+        policy.act(
+            &mut workspace,
+            behaviour,
+            &seen,
+            random,
+            &mut actions,
+            &mut log_probs,
+        );
+        assert!(log_probs.iter().all(|log_prob| log_prob.is_finite()));
+        seen = try_step(&mut shard, &actions).unwrap().next_observations;
+    }
+}
+
+#[test]
+fn an_action_mask_ends_the_observation_and_what_it_forbids_is_not_done() {
+    plays_by_the_mask("one", 3);
+    plays_by_the_mask("several", 3);
+    let pool = pool();
+    let unmasked = make(&pool, &[]).unwrap();
+    assert!(!unmasked.spec().action_mask);
+    let masked = |kind| [("kind", kind), ("action_mask", "true")];
+    let error = pool
+        .make("peculiar:Masked", &arguments(&masked("box")), 1)
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("nothing to choose from"),
+        "{error}"
+    );
+    for (kind, words) in [
+        ("missing", "info has no `action_mask`"),
+        ("none", "leaves no action to be taken"),
+    ] {
+        let mut batch = pool
+            .make("peculiar:Masked", &arguments(&masked(kind)), 1)
+            .unwrap();
+        let mut row = vec![0.0; batch.spec().observation.width()];
+        let random = Random::derive(1, Purpose::Episode, 0, 0);
+        let error = batch.reset(0, random, &mut row).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
 }
 
 #[test]

@@ -167,6 +167,41 @@ class Shown(gymnasium.Env):
         return self.shown, reward, False, False, {}
 
 
+class Masked(gymnasium.Env):
+    """Forbids the action that was taken last; what is forbidden ends the interpreter."""
+
+    observation_space = spaces.Discrete(4)
+
+    def __init__(self, kind="one"):
+        self.kind = kind
+        self.action_space = {
+            "several": spaces.MultiDiscrete([2, 3]),
+            "box": spaces.Box(0, 1, (1,)),
+        }.get(kind, spaces.Discrete(3))
+
+    def told(self, mask):
+        if self.kind == "missing":
+            return {}
+        if self.kind == "none":
+            mask = mask * 0
+        if self.kind == "several":
+            return {"action_mask": (mask[:2], np.ones(3, dtype=np.int8))}
+        return {"action_mask": mask}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.mask = np.array([1, 0, 1], dtype=np.int8)
+        return 3, self.told(self.mask)
+
+    def step(self, action):
+        first = int(np.ravel(action)[0])
+        if not self.mask[first]:
+            os._exit(7)
+        self.mask = np.ones(3, dtype=np.int8)
+        self.mask[first] = 0
+        return first, 1.0, False, False, self.told(self.mask)
+
+
 class Goal(gymnasium.Env):
     """A point that moves; rewards as in the papers, or in other ways."""
 

@@ -44,6 +44,7 @@ struct Description {
     action: SpaceInWords,
     max_episode_steps: Option<u32>,
     goal: Option<GoalInWords>,
+    action_mask: bool,
     parts: Vec<(String, usize, usize)>,
     mode: String,
     notes: Vec<String>,
@@ -98,7 +99,7 @@ pub(super) fn read(
             terminates: goal.terminates,
         }),
         wrappers: Vec::new(),
-        action_mask: false,
+        action_mask: description.action_mask,
     };
     for (name, space) in [("observation", &spec.observation), ("action", &spec.action)] {
         let complete = match space {

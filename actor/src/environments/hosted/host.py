@@ -80,8 +80,8 @@ class Group:
             instances.encoder.images = images
             observation, observation_bounds = images.in_words(), b""
         action, action_bounds = action_in_words(instances.action_space)
-        action_width = len(action_bounds) // 8 or 1
-        self.memory = Memory(num_envs, action_width, instances.encoder.width, self.element, self.picture)
+        width = action_width(instances.action_space)
+        self.memory = Memory(num_envs, width, instances.encoder.width, self.element, self.picture)
         self.doorbell, self.actors_end = socket.socketpair()
         self.doorbell.setblocking(False)
         instances.bind(self.memory)
@@ -95,6 +95,7 @@ class Group:
             "parts": named_parts(instances.encoder),
             "mode": instances.mode,
             "counts_lives": instances.counts_lives,
+            "action_mask": instances.masked,
             "notes": [text for text in (note, goal_note) if text],
             "element": "u8" if is_bytes else "f32",
             "offsets": self.memory.offsets,

@@ -49,14 +49,19 @@ def make(name, arguments, num_envs, pictures=False):
     arguments = {key: value_of(text) for key, text in arguments.items()}
     paths = arguments.pop("python_wrappers", None)
     wrappers = [imported(path, "the wrapper") for path in str(paths).split(",")] if paths else []
+    masked = arguments.pop("action_mask", False)
+    if masked not in (True, False):
+        raise Refused(f"action_mask is {masked!r}; expected true or false")
     mode = arguments.pop("vectorization_mode", None)
     if mode not in (None, "sync", "vector_entry_point"):
         raise Refused(f"vectorization_mode is {mode!r}; expected \"sync\" or \"vector_entry_point\"")
     if mode == "vector_entry_point" and wrappers:
         raise Refused("wrappers cannot be put around a vector environment; drop python_wrappers or vectorization_mode")
+    if mode == "vector_entry_point" and masked:
+        raise Refused("action masks are taken from single instances; drop action_mask or vectorization_mode")
     scalar, vector, limit = makers(name, arguments, pictures)
     reason = None
-    if vector is not None and mode != "sync" and not wrappers:
+    if vector is not None and mode != "sync" and not wrappers and not masked:
         made, reason = vectorised(vector, num_envs, pictures)
         if made is not None:
             return made, limit, made.resets.note(arguments)
@@ -71,7 +76,7 @@ def make(name, arguments, num_envs, pictures=False):
 
     environments = [wrapped() for _ in range(num_envs)]
     spec = getattr(environments[0], "spec", None)
-    return Scalars(environments), getattr(spec, "max_episode_steps", None) or limit, reason
+    return Scalars(environments, masked), getattr(spec, "max_episode_steps", None) or limit, reason
 
 
 def makers(name, arguments, pictures):
@@ -152,10 +157,14 @@ class Scalars:
 
     mode = "scalar"
 
-    def __init__(self, environments):
+    def __init__(self, environments, masked):
         self.environments = environments
         self.observation_space = environments[0].observation_space
         self.action_space = environments[0].action_space
+        self.masked = masked
+        self.mentions_mask = False
+        if masked:
+            self.observation_space = masked_space(self.observation_space, self.action_space)
         self.encoder = encoder_of(self.observation_space)
         self.lives = [lives_of(environment) for environment in environments]
         self.counts_lives = None not in self.lives
@@ -186,7 +195,10 @@ class Scalars:
             for index, (step, action) in enumerate(zip(self.steps, actions)):
                 if selected is not None and not selected[index]:
                     continue
-                observation, reward, terminated, truncated, _ = step(action)
+                observation, reward, terminated, truncated, info = step(action)
+                if self.masked:
+                    mask = mask_of(info, self.action_space, terminated or truncated)
+                    observation = {"observation": observation, "action_mask": mask}
                 if gathered is None:
                     self.write(index, observation)
                 else:
@@ -232,7 +244,13 @@ class Scalars:
             result = self.environments[index].reset(seed=seed)
             if not isinstance(result, tuple) or len(result) != 2:
                 raise Refused(f"reset returned {described(result)}; expected the observation and a dictionary")
-            write(index, result[0])
+            observation, info = result
+            if self.masked:
+                observation = {"observation": observation, "action_mask": mask_of(info, self.action_space, False)}
+            elif "action_mask" in info and not self.mentions_mask:
+                self.mentions_mask = True
+                print("info has an action_mask, which nobody looks at; with environment.arguments.action_mask = true it is used")
+            write(index, observation)
             if self.counts_lives:
                 self.memory.lives[index] = self.lives[index]()
         except BaseException as error:
@@ -271,6 +289,7 @@ class Vector:
             )
         self.resets = resets(environment)
         self.counts_lives = self.resets.counts_lives
+        self.masked = False
         self.consoles = None
 
     def bind(self, memory):

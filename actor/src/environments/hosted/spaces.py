@@ -223,6 +223,31 @@ def action_decoder(space, table):
     return parts
 
 
+def masked_space(observation_space, action_space):
+    """Observations that end in a mask of the actions that can be taken."""
+    choices = choices_of(action_space)
+    if not choices or any(n is None for n, _, _ in choices):
+        raise Refused(f"action_mask is true and the action space is {action_space}, which has nothing to choose from")
+    mask = gymnasium.spaces.MultiBinary(sum(n for n, _, _ in choices))
+    # A list of pairs keeps its order.
+    return gymnasium.spaces.Dict([("observation", observation_space), ("action_mask", mask)])
+
+
+def mask_of(info, space, is_over):
+    """The mask in `info`: zeros and ones, for each action of each choice, as `space.sample(mask)` takes it."""
+    if "action_mask" not in info:
+        raise Refused("action_mask is true, and info has no `action_mask`; give it with each reset and step")
+    masks = info["action_mask"]
+    masks = masks if isinstance(masks, (tuple, list)) else (masks,)
+    mask = np.concatenate([np.ravel(part) for part in masks])
+    sizes = [n for n, _, _ in choices_of(space)]
+    if mask.shape != (sum(sizes),) or not ((mask == 0) | (mask == 1)).all():
+        raise Refused(f"the action_mask {described(info['action_mask'])} is not {sum(sizes)} zeros and ones for {space}")
+    if not is_over and not np.logical_or.reduceat(mask != 0, np.cumsum([0, *sizes[:-1]])).all():
+        raise Refused("the action_mask leaves no action to be taken, and the episode is not over; end it, or allow one")
+    return mask.astype(np.int8)
+
+
 def items_of(space):
     """The parts of a `Dict` or `Tuple`, by name."""
     return list(space.spaces.items()) if isinstance(space, gymnasium.spaces.Dict) else list(enumerate(space.spaces))
