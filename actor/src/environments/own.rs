@@ -391,7 +391,7 @@ mod tests {
         let mut count = make(&[("actions", "three")]).unwrap();
         let sums: Vec<_> = (0..6).map(|_| step(&mut *count, &[2.0])).collect();
         assert_eq!(sums[4..], [(10.0, false), (12.0, true)]);
-        assert_eq!(count.render(0).unwrap().rgb, [12; 3]);
+        assert_eq!(count.render(0).unwrap().unwrap().rgb, [12; 3]);
         let mut state = Vec::new();
         count.save(&mut state);
         assert_eq!(count.restore(&state), Ok(()));

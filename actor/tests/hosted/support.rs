@@ -113,7 +113,9 @@ pub(crate) fn actions(shard: &Shard, step: u64) -> Vec<f32> {
                 Space::Discrete { .. } | Space::MultiDiscrete { .. } => {
                     let choices = shard.spec().action.choices().unwrap_or_default();
                     let choices = choices.iter();
-                    choices.map(|n| random.below(*n as u64) as f32).collect()
+                    choices
+                        .map(|n| random.below(*n as u64) as f32)
+                        .collect::<Vec<_>>()
                 }
                 Space::Frames { .. } => panic!("no environment acts in images"),
                 Space::Box { low, high, .. } => low

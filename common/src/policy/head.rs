@@ -272,8 +272,7 @@ impl Head {
             (Self::MultiCategorical { num_actions }, Space::MultiDiscrete { nvec }) => {
                 num_actions == nvec
             }
-            (_, Space::MultiDiscrete { .. }) => false,
-            (_, Space::Frames { .. }) => false,
+            (_, Space::MultiDiscrete { .. } | Space::Frames { .. }) => false,
         }
     }
 

@@ -505,6 +505,7 @@ mod tests {
     #[test]
     fn an_absurd_policy_spec_does_not_survive_the_wire() {
         let spec = PolicySpec {
+            action_mask: false,
             encoder: Encoder::OneHot { n: 16 },
             hidden: vec![64, 32],
             activation: Activation::Relu,

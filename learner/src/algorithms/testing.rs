@@ -85,18 +85,22 @@ pub(crate) struct ShardCase {
     truncated: Vec<bool>,
 }
 
-impl ShardCase {
-    /// Its columns, for environments from `first_env` on.
-    pub(crate) fn columns(&self, first_env: usize) -> ShardColumns {
-        ShardColumns {
-            first_env,
+/// The columns of all shards of a round.
+pub(crate) fn shard_columns(shards: &[ShardCase]) -> Vec<ShardColumns> {
+    let mut next_env = 0;
+    let mut columns = Vec::with_capacity(shards.len());
+    for shard in shards {
+        columns.push(ShardColumns {
+            first_env: next_env,
+            num_envs: shard.num_envs,
             discontinuous: false,
-            num_envs: self.num_envs,
-            rewards: self.rewards.clone(),
-            terminated: self.terminated.clone(),
-            truncated: self.truncated.clone(),
-        }
+            rewards: shard.rewards.clone(),
+            terminated: shard.terminated.clone(),
+            truncated: shard.truncated.clone(),
+        });
+        next_env += shard.num_envs;
     }
+    columns
 }
 
 /// A round of a golden file.
@@ -110,14 +114,8 @@ pub(crate) struct RoundCase {
 
 impl RoundCase {
     pub(crate) fn round(&self) -> Round {
-        let mut next_env = 0;
-        let mut shards = Vec::with_capacity(self.shards.len());
-        for shard in &self.shards {
-            shards.push(shard.columns(next_env));
-            next_env += shard.num_envs;
-        }
         Round {
-            shards,
+            shards: shard_columns(&self.shards),
             observations: self.observations.clone(),
             initial_states: Vec::new(),
             actions: self.actions.clone(),

@@ -30,7 +30,6 @@ impl ActionMask {
     /// # Shapes
     /// `inputs` are encoded observations `[N, inputs]`, which are the observations themselves; `scores` and the
     /// result are `[N, actions]`.
-    #[must_use]
     pub fn apply(&self, inputs: &Tensor, scores: &Tensor) -> Tensor {
         let impossible = inputs.narrow(-1, self.first, self.width).eq(0.0);
         scores.masked_fill(&impossible, IMPOSSIBLE)

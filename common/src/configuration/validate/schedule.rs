@@ -27,11 +27,10 @@ fn takes_all_for_its_own(
             let name = format!("\"{}\"", algorithm.name());
             Some(("run.algorithm", name, remedy))
         }
-        // Weighs what older policies did.
-        Algorithm::Impala => None,
-        // Learn the values of a greedy or of a present policy from anybody's transitions; SARSA those of
-        // whoever acted.
-        Algorithm::Dqn
+        // IMPALA weighs what older policies did. The others learn the values of a greedy or of a present policy
+        // from anybody's transitions; SARSA those of whoever acted.
+        Algorithm::Impala
+        | Algorithm::Dqn
         | Algorithm::Sac
         | Algorithm::Td3
         | Algorithm::QLearning

@@ -13,7 +13,9 @@ use super::*;
 use crate::algorithms::likelihood::Likelihood;
 use crate::algorithms::policy_gradient::normalised;
 use crate::algorithms::round::{Round, RoundError};
-use crate::algorithms::testing::{NetworkCase, ShardCase, all_close, close, optionally_close};
+use crate::algorithms::testing::{
+    NetworkCase, ShardCase, all_close, close, optionally_close, shard_columns,
+};
 use crate::networks::{NetworkError, OutputGradient, Outputs};
 use crate::tensors::to_host;
 
@@ -120,7 +122,7 @@ impl UpdateCase {
 
     fn round(&self) -> Round {
         Round {
-            shards: self.shards.iter().map(ShardCase::columns).collect(),
+            shards: shard_columns(&self.shards),
             observations: self.options.observations.clone(),
             initial_states: self.initial_states.clone(),
             actions: self.options.actions.clone(),

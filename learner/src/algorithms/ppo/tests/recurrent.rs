@@ -101,6 +101,7 @@ fn t1_t17_values_bootstrap_from_the_states_that_belong_to_them() {
 #[test]
 fn t1_t17_the_value_of_a_final_observation_is_one_more_step_from_its_own_state() {
     let policy = PolicySpec {
+        action_mask: false,
         encoder: Encoder::Identity { width: 1 },
         hidden: Vec::new(),
         activation: Activation::Tanh,
