@@ -28,7 +28,9 @@ fn actions(space: &Space, num_envs: usize) -> Vec<f32> {
     let mut random = Random::derive(1, Purpose::Action, 0, 0);
     (0..ACTION_ROWS * num_envs)
         .map(|_| match space {
-            Space::MultiDiscrete { .. } | Space::Frames { .. } => unreachable!("no native environment acts like that"),
+            Space::MultiDiscrete { .. } | Space::Frames { .. } => {
+                unreachable!("no native environment acts like that")
+            }
             Space::Discrete { n } => random.below(*n as u64) as f32,
             Space::Box { low, high, .. } => low[0] + (high[0] - low[0]) * random.unit_f32(),
         })

@@ -40,7 +40,7 @@ fn what_an_asynchronous_run_cannot_do_is_refused_with_the_remedy() {
     "#), @r#"
     invalid configuration, 3 violations:
       - `schedule.kind` = "asynchronous" (configuration), `schedule.lag` = 1 (configuration): in an asynchronous run nobody decides in advance how old an unroll is; leave lag out and bound the age with max_policy_lag
-      - `schedule.kind` = "asynchronous" (configuration), `schedule.max_policy_lag` = 3 (configuration), `ppo.advantage` = "gae" (default): generalised advantage estimation takes every unroll for the present policy's, and those of an asynchronous run are up to max_policy_lag versions older; set ppo.advantage = "vtrace", max_policy_lag = 0, or kind = "synchronous", with lag = 1 to collect while the learner works
+      - `schedule.kind` = "asynchronous" (configuration), `schedule.max_policy_lag` = 3 (configuration), `ppo.advantage` = "gae" (default): it takes every unroll for the present policy's, and those of an asynchronous run are up to max_policy_lag versions older; set ppo.advantage = "vtrace", set max_policy_lag = 0, or kind = "synchronous", with lag = 1 to collect while the learner works
       - `schedule.max_queue_bytes` = 100000B (configuration), `schedule.unrolls_per_update` = 8 (configuration): the 8 unrolls of one update take 576000 bytes at the least, and 100000 may wait: no update would ever be whole; raise max_queue_bytes, lower unrolls_per_update, or make unrolls smaller
     "#);
 }

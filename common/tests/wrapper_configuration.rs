@@ -68,7 +68,7 @@ fn misspelt_kinds_and_settings_are_named_with_what_was_meant() {
         environment.num_env = 3
     "#), @r#"
     invalid configuration, 5 violations:
-      - `environment.wrappers[3].kind` (configuration): no kind is "stick_actions"; did you mean `sticky_actions`?; known are time_limit, frame_skip, frame_stack, clip_reward, sign_reward, scale_reward, clip_action, rescale_action, sticky_actions, flatten_observation, clip_observation, rescale_observation, cast_observation, previous_action, previous_reward, noop_starts, episodic_life
+      - `environment.wrappers[3].kind` (configuration): no kind is "stick_actions"; did you mean `sticky_actions`?; known are time_limit, frame_skip, frame_stack, clip_reward, sign_reward, scale_reward, clip_action, rescale_action, flatten_action, sticky_actions, flatten_observation, clip_observation, rescale_observation, cast_observation, previous_action, previous_reward, noop_starts, episodic_life
       - `environment.num_env` (configuration): unknown key; did you mean `environment.num_envs`?
       - `environment.wrappers[0].sise` (configuration): unknown key; did you mean `size`?; this kind takes padding, size
       - `environment.wrappers[1].training_only` (configuration): a policy that has learnt with this kind cannot do without it in evaluation; remove training_only
@@ -104,7 +104,7 @@ fn settings_that_are_missing_or_of_another_type_are_named() {
     "#);
     assert_snapshot!(message(r"environment.wrappers = [{ kind = 3 }]"), @r"
     invalid configuration, 1 violation:
-      - `environment.wrappers[0].kind` (configuration): no kind is 3; known are time_limit, frame_skip, frame_stack, clip_reward, sign_reward, scale_reward, clip_action, rescale_action, sticky_actions, flatten_observation, clip_observation, rescale_observation, cast_observation, previous_action, previous_reward, noop_starts, episodic_life
+      - `environment.wrappers[0].kind` (configuration): no kind is 3; known are time_limit, frame_skip, frame_stack, clip_reward, sign_reward, scale_reward, clip_action, rescale_action, flatten_action, sticky_actions, flatten_observation, clip_observation, rescale_observation, cast_observation, previous_action, previous_reward, noop_starts, episodic_life
     ");
     assert_snapshot!(message(r#"policy.activation = { kind = "tanh" }"#), @r#"
     invalid configuration, 1 violation:

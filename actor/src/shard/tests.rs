@@ -80,7 +80,9 @@ fn action(space: &Space, env: u32, step: u64) -> Vec<f32> {
             .zip(high)
             .map(|(low, high)| random.uniform(f64::from(*low), f64::from(*high)) as f32)
             .collect(),
-        Space::MultiDiscrete { .. } | Space::Frames { .. } => panic!("no environment acts in images"),
+        Space::MultiDiscrete { .. } | Space::Frames { .. } => {
+            panic!("no environment acts in images")
+        }
     }
 }
 

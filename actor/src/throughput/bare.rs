@@ -13,10 +13,12 @@ use super::Case;
 use crate::environments::hosted;
 
 /// What the loop needs to make the same environments as a host.
-const SCRIPT: [&str; 4] = [
+const SCRIPT: [&str; 6] = [
     "import importlib, inspect, itertools, json, os, sys, time\nimport numpy as np\nimport gymnasium",
     include_str!("../environments/hosted/spaces.py"),
     include_str!("../environments/hosted/instances.py"),
+    include_str!("../environments/hosted/resets.py"),
+    include_str!("../environments/hosted/pictures.py"),
     include_str!("bare.py"),
 ];
 

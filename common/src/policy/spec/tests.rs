@@ -92,10 +92,10 @@ fn serialised_specs_read_back_and_unknown_fields_are_refused() {
     let text = serde_json::to_string(&original).unwrap();
     assert_eq!(
         text,
-        r#"{"encoder":{"one_hot":{"n":3}},"hidden":[8],"activation":"tanh","recurrent":null,"head":{"categorical":{"num_actions":2}}}"#
+        r#"{"encoder":{"one_hot":{"n":3}},"hidden":[8],"activation":"tanh","recurrent":null,"action_mask":false,"head":{"categorical":{"num_actions":2}}}"#
     );
     assert_eq!(serde_json::from_str::<PolicySpec>(&text).unwrap(), original);
-    let earlier = text.replacen(r#""recurrent":null,"#, "", 1);
+    let earlier = text.replacen(r#""recurrent":null,"action_mask":false,"#, "", 1);
     assert_eq!(
         serde_json::from_str::<PolicySpec>(&earlier).unwrap(),
         original
