@@ -104,6 +104,19 @@ impl Setup {
             .set("environment.num_envs", 16)
     }
 
+    /// Gymnasium's CartPole in host processes, whose state is its seed and its actions.
+    ///
+    /// # Panics
+    /// Where `ROOKERY_TEST_PYTHON` names no interpreter with Gymnasium; `make test` does.
+    pub fn hosted() -> Self {
+        let python = std::env::var("ROOKERY_TEST_PYTHON")
+            .expect("ROOKERY_TEST_PYTHON names an interpreter with Gymnasium, as in `make test`");
+        Self::small("gymnasium:CartPole-v1")
+            .set("environment.arguments.vectorization_mode", "sync")
+            .set("normalisation.observations", true)
+            .set("actor.host.python", python)
+    }
+
     /// `CartPole-v1` with advantage actor-critic.
     pub fn a2c() -> Self {
         Self::small("CartPole-v1").set("run.algorithm", "a2c")

@@ -195,6 +195,7 @@ macro_rules! telling_scenarios {
 }
 
 telling_scenarios! {
+    hosted_at_lag_1: Setup::hosted().set("schedule.lag", 1);
     a2c: Setup::a2c().of_rounds(Setup::MANY_ROUNDS);
     reinforce_at_lag_1: Setup::reinforce()
         .of_rounds(Setup::MANY_ROUNDS)

@@ -15,4 +15,5 @@ mod bad_input;
 mod security;
 mod metrics;
 mod dependencies;
+mod environments;
 mod cli;

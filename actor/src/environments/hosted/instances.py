@@ -108,7 +108,7 @@ def makers(name, arguments, pictures):
     scalar = vector = None
     if spec.entry_point is not None:
         drawn = pictures and draws(kind_of(spec.entry_point))
-        scalar = lambda: gymnasium.make(name, **({"render_mode": "rgb_array"} if drawn else {}), **arguments)
+        scalar = lambda: gymnasium.make(name, **{**({"render_mode": "rgb_array"} if drawn else {}), **arguments})
     if spec.vector_entry_point is not None and not spec.additional_wrappers:
         vector = lambda num_envs, **more: gymnasium.make_vec(
             name, num_envs=num_envs, vectorization_mode="vector_entry_point", **arguments, **more
