@@ -1,5 +1,6 @@
 //! The `Control` service: status, checkpoint, pause, resume, stop.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rookery_common::unroll::PolicyVersion;
@@ -108,6 +109,9 @@ impl Control for ControlService {
                 mean_policy_lag: progress.policy_lag.mean,
                 max_policy_lag: progress.policy_lag.max,
             }),
+            bottleneck: None,
+            diagnoses: Vec::new(),
+            actor_seconds: HashMap::new(),
         }))
     }
 
