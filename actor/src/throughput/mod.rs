@@ -2,6 +2,7 @@
 //! shard, and [`compare`] an environment through the actor beside a loop of Python's own.
 
 use std::collections::BTreeMap;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rookery_common::configuration::HostConfiguration;
@@ -151,7 +152,7 @@ pub fn cases() -> Vec<Case> {
 /// Environment steps a second of both sides: medians over the rounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Comparison {
-    /// In a shard of the actor.
+    /// In the actor: in as many shards of one host as `actor.host.groups` says, or in one native shard.
     pub actor: f64,
     /// In a loop of Python's own that seeds the first episode alone.
     pub bare: f64,
@@ -162,6 +163,42 @@ pub struct Comparison {
     pub ratio: f64,
     /// The same by that of the loop that seeds every episode.
     pub seeded_ratio: Option<f64>,
+}
+
+/// What an actor keeps busy: as many shards as one host carries, each stepped by a collector thread of its
+/// own, so that one is worked on while the host steps another. A native environment has no host that could
+/// be kept busy meanwhile: it is one shard, and one core.
+struct Collectors(Vec<Stepper>);
+
+impl Collectors {
+    fn new(settings: &HostConfiguration, case: &Case) -> Result<Self, CompareError> {
+        let make = || -> Result<Stepper, CompareError> {
+            let made = environments::make(&case.id, &case.arguments, case.num_envs)?;
+            Ok(Stepper::new(made)?)
+        };
+        let mut steppers = vec![make()?];
+        let is_hosted = hosted::pool().num_hosts() > 0;
+        let num_shards = if is_hosted { settings.groups } else { 1 };
+        while steppers.len() < num_shards {
+            steppers.push(make()?);
+        }
+        Ok(Self(steppers))
+    }
+
+    /// Steps all shards for about this time, and gives the environment steps a second of all together.
+    fn measure(&mut self, time: Duration) -> Result<f64, EnvironmentFault> {
+        thread::scope(|scope| {
+            let steppers = self.0.iter_mut();
+            let threads: Vec<_> = steppers
+                .map(|stepper| scope.spawn(move || stepper.measure(time)))
+                .collect();
+            let rates = threads.into_iter().map(|thread| match thread.join() {
+                Ok(rate) => rate,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            rates.sum()
+        })
+    }
 }
 
 /// Why there is nothing to compare.
@@ -192,14 +229,13 @@ pub fn compare(
     time: Duration,
 ) -> Result<Comparison, CompareError> {
     hosted::configure(settings);
-    let environment = environments::make(&case.id, &case.arguments, case.num_envs)?;
-    let mut stepper = Stepper::new(environment)?;
+    let mut collectors = Collectors::new(settings, case)?;
     let mut bare = Bare::start(settings, case)?;
-    stepper.measure(time / 5)?;
+    collectors.measure(time / 5)?;
     bare.measure(time / 5, false)?;
     let mut measured = Measured::default();
     for _ in 0..rounds {
-        let actor = stepper.measure(time)?;
+        let actor = collectors.measure(time)?;
         let unseeded = bare.measure(time, false)?;
         measured.actor.push(actor);
         measured.bare.push(unseeded);

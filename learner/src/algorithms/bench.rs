@@ -153,7 +153,9 @@ pub fn bench_dqn(time: Duration, device: Device) -> Result<StepFigures, Algorith
     };
     let widths = [4, 128, 128, 2];
     let rows = rows as i64;
-    let mut shapes: Vec<_> = (0..3).flat_map(|_| forward(rows, &widths)).collect();
+    // The target network for the next observations, the online one for both.
+    let mut shapes = forward(rows, &widths);
+    shapes.extend(forward(2 * rows, &widths));
     shapes.extend(backward(rows, &widths, true, false));
     let mut record = dqn::update::Record::default();
     Ok(measure(time, &Products::new(&shapes, device), |_| {

@@ -32,6 +32,15 @@ impl Tape {
     pub fn output(&self) -> &Tensor {
         &self.values[self.values.len() - 1]
     }
+
+    /// What a pass over the first `rows` rows alone would have left: views of this.
+    #[must_use]
+    pub fn first(&self, rows: i64) -> Self {
+        let values = self.values.iter();
+        Self {
+            values: values.map(|value| value.narrow(0, 0, rows)).collect(),
+        }
+    }
 }
 
 impl Dense {
@@ -101,14 +110,13 @@ impl Dense {
 
     fn layer(&self, parameters: &Flat, layer: usize, input: &Tensor) -> Tensor {
         let index = self.weights[layer];
-        let mut output = input.linear(parameters.view(index), Some(parameters.view(index + 1)));
-        if layer + 1 < self.weights.len() || self.is_trunk {
-            match self.activation {
-                Activation::Tanh => drop(output.tanh_()),
-                Activation::Relu => drop(output.relu_()),
-            }
+        let (weight, bias) = (parameters.transposed(index), parameters.view(index + 1));
+        let has_activation = layer + 1 < self.weights.len() || self.is_trunk;
+        match (has_activation, self.activation) {
+            (false, _) => bias.addmm(input, weight),
+            (true, Activation::Tanh) => bias.addmm(input, weight).tanh_(),
+            (true, Activation::Relu) => bias.internal_addmm_activation(input, weight, false),
         }
-        output
     }
 
     /// Writes the gradient of every weight and bias to its place in `gradient`, given that of the

@@ -12,6 +12,8 @@ use crate::tensors::to_host;
 pub struct Flat {
     values: Tensor,
     views: Vec<Tensor>,
+    /// The same with the first two axes exchanged, where there are two.
+    transposed: Vec<Tensor>,
 }
 
 impl Flat {
@@ -19,7 +21,7 @@ impl Flat {
     #[must_use]
     pub fn zeros(layout: &Layout, device: Device) -> Self {
         let values = Tensor::zeros([layout.len() as i64], (Kind::Float, device));
-        let views = layout
+        let views: Vec<Tensor> = layout
             .tensors()
             .iter()
             .map(|slot| {
@@ -30,7 +32,15 @@ impl Flat {
                     .view(shape.as_slice())
             })
             .collect();
-        Self { values, views }
+        let transposed = views.iter().map(|view| match view.dim() {
+            2 => view.tr(),
+            _ => view.shallow_clone(),
+        });
+        Self {
+            transposed: transposed.collect(),
+            values,
+            views,
+        }
     }
 
     /// The values of `host` in the order of `layout`.
@@ -81,6 +91,17 @@ impl Flat {
     /// The tensor of the layout with this index.
     pub fn view(&self, index: usize) -> &Tensor {
         &self.views[index]
+    }
+
+    /// The transposed matrix with this index: a view that is made once, since making one costs as much as
+    /// the arithmetic of a small product.
+    ///
+    /// # Panics
+    /// Where there is no matrix at this index.
+    pub fn transposed(&self, index: usize) -> &Tensor {
+        let view = &self.transposed[index];
+        assert_eq!(view.dim(), 2, "a matrix is transposed");
+        view
     }
 
     /// Moves every value towards that of `source` by the share `tau`: 1 copies (Lillicrap and

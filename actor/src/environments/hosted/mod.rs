@@ -52,7 +52,7 @@ pub fn configure(settings: &HostConfiguration) {
 }
 
 /// The pool of this process.
-pub(super) fn pool() -> Arc<HostPool> {
+pub(crate) fn pool() -> Arc<HostPool> {
     if let Some(pool) = &*POOL.read().unwrap_or_else(PoisonError::into_inner) {
         return Arc::clone(pool);
     }

@@ -6,7 +6,7 @@
 //! Every gradient is that of `sum(w * loss) / N` by `z`: importance weights `w` multiply the *loss*, not
 //! the error inside of it (T28), and the mean is over all rows of the minibatch (T27).
 
-use tch::{Kind, Tensor};
+use tch::{Kind, Reduction, Tensor};
 
 /// What a loss gives for `N` rows.
 #[derive(Debug)]
@@ -36,25 +36,22 @@ pub fn expectation(
     weights: &Tensor,
     threshold: Option<f64>,
 ) -> Loss {
+    let outputs = outputs.squeeze_dim(-1);
     let target = returns.addcmul(discounts, &next.squeeze_dim(-1));
-    let error = outputs.squeeze_dim(-1) - target;
-    let size = error.abs();
-    let (rows, slope) = match threshold {
-        None => (error.square() * 0.5, error),
-        Some(threshold) => {
-            let inside = size.clamp_max(threshold);
-            // Equal to 0.5 e^2 inside and to threshold (|e| - 0.5 threshold) outside.
-            (
-                &inside * (&size - &inside * 0.5),
-                error.clamp(-threshold, threshold),
-            )
-        }
+    let error = &outputs - &target;
+    let share = weights / outputs.size()[0] as f64;
+    let (rows, gradient) = match threshold {
+        None => (error.square() * 0.5, &error * share),
+        // 0.5 e^2 inside and threshold (|e| - 0.5 threshold) outside.
+        Some(threshold) => (
+            outputs.huber_loss(&target, Reduction::None, threshold),
+            outputs.huber_loss_backward(&share, &target, Reduction::None, threshold),
+        ),
     };
-    let gradient = (slope * weights / rows.size()[0] as f64).unsqueeze(-1);
     Loss {
         rows,
-        surprise: size,
-        gradient,
+        surprise: error.abs(),
+        gradient: gradient.unsqueeze(-1),
     }
 }
 

@@ -43,7 +43,9 @@ pub struct DqnStatistics {
 /// to the host.
 #[derive(Default)]
 pub(crate) struct Record {
+    /// Of each step the loss of each row, `[N]`, its weight and how surprising it was.
     losses: Vec<Tensor>,
+    weights: Vec<Tensor>,
     surprises: Vec<Tensor>,
     gradient_norms: Vec<f64>,
     skipped_steps: u64,
@@ -150,17 +152,23 @@ impl Dqn {
         let target = target.as_ref().unwrap_or(&self.target);
 
         let next = network.forward(target, next_inputs);
-        let next_actions = if self.config.double {
-            let chooses = noise.map(|noise| moved(&self.online, &noise.chooses));
-            let chooses = chooses.as_ref().unwrap_or(&self.online);
-            network.greedy(&network.forward(chooses, next_inputs), next_inputs)
-        } else {
-            network.greedy(&next, next_inputs)
+        let (tape, chooser) = match (self.config.double, noise) {
+            (false, _) => (network.forward_taped(trained, inputs), None),
+            (true, None) => {
+                let (tape, chooser) = network.forward_both(trained, inputs, next_inputs);
+                (tape, Some(chooser))
+            }
+            (true, Some(noise)) => {
+                let chooses = moved(&self.online, &noise.chooses);
+                let chooser = network.forward(&chooses, next_inputs);
+                (network.forward_taped(trained, inputs), Some(chooser))
+            }
         };
-        let next = taken(&next, &next_actions);
+        let next_actions = network.greedy(chooser.as_ref().unwrap_or(&next), next_inputs);
+        let next = taken(&next, &index_of(&next_actions, &next));
 
-        let tape = network.forward_taped(trained, inputs);
-        let outputs = taken(&tape.outputs, actions);
+        let index = index_of(actions, &tape.outputs);
+        let outputs = taken(&tape.outputs, &index);
         let threshold = self.config.huber_threshold;
         let loss = match network.distribution() {
             ValueDistribution::Expectation => {
@@ -174,7 +182,6 @@ impl Dqn {
                 loss::quantiles(&outputs, &next, returns, discounts, weights, threshold)
             }
         };
-        let index = index_of(actions, &tape.outputs);
         let output_gradient =
             Tensor::zeros_like(&tape.outputs).scatter_(1, &index, &loss.gradient.unsqueeze(1));
         network.backward(trained, &tape, &output_gradient, &self.gradient);
@@ -182,8 +189,9 @@ impl Dqn {
             network.spread_gradient(&noise.trained, &self.gradient);
         }
         record.outputs = Some(tape.outputs.shallow_clone());
-        record.losses.push((loss.rows * weights).mean(Kind::Float));
-        record.surprises.push(loss.surprise.mean(Kind::Float));
+        record.losses.push(loss.rows);
+        record.weights.push(weights.shallow_clone());
+        record.surprises.push(loss.surprise.shallow_clone());
 
         let gradient = self.gradient.values().shallow_clone();
         match self
@@ -199,27 +207,26 @@ impl Dqn {
 
 /// `actions` `[N]` as an index into the second axis of `outputs` `[N, actions, outputs]`.
 fn index_of(actions: &Tensor, outputs: &Tensor) -> Tensor {
-    actions
-        .view([-1, 1, 1])
-        .expand([-1, 1, outputs.size()[2]], false)
+    let index = actions.view([-1, 1, 1]);
+    match outputs.size()[2] {
+        1 => index,
+        num_outputs => index.expand([-1, 1, num_outputs], false),
+    }
 }
 
-/// The outputs of the actions that were taken, `[N, outputs]`.
-fn taken(outputs: &Tensor, actions: &Tensor) -> Tensor {
-    outputs
-        .gather(1, &index_of(actions, outputs), false)
-        .squeeze_dim(1)
+/// The outputs at an [index](index_of), `[N, outputs]`.
+fn taken(outputs: &Tensor, index: &Tensor) -> Tensor {
+    outputs.gather(1, index, false).squeeze_dim(1)
 }
 
 impl Record {
     pub(super) fn finish(self, dqn: &Dqn, env_steps: u64, learning_rate: f64) -> DqnStatistics {
-        let mean = |tensors: &[Tensor]| {
-            (!tensors.is_empty()).then(|| {
-                Tensor::stack(tensors, 0)
-                    .mean(Kind::Float)
-                    .double_value(&[])
-            })
+        let stack = |tensors: &[Tensor]| {
+            let is_any = !tensors.is_empty();
+            is_any.then(|| Tensor::stack(tensors, 0))
         };
+        let mean = |values: Tensor| values.mean(Kind::Float).double_value(&[]);
+        let losses = stack(&self.losses).zip(stack(&self.weights));
         let num_taken = self.gradient_norms.len();
         let gradient_norm =
             (num_taken > 0).then(|| self.gradient_norms.iter().sum::<f64>() / num_taken as f64);
@@ -232,8 +239,8 @@ impl Record {
             })
             .unzip();
         DqnStatistics {
-            loss: mean(&self.losses),
-            td_error: mean(&self.surprises),
+            loss: losses.map(|(losses, weights)| mean(losses * weights)),
+            td_error: stack(&self.surprises).map(mean),
             q_mean,
             q_max,
             epsilon: dqn.shown_epsilon(env_steps),
