@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::Value;
 
 use super::process::{Host, Reply};
+use super::seed_words::seed_words;
 use super::shared::SharedMemory;
 use crate::environments::{EnvironmentFault, Frame};
 
@@ -77,7 +78,9 @@ struct Offsets {
     actions: usize,
     selected: usize,
     seeds: usize,
+    seed_words: usize,
     next_seeds: usize,
+    next_seed_words: usize,
     rewards: usize,
     terminated: usize,
     truncated: usize,
@@ -100,7 +103,9 @@ impl Offsets {
             actions: at("actions")?,
             selected: at("selected")?,
             seeds: at("seeds")?,
+            seed_words: at("seed_words")?,
             next_seeds: at("next_seeds")?,
+            next_seed_words: at("next_seed_words")?,
             rewards: at("rewards")?,
             terminated: at("terminated")?,
             truncated: at("truncated")?,
@@ -203,16 +208,29 @@ impl Group {
         self.memory.write(self.offsets.selected, selected);
     }
 
-    /// Sets what the episodes that a reset begins draw from, `[B]`.
-    pub(super) fn set_seeds(&self, seeds: &[u32]) {
-        self.memory.write(self.offsets.seeds, seeds);
+    /// Sets what the episode that a reset begins in an instance draws from.
+    pub(super) fn set_seed(&self, index: usize, seed: u32) {
+        let Offsets {
+            seeds, seed_words, ..
+        } = self.offsets;
+        self.memory.write(seeds + index * 4, &[seed]);
+        self.write_words(seed_words, index, seed);
     }
 
     /// Sets what the next episode of an instance draws from, which then begins when this one ends.
     pub(super) fn set_next_seed(&self, index: usize, seed: Option<u32>) {
-        let seed = seed.map_or(-1, i64::from);
+        let word = seed.map_or(-1, i64::from);
         self.memory
-            .write(self.offsets.next_seeds + index * 8, &[seed]);
+            .write(self.offsets.next_seeds + index * 8, &[word]);
+        if let Some(seed) = seed {
+            self.write_words(self.offsets.next_seed_words, index, seed);
+        }
+    }
+
+    fn write_words(&self, start: usize, index: usize, seed: u32) {
+        let words = seed_words(seed);
+        self.memory
+            .write(start + index * size_of_val(&words), &words);
     }
 
     /// Reads the rewards of the last step, `[B]`.

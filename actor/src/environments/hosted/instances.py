@@ -183,6 +183,7 @@ class Scalars:
         """Steps every instance, or those that `selected` has ones for; begins the next episode where it is known."""
         memory, rewards, encoder = self.memory, self.rewards, self.encoder
         array, dtype, shape = np.ndarray, encoder.dtype, encoder.shape
+        masked, counts_lives = self.masked, self.counts_lives
         actions = self.actions()
         if self.is_discrete:
             # As `action_space.sample` gives them; Gymnasium checks an `int` for twice as long.
@@ -196,7 +197,7 @@ class Scalars:
                 if selected is not None and not selected[index]:
                     continue
                 observation, reward, terminated, truncated, info = step(action)
-                if self.masked:
+                if masked:
                     mask = mask_of(info, self.action_space, terminated or truncated)
                     observation = {"observation": observation, "action_mask": mask}
                 if gathered is None:
@@ -206,7 +207,7 @@ class Scalars:
                         observation = encoder.accepted(observation)
                     gathered.append(observation)
                 rewards[index] = reward
-                if self.counts_lives:
+                if counts_lives:
                     memory.lives[index] = self.lives[index]()
                 if terminated or truncated:
                     memory.terminated[index] = terminated
@@ -216,7 +217,7 @@ class Scalars:
                         if gathered is not None:
                             # The reset may write into the same array.
                             gathered[index] = observation.copy()
-                        self.begin(index, seed, self.write_first)
+                        self.begin(index, seed, memory.next_seed_words[index], self.write_first)
                         memory.began[index] = 1
             if gathered is not None:
                 self.copy(gathered)
@@ -237,11 +238,11 @@ class Scalars:
     def reset(self, indices):
         """Begins an episode of each of these instances."""
         for index in indices:
-            self.begin(index, int(self.memory.seeds[index]), self.write)
+            self.begin(index, int(self.memory.seeds[index]), self.memory.seed_words[index], self.write)
 
-    def begin(self, index, seed, write):
+    def begin(self, index, seed, words, write):
         try:
-            result = self.environments[index].reset(seed=seed)
+            result = seeded_reset(self.environments[index], seed, words)
             if not isinstance(result, tuple) or len(result) != 2:
                 raise Refused(f"reset returned {described(result)}; expected the observation and a dictionary")
             observation, info = result

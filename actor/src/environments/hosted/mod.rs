@@ -31,6 +31,7 @@ mod pool;
 mod process;
 mod description;
 mod group;
+mod seed_words;
 mod shared;
 mod history;
 mod stacks;
@@ -250,11 +251,10 @@ impl HostedBatch {
             .map(|episode| episode.actions.len() / size)
             .collect();
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        let seeds: Vec<u32> = episodes.iter().map(|episode| episode.seed).collect();
-        for index in 0..num_envs {
+        for (index, episode) in episodes.iter().enumerate() {
             self.group.set_next_seed(index, None);
+            self.group.set_seed(index, episode.seed);
         }
-        self.group.set_seeds(&seeds);
         let width = self.spec.action.width();
         let mut actions = vec![0.0; num_envs * width];
         let mut terminated = vec![0; num_envs];
@@ -316,9 +316,7 @@ impl BatchedEnvironment for HostedBatch {
         if self.began[index] != 0 && self.next_seeds[index] == Some(seed) {
             self.tables[index] = Table::First;
         } else {
-            let mut seeds = vec![0; self.episodes.len()];
-            seeds[index] = seed;
-            self.group.set_seeds(&seeds);
+            self.group.set_seed(index, seed);
             self.select(|other| other == index);
             self.group.call(Command::Reset)?;
             self.tables[index] = Table::Shown;

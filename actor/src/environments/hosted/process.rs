@@ -21,8 +21,9 @@ use serde_json::{Value, json};
 /// What this side of the protocol speaks.
 const PROTOCOL: u64 = 1;
 /// The host, in the order in which its parts are read.
-const SCRIPT: [&str; 8] = [
+const SCRIPT: [&str; 9] = [
     include_str!("start.py"),
+    include_str!("seeding.py"),
     include_str!("spaces.py"),
     include_str!("instances.py"),
     include_str!("resets.py"),
