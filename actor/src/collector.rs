@@ -23,7 +23,7 @@ use rookery_proto::v1;
 use tokio::sync::mpsc;
 
 use crate::environments::{self, EnvironmentError, EnvironmentFault};
-use crate::metrics::{self, Stage};
+use crate::metrics::{self, Stage, StageTotals};
 use crate::shard::{EpisodeRecord, FinalObservations, Shard, StepRow};
 
 /// Faults of a shard's environments, without a whole unroll between them, after which the collector
@@ -160,13 +160,14 @@ pub struct Collector {
     plan: Arc<CollectionPlan>,
     instructions: Receiver<Instruction>,
     uplink: mpsc::Sender<v1::CollectRequest>,
+    times: Arc<StageTotals>,
     work: BTreeMap<ShardId, Work>,
     policies: BTreeMap<u64, Arc<ActingPolicy>>,
     workspace: Workspace,
 }
 
 impl Collector {
-    /// Starts a thread that works until `instructions` or `uplink` closes.
+    /// Starts a thread that works until `instructions` or `uplink` closes, and books its time in `times`.
     ///
     /// # Errors
     /// Where the operating system gives no thread.
@@ -174,11 +175,13 @@ impl Collector {
         plan: Arc<CollectionPlan>,
         instructions: Receiver<Instruction>,
         uplink: mpsc::Sender<v1::CollectRequest>,
+        times: Arc<StageTotals>,
     ) -> std::io::Result<thread::JoinHandle<Result<(), EnvironmentError>>> {
         let collector = Self {
             plan,
             instructions,
             uplink,
+            times,
             work: BTreeMap::new(),
             policies: BTreeMap::new(),
             workspace: Workspace::default(),
@@ -198,7 +201,7 @@ impl Collector {
                 let Ok(instruction) = self.instructions.recv() else {
                     return Ok(());
                 };
-                metrics::record_stage(Stage::Wait, idle_since.elapsed());
+                self.times.record(Stage::Wait, idle_since.elapsed());
                 self.follow(instruction)?;
                 continue;
             };
@@ -211,7 +214,7 @@ impl Collector {
             if self.uplink.blocking_send(request).is_err() {
                 return Ok(());
             }
-            metrics::record_stage(Stage::Send, send_since.elapsed());
+            self.times.record(Stage::Send, send_since.elapsed());
             metrics::count_unroll(&unroll, &self.plan.shape);
         }
     }
@@ -456,7 +459,7 @@ impl Collector {
             }
         }
         log.push(&seen)?;
-        times.record(unroll_length);
+        times.record(unroll_length, &self.times);
         let (observation, final_observation) = log.finish();
 
         Ok(Unroll {
@@ -513,10 +516,10 @@ impl StageTimes {
     }
 
     /// Books the whole unroll's share, in proportion.
-    fn record(&self, unroll_length: usize) {
+    fn record(&self, unroll_length: usize, totals: &StageTotals) {
         let scale = unroll_length as f64 / f64::from(self.timed_steps.max(1));
-        metrics::record_stage(Stage::Forward, self.forward.mul_f64(scale));
-        metrics::record_stage(Stage::Environment, self.environment.mul_f64(scale));
+        totals.record(Stage::Forward, self.forward.mul_f64(scale));
+        totals.record(Stage::Environment, self.environment.mul_f64(scale));
     }
 }
 

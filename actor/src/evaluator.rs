@@ -1,6 +1,7 @@
 //! Measuring a policy apart from training: the deterministic policy in environments of its own,
 //! with seeds of their own, counted in raw returns.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -183,7 +184,7 @@ pub async fn serve(
                 streams.leave().await;
                 return Ok(SessionEnd::ShutDown);
             }
-            _ = heartbeat.tick() => streams.heartbeat(),
+            _ = heartbeat.tick() => streams.heartbeat(HashMap::new()),
             published = streams.parameters.next() => {
                 let (publication, version) = published?;
                 if joined.evaluation_every_env_steps == 0 || publication.env_steps < next_at {

@@ -1,5 +1,7 @@
 //! Every metric that an actor exports: declared here and named nowhere else.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use metrics::{Unit, counter, gauge};
@@ -103,9 +105,34 @@ impl Stage {
     }
 }
 
+/// Time of all collector threads of a session by stage: what the learner is told.
+#[derive(Debug, Default)]
+pub struct StageTotals([AtomicU64; Stage::ALL.len()]);
+
+impl StageTotals {
+    /// Adds to a stage's time, here and in the metric.
+    pub(crate) fn record(&self, stage: Stage, time: Duration) {
+        // Centuries of nanoseconds fit in.
+        self.0[stage as usize].fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+        record_stage(stage, time);
+    }
+
+    /// Seconds by the stages' names.
+    #[must_use]
+    pub fn seconds(&self) -> HashMap<String, f64> {
+        let seconds = |stage: Stage| {
+            let nanoseconds = self.0[stage as usize].load(Ordering::Relaxed);
+            Duration::from_nanos(nanoseconds).as_secs_f64()
+        };
+        Stage::ALL
+            .map(|stage| (stage.name().to_owned(), seconds(stage)))
+            .into()
+    }
+}
+
 /// Adds to a stage's time. The crate's counters hold whole numbers; a gauge that only grows holds
 /// fractions and serves `rate()` as well.
-pub(crate) fn record_stage(stage: Stage, time: Duration) {
+fn record_stage(stage: Stage, time: Duration) {
     gauge!(STAGE_SECONDS.name, "stage" => stage.name()).increment(time.as_secs_f64());
 }
 
@@ -183,5 +210,21 @@ mod tests {
     fn every_metric_is_listed_with_its_help() {
         let list: Vec<String> = ALL.iter().map(Metric::summary).collect();
         insta::assert_snapshot!(list.join("\n"));
+    }
+
+    #[test]
+    fn a_session_tells_the_seconds_of_every_stage() {
+        let totals = StageTotals::default();
+        totals.record(Stage::Environment, Duration::from_millis(1_500));
+        totals.record(Stage::Environment, Duration::from_millis(500));
+        totals.record(Stage::Wait, Duration::from_millis(250));
+        let expected = [
+            ("forward", 0.0),
+            ("environment", 2.0),
+            ("send", 0.0),
+            ("wait", 0.25),
+        ];
+        let expected = expected.map(|(stage, seconds)| (stage.to_owned(), seconds));
+        assert_eq!(totals.seconds(), HashMap::from(expected));
     }
 }

@@ -1,7 +1,7 @@
 //! One session with the learner, from `Join` to its end: the uplink of unrolls and the downlink
 //! of leases, answers and parameters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 use std::thread;
@@ -25,13 +25,16 @@ use crate::collector::{ActingPolicy, CollectionPlan, Collector, Instruction, Lea
 use crate::environments::EnvironmentError;
 use crate::evaluator::EvaluationError;
 use crate::joined::Joined;
-use crate::metrics;
+use crate::metrics::{self, StageTotals};
 
 /// The client with which everything is called.
 pub type Client = LearnerClient<InterceptedService<Channel, ShowToken>>;
 
 /// How long a goodbye may wait behind unrolls that nobody reads; the end of the stream says the same.
 const LEAVE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Most time between two heartbeats: they also tell what the collectors spend their time on.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How a session ended.
 #[derive(Debug)]
@@ -211,9 +214,9 @@ impl Streams {
         })
     }
 
-    /// Says that this side is alive.
-    pub(crate) fn heartbeat(&self) {
-        let kind = v1::collect_request::Kind::Heartbeat(v1::Heartbeat {});
+    /// Says that this side is alive, and what its collectors have spent their time on.
+    pub(crate) fn heartbeat(&self, stage_seconds: HashMap<String, f64>) {
+        let kind = v1::collect_request::Kind::Heartbeat(v1::Heartbeat { stage_seconds });
         // A full channel means that unrolls are waiting to be sent: they say it as well.
         let _ = self
             .uplink
@@ -285,6 +288,7 @@ struct Threads {
     senders: Vec<Sender<Instruction>>,
     handles: Vec<thread::JoinHandle<Result<(), EnvironmentError>>>,
     shards: BTreeMap<ShardId, usize>,
+    times: Arc<StageTotals>,
     /// Whether they wait for answers to what they have sent.
     wait_for_answers: bool,
 }
@@ -303,11 +307,13 @@ impl Threads {
             senders: Vec::new(),
             handles: Vec::new(),
             shards: BTreeMap::new(),
+            times: Arc::default(),
             wait_for_answers: matches!(plan.pacing, Pacing::Asynchronous { .. }),
         };
         for _ in 0..num_threads {
             let (sender, receiver) = crossbeam_channel::bounded(Self::MAX_PENDING);
-            let handle = Collector::spawn(Arc::clone(plan), receiver, uplink.clone())
+            let times = Arc::clone(&threads.times);
+            let handle = Collector::spawn(Arc::clone(plan), receiver, uplink.clone(), times)
                 .map_err(SessionError::Thread)?;
             threads.senders.push(sender);
             threads.handles.push(handle);
@@ -423,7 +429,7 @@ async fn serve(
     lease_timeout: Duration,
     shutdown: impl Future<Output = ()>,
 ) -> Result<SessionEnd, SessionError> {
-    let mut heartbeat = tokio::time::interval(lease_timeout / 4);
+    let mut heartbeat = tokio::time::interval(HEARTBEAT_INTERVAL.min(lease_timeout / 4));
     heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     tokio::pin!(shutdown);
     loop {
@@ -433,7 +439,7 @@ async fn serve(
                 if threads.any_ended() {
                     return Err(SessionError::Closed("collectors"));
                 }
-                streams.heartbeat();
+                streams.heartbeat(threads.times.seconds());
             }
             published = streams.parameters.next() => {
                 let (publication, policy) = published?;

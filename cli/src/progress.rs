@@ -6,7 +6,7 @@ use std::io::{IsTerminal as _, stderr};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use rookery_proto::v1::{QueueStatus, RunState, StatusReply};
+use rookery_proto::v1::{Diagnosis, QueueStatus, RunState, StatusReply};
 
 use crate::format;
 
@@ -22,6 +22,8 @@ pub(crate) struct Reporter {
     rate: Rate,
     is_solved: bool,
     evaluation_return: Option<f64>,
+    /// What looked sick at the last look.
+    diagnoses: Vec<Diagnosis>,
 }
 
 #[derive(Debug)]
@@ -46,6 +48,7 @@ impl Reporter {
             rate: Rate::default(),
             is_solved: false,
             evaluation_return: None,
+            diagnoses: Vec::new(),
         }
     }
 
@@ -110,8 +113,31 @@ impl Reporter {
                 format::episode_return(evaluation)
             ));
         }
+        let stands = |name: &str, among: &[Diagnosis]| among.iter().any(|one| one.name == name);
+        for raised in &status.diagnoses {
+            if !stands(&raised.name, &self.diagnoses) {
+                events.push(format!("looks sick: {}", diagnosis(raised)));
+            }
+        }
+        for cleared in &self.diagnoses {
+            if !stands(&cleared.name, &status.diagnoses) {
+                events.push(format!("looks well again: {}", cleared.name));
+            }
+        }
+        self.diagnoses.clone_from(&status.diagnoses);
         events
     }
+}
+
+/// One line about what looks sick.
+fn diagnosis(diagnosis: &Diagnosis) -> String {
+    let Diagnosis {
+        name,
+        cause,
+        remedy,
+        ..
+    } = diagnosis;
+    format!("{name}: {cause}; {remedy}")
 }
 
 /// One line about where training stands.
@@ -268,6 +294,7 @@ mod tests {
             rate: Rate::default(),
             is_solved: false,
             evaluation_return: None,
+            diagnoses: Vec::new(),
         };
         let mut status = status(2.0, 200_000);
         assert!(reporter.events(&status).is_empty());
@@ -281,6 +308,31 @@ mod tests {
                 "evaluation return 500.0"
             ]
         );
+        assert!(reporter.events(&status).is_empty());
+    }
+
+    #[test]
+    fn what_looks_sick_is_said_once_and_so_is_its_end() {
+        let mut reporter = Reporter {
+            display: Display::Lines { last: None },
+            rate: Rate::default(),
+            is_solved: false,
+            evaluation_return: None,
+            diagnoses: Vec::new(),
+        };
+        let mut status = status(2.0, 200_000);
+        status.diagnoses = vec![Diagnosis {
+            name: "policy_jumps".to_owned(),
+            cause: "approx_kl is 0.3 nats".to_owned(),
+            remedy: "lower ppo.learning_rate (now 0.1)".to_owned(),
+            since_env_steps: 10_000,
+        }];
+        let expected =
+            "looks sick: policy_jumps: approx_kl is 0.3 nats; lower ppo.learning_rate (now 0.1)";
+        assert_eq!(reporter.events(&status), [expected]);
+        assert!(reporter.events(&status).is_empty());
+        status.diagnoses.clear();
+        assert_eq!(reporter.events(&status), ["looks well again: policy_jumps"]);
         assert!(reporter.events(&status).is_empty());
     }
 }

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use rookery_common::configuration::Configuration;
 use rookery_common::exit::Exit;
 use rookery_common::security::Address;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::failure::Failure;
@@ -64,6 +64,38 @@ pub(crate) struct LearnerSummary {
     pub(crate) parameters_sha256: String,
     /// Consumed unrolls whose environments had been reset before them.
     pub(crate) discontinuities: u64,
+    /// What limited the run at its end.
+    #[serde(default)]
+    pub(crate) bottleneck: Option<Bottleneck>,
+    /// What looked sick at its end.
+    #[serde(default)]
+    pub(crate) diagnoses: Vec<Diagnosis>,
+}
+
+/// What limits a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Bottleneck {
+    /// The stage.
+    pub(crate) stage: String,
+    /// How busy it is, 0 to 1.
+    pub(crate) busy_ratio: f64,
+    /// What to do about it.
+    pub(crate) advice: String,
+    /// How many actors like those of now would do.
+    pub(crate) suggested_actors: Option<u32>,
+}
+
+/// Something that looks sick.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Diagnosis {
+    /// The rule.
+    pub(crate) name: String,
+    /// What was seen.
+    pub(crate) cause: String,
+    /// What helps.
+    pub(crate) remedy: String,
+    /// Environment steps consumed when it was first seen.
+    pub(crate) since_env_steps: u64,
 }
 
 /// How training ended.

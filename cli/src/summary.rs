@@ -7,7 +7,7 @@ use rookery_common::configuration::Configuration;
 use serde::Serialize;
 
 use crate::format;
-use crate::run_directory::Outcome;
+use crate::run_directory::{Bottleneck, Diagnosis, Outcome};
 
 /// What `rookery train --json` prints as its last line.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -30,6 +30,10 @@ pub(crate) struct TrainReport {
     pub(crate) solved_at_env_steps: Option<u64>,
     /// Of all parameters, in lower-case hexadecimal.
     pub(crate) parameters_sha256: String,
+    /// What limited the run at its end; none where it was over too soon to tell.
+    pub(crate) bottleneck: Option<Bottleneck>,
+    /// What looked sick at its end.
+    pub(crate) diagnoses: Vec<Diagnosis>,
     /// The run's folder.
     pub(crate) run_dir: PathBuf,
 }
@@ -122,6 +126,21 @@ impl Closing<'_> {
                 ),
             ));
         }
+        if let Some(bottleneck) = &report.bottleneck {
+            rows.push(row(
+                "limited by",
+                format!("{}: {}", bottleneck.stage, bottleneck.advice),
+            ));
+        }
+        for diagnosis in &report.diagnoses {
+            rows.push(row(
+                "looks sick",
+                format!(
+                    "{}: {}; {}",
+                    diagnosis.name, diagnosis.cause, diagnosis.remedy
+                ),
+            ));
+        }
         rows.extend([
             row("policy", self.policy.display().to_string()),
             row("parameters", format!("sha256 {}", report.parameters_sha256)),
@@ -176,6 +195,8 @@ mod tests {
             solved_at_seconds: Some(2.41),
             solved_at_env_steps: Some(212_992),
             parameters_sha256: "5e".repeat(32),
+            bottleneck: None,
+            diagnoses: Vec::new(),
             run_dir: PathBuf::from("runs/cartpole-ppo-1-001"),
         }
     }
@@ -238,6 +259,35 @@ mod tests {
     }
 
     #[test]
+    fn a_run_says_what_limited_it_and_what_looked_sick() {
+        let report = TrainReport {
+            bottleneck: Some(Bottleneck {
+                stage: "environment".to_owned(),
+                busy_ratio: 0.9,
+                advice: "6 actors like these 2 would collect as fast as the learner learns"
+                    .to_owned(),
+                suggested_actors: Some(6),
+            }),
+            diagnoses: vec![Diagnosis {
+                name: "policy_jumps".to_owned(),
+                cause: "approx_kl is 0.3 nats".to_owned(),
+                remedy: "lower ppo.learning_rate (now 0.1)".to_owned(),
+                since_env_steps: 10_000,
+            }],
+            ..report()
+        };
+        let text = closing(&report, Outcome::Finished, None);
+        assert!(
+            text.contains("  limited by         environment: 6 actors like these 2"),
+            "{text}"
+        );
+        assert!(
+            text.contains("  looks sick         policy_jumps: approx_kl is 0.3 nats; lower ppo"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn the_object_has_exactly_the_documented_keys() {
         let report = TrainReport {
             solved_at_seconds: None,
@@ -251,6 +301,8 @@ mod tests {
         assert_eq!(
             keys,
             [
+                "bottleneck",
+                "diagnoses",
                 "env_steps",
                 "env_steps_per_second",
                 "evaluation_return",

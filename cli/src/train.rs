@@ -411,6 +411,8 @@ impl TrainReport {
             solved_at_seconds: summary.solved_at_seconds,
             solved_at_env_steps: summary.solved_at_env_steps,
             parameters_sha256: summary.parameters_sha256.clone(),
+            bottleneck: summary.bottleneck.clone(),
+            diagnoses: summary.diagnoses.clone(),
             run_dir: run.to_owned(),
         }
     }

@@ -109,6 +109,19 @@ BOARDS = {
                     (rate("rookery_gradient_steps_skipped_total"), "skipped: not finite"),
                 ],
             ),
+            row("Health"),
+            table(
+                "What looks sick",
+                "rookery_diagnosis > 0",
+                "Empty while the run looks well. The learner's log has the figures and the remedy of each rule.",
+            ),
+            graph(
+                "Diagnoses",
+                [("sum by (rule) (rookery_diagnosis)", "{{rule}}")],
+                "1 while a rule is raised.",
+                width=24,
+                fields={"min": 0, "max": 1},
+            ),
             row("Learning"),
             graph(
                 "Policy loss",
@@ -220,6 +233,32 @@ BOARDS = {
         "Where the time goes, and which side holds the other up.",
         [
             row("Bottleneck"),
+            table(
+                "What limits the run",
+                "rookery_bottleneck > 0",
+                "The stage by the learner's own verdict over the last 20 seconds; its log has the advice.",
+            ),
+            stat(
+                "Busy",
+                "rookery_bottleneck_busy_ratio",
+                "Share of its side's time that the stage takes; of wire and queue that in which neither side works.",
+                unit="percentunit",
+                fields=SHARE,
+            ),
+            stat(
+                "Actors that would do",
+                "rookery_suggested_actors",
+                "As many of the same kind collect as fast as the learner learns.",
+            ),
+            stat("Actors", "rookery_actors"),
+            graph(
+                "Verdict",
+                [("sum by (stage) (rookery_bottleneck)", "{{stage}}")],
+                "1 for the stage that limits the run.",
+                stacked=True,
+                width=12,
+                fields=SHARE,
+            ),
             stat(
                 "Learner waits",
                 "rookery:learner_starved:ratio5m",

@@ -31,21 +31,22 @@ pub struct Job {
 #[derive(Debug)]
 pub struct CheckpointWriter {
     jobs: Sender<Job>,
+    thread: Option<thread::JoinHandle<()>>,
     newest: Arc<Mutex<Option<PathBuf>>>,
 }
 
 impl CheckpointWriter {
-    /// Starts the thread.
+    /// Starts the thread. `newest` is the checkpoint on disk that the run goes on from.
     ///
     /// # Errors
     /// Where the operating system gives none.
-    pub fn spawn(store: CheckpointStore) -> std::io::Result<Self> {
+    pub fn spawn(store: CheckpointStore, newest: Option<PathBuf>) -> std::io::Result<Self> {
         // One job at work and none waiting: a disk that is slower than the checkpoints come
         // gets fewer of them, never a queue of copies of the state.
         let (jobs, inbox) = bounded::<Job>(0);
-        let newest = Arc::new(Mutex::new(None));
+        let newest = Arc::new(Mutex::new(newest));
         let shown = Arc::clone(&newest);
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("checkpoint".to_owned())
             .spawn(move || {
                 let mut unwritten_best = None;
@@ -54,7 +55,11 @@ impl CheckpointWriter {
                     unwritten_best = write(&store, job, &shown);
                 }
             })?;
-        Ok(Self { jobs, newest })
+        Ok(Self {
+            jobs,
+            thread: Some(thread),
+            newest,
+        })
     }
 
     /// Starts writing.
@@ -73,7 +78,18 @@ impl CheckpointWriter {
         let _ = self.jobs.send(job);
     }
 
-    /// The newest checkpoint on disk that this process wrote.
+    /// Waits until the job at work is done, takes no more, and gives the newest checkpoint on disk.
+    pub fn finish(&mut self) -> Option<PathBuf> {
+        // The thread ends with its inbox.
+        self.jobs = bounded(0).0;
+        if let Some(thread) = self.thread.take() {
+            // Its panic, if any, has said what there is to say.
+            let _ = thread.join();
+        }
+        self.newest()
+    }
+
+    /// The newest checkpoint on disk: that which the run goes on from, or a later one of this process.
     #[must_use]
     pub fn newest(&self) -> Option<PathBuf> {
         self.newest

@@ -7,6 +7,7 @@ use rookery_proto::v1;
 use tokio::sync::mpsc;
 use tonic::Status;
 
+use crate::diagnosis::CollectorSeconds;
 use crate::leases::{Command, Leases, Verdict};
 use crate::metrics;
 
@@ -18,6 +19,8 @@ pub type Outbox = mpsc::Sender<Result<v1::CollectReply, Status>>;
 pub struct FleetSize {
     /// Sessions that collect.
     pub collectors: usize,
+    /// Threads that they collect with.
+    pub threads: usize,
     /// Sessions that evaluate.
     pub evaluators: usize,
     /// Shards of the run.
@@ -26,12 +29,22 @@ pub struct FleetSize {
     pub shards_leased: usize,
 }
 
-/// Sessions with their outboxes. Every change of a lease is told at once to whom it concerns.
+/// An open stream.
+#[derive(Debug)]
+struct Stream {
+    outbox: Outbox,
+    /// What its collectors had spent their time on at its last heartbeat.
+    seconds: CollectorSeconds,
+}
+
+/// Sessions with their streams. Every change of a lease is told at once to whom it concerns.
 #[derive(Debug)]
 pub struct Fleet {
     leases: Leases,
     envs_per_shard: u32,
-    outboxes: HashMap<SessionId, Outbox>,
+    streams: HashMap<SessionId, Stream>,
+    /// Of all sessions, those that have gone included: it only grows.
+    collected: CollectorSeconds,
 }
 
 impl Fleet {
@@ -41,7 +54,8 @@ impl Fleet {
         Self {
             leases,
             envs_per_shard,
-            outboxes: HashMap::new(),
+            streams: HashMap::new(),
+            collected: CollectorSeconds::default(),
         }
     }
 
@@ -69,7 +83,11 @@ impl Fleet {
         let Some(commands) = self.leases.attach(session) else {
             return false;
         };
-        self.outboxes.insert(session, outbox);
+        let stream = Stream {
+            outbox,
+            seconds: CollectorSeconds::default(),
+        };
+        self.streams.insert(session, stream);
         self.tell(commands);
         true
     }
@@ -77,7 +95,33 @@ impl Fleet {
     /// The outbox of a session whose stream is open.
     #[must_use]
     pub fn outbox(&self, session: SessionId) -> Option<Outbox> {
-        self.outboxes.get(&session).cloned()
+        self.streams
+            .get(&session)
+            .map(|stream| stream.outbox.clone())
+    }
+
+    /// Notes what the collectors of a session have spent their time on since it began.
+    pub fn report(&mut self, session: SessionId, seconds: CollectorSeconds) {
+        if let Some(stream) = self.streams.get_mut(&session) {
+            self.collected += seconds.since(&stream.seconds);
+            stream.seconds = seconds;
+        }
+    }
+
+    /// What the collectors that are here have spent their time on since their sessions began.
+    #[must_use]
+    pub fn collector_seconds(&self) -> CollectorSeconds {
+        let mut sum = CollectorSeconds::default();
+        for stream in self.streams.values() {
+            sum += stream.seconds;
+        }
+        sum
+    }
+
+    /// What all collectors that ever came have spent their time on: its differences say what is going on.
+    #[must_use]
+    pub fn collected(&self) -> CollectorSeconds {
+        self.collected
     }
 
     /// Ends a session that has not opened its stream. Returns whether it had not.
@@ -87,16 +131,16 @@ impl Fleet {
 
     /// Ends a session and hands its shards on.
     pub fn close(&mut self, session: SessionId) {
-        self.outboxes.remove(&session);
+        self.streams.remove(&session);
         let commands = self.leases.close(session);
         self.tell(commands);
     }
 
     /// Ends a session with an error that its actor is to see.
     pub fn expel(&mut self, session: SessionId, status: Status) {
-        if let Some(outbox) = self.outboxes.get(&session) {
+        if let Some(stream) = self.streams.get(&session) {
             // A full outbox means that the actor reads nothing: the end of the stream must do.
-            let _ = outbox.try_send(Err(status));
+            let _ = stream.outbox.try_send(Err(status));
         }
         self.close(session);
     }
@@ -132,7 +176,7 @@ impl Fleet {
 
     /// Tells every session that the learner is going.
     pub fn drain(&mut self, finished: bool) {
-        let sessions: Vec<SessionId> = self.outboxes.keys().copied().collect();
+        let sessions: Vec<SessionId> = self.streams.keys().copied().collect();
         for session in sessions {
             self.reply(
                 session,
@@ -147,6 +191,7 @@ impl Fleet {
         let (collectors, evaluators) = self.leases.num_sessions();
         FleetSize {
             collectors,
+            threads: self.leases.num_threads(),
             evaluators,
             shards: self.leases.num_shards(),
             shards_leased: self.leases.num_leased(),
@@ -180,8 +225,8 @@ impl Fleet {
                     }),
                 ),
             };
-            if self.outboxes.contains_key(&session) && !self.try_send(session, message) {
-                self.outboxes.remove(&session);
+            if self.streams.contains_key(&session) && !self.try_send(session, message) {
+                self.streams.remove(&session);
                 pending.extend(self.leases.close(session));
             }
         }
@@ -190,9 +235,9 @@ impl Fleet {
 
     fn try_send(&self, session: SessionId, kind: v1::collect_reply::Kind) -> bool {
         let message = v1::CollectReply { kind: Some(kind) };
-        self.outboxes
+        self.streams
             .get(&session)
-            .is_some_and(|outbox| outbox.try_send(Ok(message)).is_ok())
+            .is_some_and(|stream| stream.outbox.try_send(Ok(message)).is_ok())
     }
 }
 
@@ -245,6 +290,40 @@ mod tests {
         let leases = leases_in(&mut inbox);
         assert_eq!(leases.len(), 4);
         assert_eq!(leases[3].first_env, 12);
+    }
+
+    #[test]
+    fn the_time_of_collectors_is_that_of_all_who_came_and_of_those_who_are_here() {
+        let of = |environment: f64, wait: f64| CollectorSeconds {
+            environment,
+            wait,
+            ..CollectorSeconds::default()
+        };
+        let mut fleet = fleet(4);
+        let mut inboxes = Vec::new();
+        let mut join = |fleet: &mut Fleet| {
+            let session = fleet.open(3, usize::MAX).unwrap();
+            let (outbox, inbox) = mpsc::channel(64);
+            assert!(fleet.attach(session, outbox));
+            inboxes.push(inbox);
+            session
+        };
+        let first = join(&mut fleet);
+        fleet.report(first, of(2.0, 1.0));
+        let second = join(&mut fleet);
+        fleet.report(second, of(10.0, 0.5));
+        fleet.report(first, of(3.0, 1.5));
+        assert_eq!(fleet.size().threads, 6);
+        assert_eq!(fleet.collector_seconds(), of(13.0, 2.0));
+        assert_eq!(fleet.collected(), of(13.0, 2.0));
+        fleet.close(first);
+        fleet.report(first, of(99.0, 99.0));
+        assert_eq!(fleet.collector_seconds(), of(10.0, 0.5));
+        assert_eq!(fleet.collected(), of(13.0, 2.0));
+        // Whoever counts backwards has done nothing meanwhile.
+        fleet.report(second, of(1.0, 0.75));
+        assert_eq!(fleet.collector_seconds(), of(1.0, 0.75));
+        assert_eq!(fleet.collected(), of(13.0, 2.25));
     }
 
     #[test]

@@ -193,7 +193,8 @@ impl Learner {
         let io_error = |path: PathBuf| move |source| LearnerError::Io { path, source };
         let log = MetricsLog::open(&directory, resumed.as_ref().map_or(0, |state| state.round))
             .map_err(io_error(directory.clone()))?;
-        let writer = CheckpointWriter::spawn(store).map_err(io_error(directory.clone()))?;
+        let newest = resumed.as_ref().map(|state| store.directory(state.round));
+        let writer = CheckpointWriter::spawn(store, newest).map_err(io_error(directory.clone()))?;
 
         let (admission, admitted) = watch::channel(Admission::Open);
         let (stop_server, stopped) = oneshot::channel::<()>();

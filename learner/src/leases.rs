@@ -368,6 +368,16 @@ impl Leases {
         (collectors, attached().count() - collectors)
     }
 
+    /// Threads of the sessions that can carry shards and whose stream is open.
+    #[must_use]
+    pub fn num_threads(&self) -> usize {
+        self.sessions
+            .values()
+            .filter(|session| session.attached && session.max_shards > 0)
+            .map(|session| session.num_threads as usize)
+            .sum()
+    }
+
     fn grant(&mut self, shard: ShardId, id: SessionId) -> Command {
         self.last_epoch += 1;
         let granted = &mut self.shards[shard.0 as usize];

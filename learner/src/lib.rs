@@ -2,7 +2,8 @@
 //! [`leases`] say what they collect; the [`intake`] checks what comes and the [`experience`] keeps
 //! it; an [algorithm](algorithms) updates its [`networks`] through the [`optimiser`]; the new
 //! parameters are [published](publish), and the [`checkpoint`] keeps what must not be lost.
-//! The [`trainer`] is the thread that does it, [`learner`] the process around it.
+//! The [`trainer`] is the thread that does it, [`learner`] the process around it, and the
+//! [`diagnosis`] says whether it looks sick and what holds it back.
 
 mod tensors;
 pub mod learner;
@@ -22,6 +23,8 @@ pub mod networks;
 pub mod optimiser;
 pub mod episodes;
 mod training;
+pub mod diagnosis;
+mod observer;
 pub mod trainer;
 pub mod publish;
 pub mod checkpoint;

@@ -12,6 +12,7 @@ use rookery_common::metric::{Metric, STAGE_SECONDS};
 use crate::accounting::{Outcome, Refused};
 use crate::algorithms::Statistics;
 use crate::algorithms::ppo::PpoStatistics;
+use crate::diagnosis::{Limit, Rule, Verdict};
 use crate::experience::rollout::CompleteRound;
 use crate::fleet::FleetSize;
 use crate::progress::Stage;
@@ -81,8 +82,31 @@ const STAGE: Metric = Metric::histogram(
     "rookery_learner_stage_seconds",
     Unit::Seconds,
     STAGE_SECONDS,
-    "Time of the compute thread in each round, by stage: wait, batch, update, publish, record, \
+    "Time of the compute thread in each round, by stage: wait, batch, copy, update, publish, record, \
      checkpoint.",
+);
+const BOTTLENECK: Metric = Metric::gauge(
+    "rookery_bottleneck",
+    Unit::Count,
+    "1 for the stage that limits the run, 0 for the others: environment, forward, wire, queue, batch, \
+     copy, update, publish.",
+);
+const BOTTLENECK_BUSY: Metric = Metric::gauge(
+    "rookery_bottleneck_busy_ratio",
+    Unit::Count,
+    "How busy that stage is: the share of its side's time, of wire and queue the share in which neither \
+     side works.",
+);
+const SUGGESTED_ACTORS: Metric = Metric::gauge(
+    "rookery_suggested_actors",
+    Unit::Count,
+    "Actors like those of now that would collect as fast as the learner learns; as many as there are where \
+     that cannot be said.",
+);
+const DIAGNOSIS: Metric = Metric::gauge(
+    "rookery_diagnosis",
+    Unit::Count,
+    "1 while a rule says that the run looks sick, by rule.",
 );
 const QUEUE_WAIT: Metric = Metric::histogram(
     "rookery_queue_wait_seconds",
@@ -230,6 +254,10 @@ pub const ALL: &[Metric] = &[
     DISCONTINUITIES,
     RECEIVED_BYTES,
     STAGE,
+    BOTTLENECK,
+    BOTTLENECK_BUSY,
+    SUGGESTED_ACTORS,
+    DIAGNOSIS,
     QUEUE_WAIT,
     POLICY_LAG,
     POLICY_VERSION,
@@ -334,6 +362,21 @@ pub(crate) fn count_received_bytes(count: u64) {
 
 pub(crate) fn record_stage(stage: Stage, time: Duration) {
     histogram!(STAGE.name, "stage" => stage.name()).record(time.as_secs_f64());
+}
+
+/// Says what limits a run with `actors`.
+pub(crate) fn set_bottleneck(verdict: Option<&Verdict>, actors: usize) {
+    for limit in Limit::ALL {
+        let is_it = verdict.is_some_and(|verdict| verdict.stage == limit);
+        gauge!(BOTTLENECK.name, "stage" => limit.name()).set(f64::from(u8::from(is_it)));
+    }
+    gauge!(BOTTLENECK_BUSY.name).set(verdict.map_or(0.0, |verdict| verdict.busy_ratio));
+    let suggested = verdict.and_then(|verdict| verdict.suggested_actors);
+    gauge!(SUGGESTED_ACTORS.name).set(suggested.map_or(actors as f64, f64::from));
+}
+
+pub(crate) fn set_diagnosis(rule: Rule, is_raised: bool) {
+    gauge!(DIAGNOSIS.name, "rule" => rule.name()).set(f64::from(u8::from(is_raised)));
 }
 
 pub(crate) fn record_round(round: &CompleteRound, version: u64) {
@@ -450,6 +493,10 @@ pub fn describe() {
         SKIPPED_STEPS,
     ] {
         counter!(metric.name).increment(0);
+    }
+    set_bottleneck(None, 0);
+    for rule in Rule::ALL {
+        set_diagnosis(rule, false);
     }
     set_fleet(FleetSize::default());
     set_queue(QueueLoad::default());

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::diagnosis::{Diagnosis, Verdict};
+
 /// Whether the run goes on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -57,6 +59,10 @@ pub struct Progress {
     pub checkpoint: Option<PathBuf>,
     /// The compute thread's time by stage, in seconds.
     pub stage_seconds: BTreeMap<&'static str, f64>,
+    /// What limits the run; `None` until enough has been seen.
+    pub bottleneck: Option<Verdict>,
+    /// What looks sick and still holds.
+    pub diagnoses: Vec<Diagnosis>,
     /// What ended the run, where it failed.
     pub error: Option<String>,
 }
@@ -121,8 +127,11 @@ impl ProgressBoard {
 pub enum Stage {
     /// Waiting for the round's last unroll: the actors are slower.
     Wait,
-    /// Ordering the round and making tensors of it.
+    /// Ordering the round, storing it and drawing minibatches from the store: work of the host.
     Batch,
+    /// Bringing observations to the device, of on-policy algorithms those of the whole round; REINFORCE,
+    /// whose episodes stretch over rounds, books it as a part of [`Stage::Update`].
+    Copy,
     /// Gradient steps.
     Update,
     /// Encoding the new parameters.
@@ -134,12 +143,24 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Every stage, in the order of a round.
+    pub const ALL: [Self; 7] = [
+        Self::Wait,
+        Self::Batch,
+        Self::Copy,
+        Self::Update,
+        Self::Publish,
+        Self::Record,
+        Self::Checkpoint,
+    ];
+
     /// Its name in metrics and reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Wait => "wait",
             Self::Batch => "batch",
+            Self::Copy => "copy",
             Self::Update => "update",
             Self::Publish => "publish",
             Self::Record => "record",
@@ -148,38 +169,59 @@ impl Stage {
     }
 }
 
+/// Seconds of the compute thread by stage, in the order of [`Stage::ALL`].
+pub type StageSeconds = [f64; Stage::ALL.len()];
+
 /// Adds up the compute thread's time by stage.
 #[derive(Debug)]
 pub struct StageClock {
     last: Instant,
-    total: BTreeMap<Stage, Duration>,
+    total: [Duration; Stage::ALL.len()],
+    round: [Duration; Stage::ALL.len()],
 }
 
 impl Default for StageClock {
     fn default() -> Self {
         Self {
             last: Instant::now(),
-            total: BTreeMap::new(),
+            total: Default::default(),
+            round: Default::default(),
         }
     }
 }
 
 impl StageClock {
-    /// Books the time since the last call under `stage` and returns it.
-    pub fn lap(&mut self, stage: Stage) -> Duration {
+    /// Books the time since the last call under `stage`.
+    pub fn lap(&mut self, stage: Stage) {
         let now = Instant::now();
         let elapsed = now - self.last;
         self.last = now;
-        *self.total.entry(stage).or_default() += elapsed;
-        elapsed
+        self.total[stage as usize] += elapsed;
+        self.round[stage as usize] += elapsed;
+    }
+
+    /// What has been booked since the last call, of each stage that took any time.
+    pub fn end_round(&mut self) -> impl Iterator<Item = (Stage, Duration)> + use<> {
+        let round = std::mem::take(&mut self.round);
+        Stage::ALL
+            .into_iter()
+            .zip(round)
+            .filter(|(_, time)| !time.is_zero())
     }
 
     /// The sums in seconds.
     #[must_use]
+    pub fn totals(&self) -> StageSeconds {
+        self.total.map(|time| time.as_secs_f64())
+    }
+
+    /// The sums in seconds by the stages' names.
+    #[must_use]
     pub fn seconds(&self) -> BTreeMap<&'static str, f64> {
-        self.total
-            .iter()
-            .map(|(stage, time)| (stage.name(), time.as_secs_f64()))
+        Stage::ALL
+            .map(Stage::name)
+            .into_iter()
+            .zip(self.totals())
             .collect()
     }
 }

@@ -1,7 +1,9 @@
 //! The bound on what is admitted and not yet trained on: where it is reached, whoever brings an
 //! unroll waits, and with it the sender's environments.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rookery_common::configuration::Schedule;
 use rookery_common::unroll::UnrollShape;
@@ -102,6 +104,8 @@ pub struct Queue(Arc<Shared>);
 struct Shared {
     bound: Option<QueueBound>,
     load: Mutex<QueueLoad>,
+    /// Nanoseconds that unrolls have waited for room, all together.
+    waited: AtomicU64,
     left: Notify,
     /// Whoever waits for room holds it, so that the others wait behind, first come, first served.
     turn: Semaphore,
@@ -121,6 +125,7 @@ impl Queue {
         Self(Arc::new(Shared {
             bound,
             load: Mutex::default(),
+            waited: AtomicU64::new(0),
             left: Notify::new(),
             turn: Semaphore::new(1),
         }))
@@ -136,6 +141,21 @@ impl Queue {
     #[must_use]
     pub fn load(&self) -> QueueLoad {
         *self.lock()
+    }
+
+    /// Notes that an unroll has waited for room.
+    pub fn note_wait(&self, time: Duration) {
+        // Centuries of nanoseconds fit in.
+        self.0
+            .waited
+            .fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+        metrics::record_back_pressure(time);
+    }
+
+    /// Time for which unrolls have waited for room, all together.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        Duration::from_nanos(self.0.waited.load(Ordering::Relaxed))
     }
 
     /// Takes room for an unroll of `bytes`, unless there is none or somebody waits for some.
@@ -195,8 +215,6 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;

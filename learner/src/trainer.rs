@@ -1,7 +1,7 @@
 //! The compute thread: it owns the tensors, waits for rounds, updates, publishes, and keeps the
 //! books.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,11 @@ use crate::accounting::UnrollCounts;
 use crate::algorithms::{AlgorithmError, Statistics};
 use crate::checkpoint::{BestPolicy, KeptPublication, LearnerState};
 use crate::checkpoint_writer::{CheckpointWriter, Job};
+use crate::diagnosis::{Diagnosis, Verdict};
 use crate::experience::rollout::{CompleteRound, RoundAssembler};
 use crate::metrics;
 use crate::metrics_log::{MetricsLog, Record};
+use crate::observer::Observer;
 use crate::progress::{PolicyLag, RunState, SolvedAt, Stage, StageClock};
 use crate::run::{ControlCommand, EvaluationReport, Event, Run, RunSpecification};
 use crate::training::Training;
@@ -45,14 +47,19 @@ pub enum TrainingError {
     },
     /// Gradients stayed infinite or not a number.
     #[error(
-        "no gradient was finite in {updates} updates, the last of round {round}; the parameters \
-         are those of the last finite one. Lower the algorithm's learning_rate, or scale the rewards"
+        "no gradient was finite in {updates} updates, the last of round {round}, and the run has been \
+         stopped. {}. {remedy}",
+        last_good(checkpoint.as_deref())
     )]
     NonFinite {
         /// The last round.
         round: u64,
         /// Updates in a row.
         updates: u32,
+        /// The newest checkpoint, which is of before them.
+        checkpoint: Option<PathBuf>,
+        /// What helps.
+        remedy: String,
     },
     /// The final checkpoint could not be written.
     #[error("{0}")]
@@ -60,6 +67,18 @@ pub enum TrainingError {
     /// The network side is gone.
     #[error("the service ended before the training")]
     Disconnected,
+}
+
+/// How a run goes on that has been stopped for its gradients.
+fn last_good(checkpoint: Option<&Path>) -> String {
+    match checkpoint {
+        Some(path) => format!(
+            "The last good checkpoint is {}; --resume goes on from it, with the same settings: enough \
+             where what an environment returned was an accident",
+            path.display()
+        ),
+        None => "There is no checkpoint yet: begin anew, in another run directory".to_owned(),
+    }
 }
 
 /// How training ended.
@@ -100,6 +119,10 @@ pub struct Summary {
     pub discontinuities: u64,
     /// Where the unrolls went.
     pub unrolls: UnrollCounts,
+    /// What limited the run at its end.
+    pub bottleneck: Option<Verdict>,
+    /// What looked sick at its end.
+    pub diagnoses: Vec<Diagnosis>,
 }
 
 /// The compute thread's state.
@@ -113,6 +136,7 @@ pub struct Trainer {
     writer: CheckpointWriter,
     log: MetricsLog,
     clock: StageClock,
+    observer: Observer,
     best: Option<BestPolicy>,
     paused: bool,
     stopping: bool,
@@ -136,6 +160,7 @@ impl Trainer {
     ) -> Self {
         let assembler = RoundAssembler::new(run.settings.unrolls_per_update);
         let configuration_text = configuration.to_toml();
+        let observer = Observer::new(&configuration, &run.settings);
         Self {
             run,
             configuration,
@@ -146,6 +171,7 @@ impl Trainer {
             writer,
             log,
             clock: StageClock::default(),
+            observer,
             best: None,
             paused: false,
             stopping: false,
@@ -265,8 +291,7 @@ impl Trainer {
             if !self.paused
                 && let Some(round) = self.assembler.take(training.round)
             {
-                let waited = self.clock.lap(Stage::Wait);
-                metrics::record_stage(Stage::Wait, waited);
+                self.clock.lap(Stage::Wait);
                 return Ok(Some(round));
             }
             let event = self
@@ -288,6 +313,7 @@ impl Trainer {
             }
             Event::Control(ControlCommand::Resume) => {
                 self.paused = false;
+                self.observer.interrupt();
                 self.show(training, RunState::Training);
             }
             Event::Control(ControlCommand::Checkpoint(answer)) => {
@@ -316,12 +342,23 @@ impl Trainer {
         if let Some(newest) = training.publications.back() {
             self.publish(newest);
         }
-        metrics::record_stage(Stage::Publish, self.clock.lap(Stage::Publish));
+        self.clock.lap(Stage::Publish);
 
         self.run.accounting.trained(round.unrolls.len() as u64);
         self.record(training, round, &statistics);
-        metrics::record_stage(Stage::Record, self.clock.lap(Stage::Record));
-        self.check_finite(index, &statistics)
+        let share = training.round as f64 / self.total_rounds() as f64;
+        let learnt = (round, &statistics);
+        self.observer
+            .updated(&self.run, training, learnt, share, &self.clock);
+        self.clock.lap(Stage::Record);
+        for (stage, time) in self.clock.end_round() {
+            metrics::record_stage(stage, time);
+        }
+        let checked = self.check_finite(index, &statistics);
+        if checked.is_err() {
+            self.show(training, RunState::Training);
+        }
+        checked
     }
 
     fn publish(&self, kept: &KeptPublication) {
@@ -409,6 +446,8 @@ impl Trainer {
             return Err(TrainingError::NonFinite {
                 round,
                 updates: self.non_finite_updates,
+                checkpoint: self.writer.finish(),
+                remedy: self.observer.remedy_of_gradients(),
             });
         }
         Ok(())
@@ -438,7 +477,10 @@ impl Trainer {
         let due_by_time = checkpoint
             .every
             .is_some_and(|every| last_time.elapsed() >= Duration::from(every));
-        if (due_by_updates || due_by_time) && self.wanted_checkpoints.is_empty() {
+        // What follows a gradient that was not finite may be lost already, and must not push out what is
+        // not.
+        let is_sound = self.non_finite_updates == 0;
+        if (due_by_updates || due_by_time) && is_sound && self.wanted_checkpoints.is_empty() {
             self.try_checkpoint(training);
         }
         self.answer_checkpoints(training);
@@ -457,10 +499,18 @@ impl Trainer {
             return;
         }
         let answers = std::mem::take(&mut self.wanted_checkpoints);
+        if self.non_finite_updates > 0 {
+            for answer in answers {
+                let reason = "no gradient of the last update was finite: the checkpoint before stays the newest";
+                // Whoever asked may have gone.
+                let _ = answer.send(Err(reason.to_owned()));
+            }
+            return;
+        }
         let job = self.job(training, answers);
         self.writer.start(job);
         self.last_checkpoint = (training.round, Instant::now());
-        metrics::record_stage(Stage::Checkpoint, self.clock.lap(Stage::Checkpoint));
+        self.clock.lap(Stage::Checkpoint);
     }
 
     fn job(
@@ -485,7 +535,7 @@ impl Trainer {
             Ok(()) => self.last_checkpoint = (training.round, Instant::now()),
             Err(unwritten) => self.best = unwritten.best,
         }
-        metrics::record_stage(Stage::Checkpoint, self.clock.lap(Stage::Checkpoint));
+        self.clock.lap(Stage::Checkpoint);
     }
 
     /// Writes the last checkpoint, waits until it is on disk and sums up.
@@ -517,6 +567,8 @@ impl Trainer {
             solved_at_env_steps: training.solved_at.map(|solved| solved.env_steps),
             parameters_sha256: sha256_hex(bytemuck::cast_slice(&training.parameters())),
             unrolls: self.run.accounting.counts(),
+            bottleneck: self.observer.verdict(),
+            diagnoses: self.observer.diagnoses(),
         })
     }
 
@@ -527,7 +579,9 @@ impl Trainer {
         let evaluation_return = self.evaluation_return;
         let policy_lag = self.policy_lag;
         let total_env_steps = self.total_rounds() * self.run.settings.steps_per_round();
+        let observer = &self.observer;
         self.run.progress.update(|progress| {
+            observer.show(progress);
             progress.state = state;
             progress.version = training.round;
             progress.env_steps = training.env_steps;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rookery_common::configuration::{Configuration, Schedule};
 use rookery_common::normaliser::{ObservationNormaliser, RewardScaler, RunningMoments};
-use rookery_common::policy::PolicyArtifact;
+use rookery_common::policy::{PolicyArtifact, PolicySpec};
 use rookery_common::unroll::{UnrollIndex, scheduled_version};
 use tch::Device;
 
@@ -211,6 +211,11 @@ impl Training {
             );
         }
         self.discontinuities += discontinuous;
+    }
+
+    /// What acts, without its parameters.
+    pub(crate) fn policy(&self) -> &PolicySpec {
+        &self.specification.policy
     }
 
     /// Seconds of training, earlier processes included.

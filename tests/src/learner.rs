@@ -25,6 +25,15 @@ pub struct Summary {
     pub unrolls: Unrolls,
     /// Consumed unrolls whose environments had been reset before them.
     pub discontinuities: u64,
+    /// What looked sick at the end.
+    pub diagnoses: Vec<Diagnosis>,
+}
+
+/// Something that looks sick.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Diagnosis {
+    /// The rule.
+    pub name: String,
 }
 
 impl Summary {

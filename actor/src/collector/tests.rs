@@ -91,6 +91,7 @@ fn remembering(environment: &EnvironmentSpec, lag: u64, state_width: usize) -> C
         plan: Arc::new(plan),
         instructions,
         uplink,
+        times: Arc::default(),
         work: BTreeMap::new(),
         policies: BTreeMap::new(),
         workspace: Workspace::default(),

@@ -41,7 +41,6 @@ use crate::algorithms::replayed::ReplayContents;
 use crate::algorithms::round::Round;
 use crate::experience::replay::{LimiterError, OptionsError, ReplayError, RestoreError};
 use crate::experience::rollout::CompleteRound;
-use crate::metrics;
 use crate::networks::NetworkError;
 use crate::optimiser::{AdamState, AdamStateError};
 use crate::progress::{Stage, StageClock};
@@ -103,7 +102,7 @@ impl RoundContext<'_> {
 
     /// Books the time since the last stage.
     pub fn lap(&mut self, stage: Stage) {
-        metrics::record_stage(stage, self.clock.lap(stage));
+        self.clock.lap(stage);
     }
 }
 

@@ -89,24 +89,34 @@ pub enum Estimator {
     Vtrace(VtraceOptions),
 }
 
+/// Checks a round and brings its observations to the network's device, encoded, all `O` rows.
+///
+/// # Errors
+/// Where the round does not fit the network.
+pub fn encoded(network: &ActorCritic, round: &Round) -> Result<Tensor, OnPolicyError> {
+    let policy = &network.spec().policy;
+    round.check(
+        policy.observation_width(),
+        policy.action_width(),
+        policy.state_width(),
+    )?;
+    Ok(network.encode(&round.observations)?)
+}
+
 impl RoundBatch {
-    /// Brings a round to the device and computes its values, advantages and returns with the
-    /// network as it is.
+    /// Computes the values, advantages and returns of a round, whose observations are on the device as
+    /// [`encoded`] brings them there, with the network as it is.
     ///
     /// # Errors
     /// Where the round does not fit the network.
     pub fn new(
         network: &ActorCritic,
         round: &Round,
+        inputs: Tensor,
         estimator: Estimator,
     ) -> Result<Self, OnPolicyError> {
         let policy = &network.spec().policy;
         let state_width = policy.state_width();
-        round.check(
-            policy.observation_width(),
-            policy.action_width(),
-            state_width,
-        )?;
         if state_width > 0 && matches!(estimator, Estimator::Vtrace(_)) {
             return Err(OnPolicyError::Option {
                 option: "advantage",
@@ -115,7 +125,6 @@ impl RoundBatch {
             });
         }
         let actions = action_rows(&policy.head, &round.actions, network.device())?;
-        let inputs = network.encode(&round.observations)?;
         let lanes = (state_width > 0).then(|| Lanes::new(round, state_width, network.device()));
         let all_values = match &lanes {
             None => network.values(&inputs),

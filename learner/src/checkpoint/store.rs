@@ -130,6 +130,12 @@ impl CheckpointStore {
         self.versions().map_or(true, |versions| versions.is_empty())
     }
 
+    /// Where the checkpoint of a version is.
+    #[must_use]
+    pub fn directory(&self, version: u64) -> PathBuf {
+        self.directory.join(format!("{version:08}"))
+    }
+
     /// Writes one checkpoint and returns its directory.
     ///
     /// # Errors
@@ -203,7 +209,7 @@ impl CheckpointStore {
         }
         let mut faults = Vec::new();
         while let Some(version) = versions.pop() {
-            let directory = self.directory.join(format!("{version:08}"));
+            let directory = self.directory(version);
             match read(&directory) {
                 Ok((state, manifest)) => return Ok((state, manifest, faults)),
                 Err(fault) => faults.push(format!("{version:08}: {fault}")),
@@ -308,7 +314,7 @@ impl CheckpointStore {
         versions.retain(|version| *version <= written);
         for version in versions.iter().rev().skip(self.num_kept) {
             // A checkpoint too many harms nothing.
-            let _ = fs::remove_dir_all(self.directory.join(format!("{version:08}")));
+            let _ = fs::remove_dir_all(self.directory(*version));
         }
     }
 }

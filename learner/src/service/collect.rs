@@ -12,6 +12,7 @@ use tonic::{Response, Status, Streaming};
 
 use super::{Admission, BoxStream};
 use crate::accounting::{Outcome, Refused};
+use crate::diagnosis::CollectorSeconds;
 use crate::experience::rollout::QueuedUnroll;
 use crate::intake::{Answer, Intake, Strikes};
 use crate::metrics;
@@ -102,8 +103,11 @@ impl Connection {
                     }
                 }
                 Ok(Ok(Some(v1::CollectRequest {
-                    kind: Some(Kind::Heartbeat(_)),
-                }))) => {}
+                    kind: Some(Kind::Heartbeat(heartbeat)),
+                }))) => {
+                    let seconds = CollectorSeconds::reported(&heartbeat.stage_seconds);
+                    self.run.fleet().report(self.session, seconds);
+                }
                 Ok(Ok(Some(v1::CollectRequest {
                     kind: Some(Kind::Leave(_)),
                 }))) => {
@@ -216,7 +220,7 @@ impl Connection {
             }
             _ = self.admission.wait_for(|admission| *admission != Admission::Open) => None,
         };
-        metrics::record_back_pressure(waiting_since.elapsed());
+        self.run.queue.note_wait(waiting_since.elapsed());
         place
     }
 

@@ -1,6 +1,5 @@
 //! The `Control` service: status, checkpoint, pause, resume, stop.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use rookery_common::unroll::PolicyVersion;
@@ -9,6 +8,7 @@ use rookery_proto::v1::control_server::Control;
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
+use crate::diagnosis::{Diagnosis, Verdict};
 use crate::progress::RunState;
 use crate::run::{ControlCommand, Event, Run};
 
@@ -44,6 +44,24 @@ fn state(state: RunState) -> v1::RunState {
     }
 }
 
+fn bottleneck(verdict: Verdict) -> v1::Bottleneck {
+    v1::Bottleneck {
+        stage: verdict.stage.name().to_owned(),
+        busy_ratio: verdict.busy_ratio,
+        advice: verdict.advice,
+        suggested_actors: verdict.suggested_actors,
+    }
+}
+
+fn diagnosis(diagnosis: Diagnosis) -> v1::Diagnosis {
+    v1::Diagnosis {
+        name: diagnosis.rule.name().to_owned(),
+        cause: diagnosis.cause,
+        remedy: diagnosis.remedy,
+        since_env_steps: diagnosis.since_env_steps,
+    }
+}
+
 #[tonic::async_trait]
 impl Control for ControlService {
     async fn status(
@@ -51,7 +69,10 @@ impl Control for ControlService {
         _request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusReply>, Status> {
         let progress = self.run.progress.read();
-        let fleet = self.run.fleet().size();
+        let (fleet, collectors) = {
+            let fleet = self.run.fleet();
+            (fleet.size(), fleet.collector_seconds())
+        };
         let counts = self.run.accounting.counts();
         let settings = &self.run.settings;
         let version = PolicyVersion {
@@ -109,9 +130,12 @@ impl Control for ControlService {
                 mean_policy_lag: progress.policy_lag.mean,
                 max_policy_lag: progress.policy_lag.max,
             }),
-            bottleneck: None,
-            diagnoses: Vec::new(),
-            actor_seconds: HashMap::new(),
+            bottleneck: progress.bottleneck.map(bottleneck),
+            diagnoses: progress.diagnoses.into_iter().map(diagnosis).collect(),
+            actor_seconds: collectors
+                .by_name()
+                .map(|(stage, seconds)| (stage.to_owned(), seconds))
+                .into(),
         }))
     }
 

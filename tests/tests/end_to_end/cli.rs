@@ -79,6 +79,8 @@ fn a_trained_run_can_be_named_played_and_not_trained_over() {
     assert_eq!(
         keys,
         [
+            "bottleneck",
+            "diagnoses",
             "env_steps",
             "env_steps_per_second",
             "evaluation_return",

@@ -428,7 +428,7 @@ fn streams_without_a_session_of_their_own_are_refused() {
         "join before opening a stream",
     );
     let (joined, stream) = scene.peer.session();
-    let heartbeat = Kind::Heartbeat(v1::Heartbeat {});
+    let heartbeat = Kind::Heartbeat(v1::Heartbeat::default());
     refused(
         heartbeat,
         Code::InvalidArgument,

@@ -14,6 +14,7 @@ mod sessions;
 mod bad_input;
 mod security;
 mod metrics;
+mod diagnosis;
 mod dependencies;
 mod environments;
 mod cli;

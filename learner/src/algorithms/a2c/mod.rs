@@ -87,7 +87,9 @@ impl Algorithm for A2c {
         mut context: RoundContext<'_>,
     ) -> Result<Statistics, AlgorithmError> {
         let columns = context.columns(round);
-        let statistics = self.update(&columns, context.progress)?;
+        let inputs = on_policy::encoded(&self.network, &columns)?;
+        context.lap(Stage::Copy);
+        let statistics = self.update_encoded(&columns, inputs, context.progress)?;
         context.lap(Stage::Update);
         Ok(Statistics::A2c(statistics))
     }

@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use super::A2c;
 use super::config::loss_options;
-use crate::algorithms::on_policy::{Estimator, OnPolicyError, RoundBatch};
+use crate::algorithms::on_policy::{Estimator, OnPolicyError, RoundBatch, encoded};
 use crate::algorithms::policy_gradient::{StepStatistics, Steps, gradient_step, normalised};
 use crate::algorithms::round::Round;
 
@@ -33,12 +33,23 @@ impl A2c {
     /// advantage is that of the paper, the return up to the end of the unroll less the value; terms
     /// are means over the steps and not sums.
     pub fn update(&mut self, round: &Round, progress: f64) -> Result<A2cStatistics, OnPolicyError> {
+        let inputs = encoded(&self.network, round)?;
+        self.update_encoded(round, inputs, progress)
+    }
+
+    /// [`A2c::update`] with the round's observations on the device.
+    pub(super) fn update_encoded(
+        &mut self,
+        round: &Round,
+        inputs: Tensor,
+        progress: f64,
+    ) -> Result<A2cStatistics, OnPolicyError> {
         let config = &self.config;
         let estimator = Estimator::Gae {
             discount: config.discount,
             lambda: config.gae_lambda,
         };
-        let batch = RoundBatch::new(&self.network, round, estimator)?;
+        let batch = RoundBatch::new(&self.network, round, inputs, estimator)?;
         let device = self.network.device();
         let column = |host: &[f32]| Tensor::from_slice(host).to_device(device);
         let rows = Tensor::from_slice(&batch.rows).to_device(device);

@@ -86,7 +86,9 @@ impl Dqn {
             .replay
             .sample(context.index, step, wanted, context.progress)?
         {
+            context.lap(Stage::Batch);
             let columns = self.columns()?;
+            context.lap(Stage::Copy);
             let noise = self.noise(context.index, step);
             let surprise = self.gradient_step(&columns, noise.as_ref(), learning_rate, &mut record);
             self.replay.learnt(&surprise);
@@ -98,9 +100,11 @@ impl Dqn {
                 self.target.follow(&self.online, self.config.target_tau);
             }
             step += 1;
+            context.lap(Stage::Update);
         }
+        let statistics = record.finish(self, before, learning_rate);
         context.lap(Stage::Update);
-        Ok(record.finish(self, before, learning_rate))
+        Ok(statistics)
     }
 
     fn shown_epsilon(&self, env_steps: u64) -> Option<f64> {

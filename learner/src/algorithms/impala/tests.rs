@@ -86,7 +86,8 @@ fn t7_t8_t9_gradients_and_steps_agree_with_pytorch() {
         for (number, expected) in case.steps.iter().enumerate() {
             let name = |what: &str| format!("{}, step {number}, {what}", case.name);
             let options = loss_options(&impala.config, 0.0);
-            let evaluation = impala.evaluate(&round, &options).unwrap();
+            let inputs = on_policy::encoded(&impala.network, &round).unwrap();
+            let evaluation = impala.evaluate(&round, &inputs, &options).unwrap();
             let gradient = impala
                 .network
                 .gradient(&evaluation.tape, evaluation.losses.gradient);

@@ -7,7 +7,7 @@ use super::Impala;
 use super::config::{loss_options, vtrace_options};
 use super::loss::{LossOptions, Losses, Targets, losses};
 use crate::algorithms::likelihood::Likelihood;
-use crate::algorithms::on_policy::{OnPolicyError, Traced, action_rows, log_ratios};
+use crate::algorithms::on_policy::{OnPolicyError, Traced, action_rows, encoded, log_ratios};
 use crate::algorithms::returns::explained_variance;
 use crate::algorithms::round::Round;
 use crate::algorithms::vtrace::VtraceClips;
@@ -64,11 +64,22 @@ impl Impala {
         round: &Round,
         progress: f64,
     ) -> Result<ImpalaStatistics, OnPolicyError> {
+        let inputs = encoded(&self.network, round)?;
+        self.update_encoded(round, inputs, progress)
+    }
+
+    /// [`Impala::update`] with the round's observations on the device.
+    pub(super) fn update_encoded(
+        &mut self,
+        round: &Round,
+        inputs: Tensor,
+        progress: f64,
+    ) -> Result<ImpalaStatistics, OnPolicyError> {
         let config = &self.config;
         let learning_rate = config
             .learning_rate_schedule
             .at(config.learning_rate, progress);
-        let evaluation = self.evaluate(round, &loss_options(config, progress))?;
+        let evaluation = self.evaluate(round, &inputs, &loss_options(config, progress))?;
         let Evaluation {
             losses,
             tape,
@@ -106,14 +117,13 @@ impl Impala {
     pub(super) fn evaluate(
         &self,
         round: &Round,
+        inputs: &Tensor,
         options: &LossOptions,
     ) -> Result<Evaluation, OnPolicyError> {
         let policy = &self.network.spec().policy;
-        round.check(policy.observation_width(), policy.action_width(), 0)?;
         let device = self.network.device();
         let actions = action_rows(&policy.head, &round.actions, device)?;
-        let inputs = self.network.encode(&round.observations)?;
-        let values = self.network.values(&inputs);
+        let values = self.network.values(inputs);
         let rows = round.rows_of_steps();
         let column = |host: &[f32]| Tensor::from_slice(host).to_device(device);
 

@@ -10,7 +10,7 @@ use tch::Device;
 use super::config::loss_options;
 use super::loss::losses;
 use super::{Ppo, PpoConfiguration};
-use crate::algorithms::on_policy::OnPolicyError;
+use crate::algorithms::on_policy::{OnPolicyError, encoded};
 use crate::algorithms::round::{Round, ShardColumns};
 use crate::networks::{ActorCriticSpec, CriticSpec};
 
@@ -120,7 +120,7 @@ fn phases(
             *total += clock.elapsed();
             clock = Instant::now();
         };
-        let (columns, _) = ppo.columns(round)?;
+        let (columns, _) = ppo.columns(round, encoded(&ppo.network, round)?)?;
         lap(&mut timings.columns);
         let mut random = Random::derive(1, Purpose::Minibatch, u64::from(repetition), 0);
         let order = ppo.order(&columns, &mut random);

@@ -121,7 +121,9 @@ impl Algorithm for Ppo {
         mut context: RoundContext<'_>,
     ) -> Result<Statistics, AlgorithmError> {
         let columns = context.columns(round);
-        let statistics = self.update(&columns, context.progress, context.index)?;
+        let inputs = on_policy::encoded(&self.network, &columns)?;
+        context.lap(Stage::Copy);
+        let statistics = self.update_encoded(&columns, inputs, context.progress, context.index)?;
         context.lap(Stage::Update);
         Ok(Statistics::Ppo(statistics))
     }

@@ -40,6 +40,12 @@ struct Options {
     log_probs: Vec<f32>,
 }
 
+/// The columns of a round, brought to the device in both steps.
+fn columns(ppo: &Ppo, round: &Round) -> (update::Columns, update::Estimates) {
+    let inputs = on_policy::encoded(&ppo.network, round).unwrap();
+    ppo.columns(round, inputs).unwrap()
+}
+
 impl Options {
     fn config(&self) -> PpoConfiguration {
         PpoConfiguration {
@@ -232,7 +238,7 @@ fn every_step_is_in_one_minibatch_of_each_epoch() {
         ..case.config()
     });
     let round = case.round();
-    let (columns, _) = ppo.columns(&round).unwrap();
+    let (columns, _) = columns(&ppo, &round);
     let order: Vec<i64> = (0..round.num_steps() as i64).rev().collect();
     let minibatches = ppo.minibatches(&columns, &order, 0.2);
     let sizes: Vec<i64> = minibatches.iter().map(|m| m.inputs.size()[0]).collect();

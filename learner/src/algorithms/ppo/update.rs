@@ -9,7 +9,7 @@ use super::config::{AdvantageNormalisation, estimator, loss_options};
 use super::loss::{
     LossOptions, Losses, Minibatch, approximate_kl, clip_fraction, losses, surrogate_columns,
 };
-use crate::algorithms::on_policy::{OnPolicyError, RoundBatch};
+use crate::algorithms::on_policy::{OnPolicyError, RoundBatch, encoded};
 use crate::algorithms::policy_gradient::normalised;
 use crate::algorithms::round::Round;
 use crate::algorithms::sequences::Lanes;
@@ -118,13 +118,25 @@ impl Ppo {
         progress: f64,
         version: u64,
     ) -> Result<PpoStatistics, OnPolicyError> {
+        let inputs = encoded(&self.network, round)?;
+        self.update_encoded(round, inputs, progress, version)
+    }
+
+    /// [`Ppo::update`] with the round's observations on the device.
+    pub(super) fn update_encoded(
+        &mut self,
+        round: &Round,
+        inputs: Tensor,
+        progress: f64,
+        version: u64,
+    ) -> Result<PpoStatistics, OnPolicyError> {
         let config = &self.config;
         let learning_rate = config
             .learning_rate_schedule
             .at(config.learning_rate, progress);
         let clip_range = config.clip_range_schedule.at(config.clip_range, progress);
         let loss_options = loss_options(config, progress);
-        let (columns, estimates) = self.columns(round)?;
+        let (columns, estimates) = self.columns(round, inputs)?;
         let mut record = Record::default();
         for epoch in 0..self.config.epochs {
             let mut random =
@@ -170,10 +182,15 @@ impl Ppo {
         }
     }
 
-    /// Brings a round to the device, with its advantages and returns, and says what is known of them.
-    pub(super) fn columns(&self, round: &Round) -> Result<(Columns, Estimates), OnPolicyError> {
+    /// Brings the rest of a round to the device, with its advantages and returns, and says what is known
+    /// of them.
+    pub(super) fn columns(
+        &self,
+        round: &Round,
+        inputs: Tensor,
+    ) -> Result<(Columns, Estimates), OnPolicyError> {
         let config = &self.config;
-        let batch = RoundBatch::new(&self.network, round, estimator(config))?;
+        let batch = RoundBatch::new(&self.network, round, inputs, estimator(config))?;
         self.check_minibatches(batch.lanes.as_ref())?;
         let device = self.network.device();
         let column = |host: &[f32]| Tensor::from_slice(host).to_device(device);

@@ -72,13 +72,17 @@ impl Sac {
             .replay
             .sample(context.index, step, wanted, context.progress)?
         {
+            context.lap(Stage::Batch);
             let columns = self.columns()?;
+            context.lap(Stage::Copy);
             let surprise = self.gradient_step(&columns, context.index, step, &mut record);
             self.replay.learnt(&surprise);
             step += 1;
+            context.lap(Stage::Update);
         }
+        let statistics = record.finish(self);
         context.lap(Stage::Update);
-        Ok(record.finish(self))
+        Ok(statistics)
     }
 
     /// The sampled batch on the device, with actions as the critics see them.

@@ -57,7 +57,9 @@ impl Td3 {
             .replay
             .sample(context.index, step, wanted, context.progress)?
         {
+            context.lap(Stage::Batch);
             let mut columns = self.replay.columns(&self.encoder, self.policy.device())?;
+            context.lap(Stage::Copy);
             columns.actions = self.network.bounds.scaled(&columns.actions);
             let extents = columns.actions.size();
             let noise = standard_normals(
@@ -71,9 +73,11 @@ impl Td3 {
             let surprise = self.gradient_step(&columns, &noise, &mut record);
             self.replay.learnt(&surprise);
             step += 1;
+            context.lap(Stage::Update);
         }
+        let statistics = record.finish(self);
         context.lap(Stage::Update);
-        Ok(record.finish(self))
+        Ok(statistics)
     }
 
     /// One gradient step of the critics; where it is its turn one of the policy, after which the targets

@@ -68,7 +68,7 @@ fn minibatches(ppo: &Ppo, columns: &Columns) -> (Vec<i64>, Vec<loss::Minibatch>)
 fn t17_the_gradient_through_time_agrees_with_pytorchs() {
     for case in cases() {
         let ppo = case.ppo(|_| {});
-        let (columns, _) = ppo.columns(&case.update.round()).unwrap();
+        let (columns, _) = columns(&ppo, &case.update.round());
         let (_, minibatches) = minibatches(&ppo, &columns);
         let [minibatch] = &minibatches[..] else {
             panic!("the whole round is one minibatch")
@@ -158,7 +158,7 @@ fn t1_t17_the_value_of_a_final_observation_is_one_more_step_from_its_own_state()
     let values = lanes(&ppo, &round).values(&ppo.network, &round, &inputs);
     all_close("values", &values, &expected);
     // Its advantage: the next value is the final observation's, and nothing is carried from behind.
-    let (columns, _) = ppo.columns(&round).unwrap();
+    let (columns, _) = columns(&ppo, &round);
     let advantages = to_host(&columns.advantages);
     let discount = ppo.config.discount as f32;
     close(
@@ -249,7 +249,7 @@ fn t17_minibatches_are_whole_sequences_of_environments_in_a_new_order() {
     let case = &cases()[0];
     let ppo = case.ppo(|config| config.minibatch_size = 10);
     let round = case.update.round();
-    let (columns, _) = ppo.columns(&round).unwrap();
+    let (columns, _) = columns(&ppo, &round);
     let (order, minibatches) = minibatches(&ppo, &columns);
     // Five environments of five steps: two, two and one.
     let sizes: Vec<i64> = minibatches.iter().map(|m| m.inputs.size()[0]).collect();
