@@ -17,3 +17,4 @@ mod metrics;
 mod dependencies;
 mod environments;
 mod cli;
+mod looking;
