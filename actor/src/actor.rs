@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::environments::{self, EnvironmentError, hosted};
 use crate::evaluator;
+use crate::recording::{self, Recorder, RecordingError, RecordingPlan};
 use crate::session::{self, SessionEnd, SessionError};
 
 /// What the process does for the learner.
@@ -35,6 +36,9 @@ pub enum ActorError {
     /// The environment cannot be made.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
+    /// Evaluations cannot be recorded.
+    #[error("evaluation.record_every: {0}")]
+    Recording(#[from] RecordingError),
     /// The learner's answer will not change.
     #[error("{0}")]
     Refused(SessionError),
@@ -61,6 +65,8 @@ pub struct Actor {
     role: ActorRole,
     environment: EnvironmentSpec,
     security: ClientSecurity,
+    /// What an evaluator records.
+    recordings: Option<RecordingPlan>,
 }
 
 impl Actor {
@@ -74,11 +80,20 @@ impl Actor {
         hosted::configure(&configuration.actor.host);
         let bare = environments::make(&settings.id, &settings.all_arguments(), 1)?;
         let environment = environments::wrap(bare, &settings.wrappers)?.spec().clone();
+        let recordings = match role {
+            ActorRole::Collector => None,
+            ActorRole::Evaluator => RecordingPlan::new(&configuration.evaluation),
+        };
+        if let Some(plan) = &recordings {
+            recording::check_visible(&environment)?;
+            plan.make_folder()?;
+        }
         Ok(Self {
             configuration,
             role,
             environment,
             security,
+            recordings,
         })
     }
 
@@ -103,9 +118,10 @@ impl Actor {
         let patience: Duration = self.configuration.actor.give_up_after.into();
         let mut backoff = self.backoff();
         let mut last_contact = Instant::now();
+        let mut recorder = Recorder::new(self.recordings.clone());
         loop {
             let was_up = Instant::now();
-            let error = match self.session(&mut stopped).await {
+            let error = match self.session(&mut stopped, &mut recorder).await {
                 Ok(SessionEnd::Finished | SessionEnd::ShutDown) => return Ok(()),
                 Ok(SessionEnd::Drained) => {
                     last_contact = Instant::now();
@@ -163,7 +179,11 @@ impl Actor {
             .build()
     }
 
-    async fn session(&self, stopped: &mut watch::Receiver<bool>) -> Result<SessionEnd, Attempt> {
+    async fn session(
+        &self,
+        stopped: &mut watch::Receiver<bool>,
+        recorder: &mut Recorder,
+    ) -> Result<SessionEnd, Attempt> {
         let settings = &self.configuration.actor;
         let shutdown: Pin<Box<dyn Future<Output = ()> + Send>> = {
             let mut stopped = stopped.clone();
@@ -198,7 +218,8 @@ impl Actor {
                 .await
             }
             ActorRole::Evaluator => {
-                evaluator::serve(&mut client, &self.environment, max_message, shutdown).await
+                let environment = &self.environment;
+                evaluator::serve(&mut client, environment, max_message, recorder, shutdown).await
             }
         };
         ended.map_err(Attempt::Session)

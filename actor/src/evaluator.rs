@@ -16,6 +16,7 @@ use crate::collector::ActingPolicy;
 use crate::environments::{self, EnvironmentError, EnvironmentFault};
 use crate::joined::Joined;
 use crate::metrics;
+use crate::recording::{Episode, Recorder, Scene};
 use crate::session::{self, Client, SessionEnd, SessionError, Streams};
 use crate::shard::{FinalObservations, Shard, StepRow};
 
@@ -75,7 +76,7 @@ pub enum EvaluationError {
 }
 
 /// Steps after which an episode without a time limit is given up.
-const MAX_STEPS: u32 = 1_000_000;
+pub(crate) const MAX_STEPS: u32 = 1_000_000;
 
 /// Plays one episode in each of `episodes` environments with the policy's mode.
 ///
@@ -149,7 +150,8 @@ pub fn evaluate(
     Ok(Evaluation { returns, lengths })
 }
 
-/// Joins as an evaluator and measures versions as training goes on, until the session ends.
+/// Joins as an evaluator and measures versions as training goes on, until the session ends. `recorder`
+/// makes pictures of them.
 ///
 /// # Errors
 /// Whatever broke the session; [`SessionError::is_permanent`] says whether to try again.
@@ -157,6 +159,7 @@ pub async fn serve(
     client: &mut Client,
     environment: &EnvironmentSpec,
     max_message_bytes: usize,
+    recorder: &mut Recorder,
     shutdown: impl Future<Output = ()>,
 ) -> Result<SessionEnd, SessionError> {
     let joined = session::join(
@@ -182,6 +185,7 @@ pub async fn serve(
         tokio::select! {
             () = &mut shutdown => {
                 streams.leave().await;
+                recorder.finish().await;
                 return Ok(SessionEnd::ShutDown);
             }
             _ = heartbeat.tick() => streams.heartbeat(HashMap::new()),
@@ -193,6 +197,12 @@ pub async fn serve(
                 next_at = publication.env_steps + joined.evaluation_every_env_steps;
                 let evaluation =
                     measure(environment, &version, &joined).await?;
+                let first = Episode {
+                    seed: joined.plan.seed,
+                    index: 0,
+                    length: evaluation.lengths.first().copied().unwrap_or(0),
+                };
+                recorder.evaluated(|| Scene::new(environment, &version, &publication, first));
                 report(client, joined.session, &publication, evaluation).await?;
             }
             message = streams.downlink.message() => {
@@ -201,6 +211,7 @@ pub async fn serve(
                     .ok_or(SessionError::Closed("collect"))?
                     .kind;
                 if let Some(v1::collect_reply::Kind::Drain(drain)) = kind {
+                    recorder.finish().await;
                     return Ok(if drain.finished {
                         SessionEnd::Finished
                     } else {

@@ -24,6 +24,10 @@ pub struct Shard {
     observation_width: usize,
     /// The recurrent state of whoever acts, `[B, S]`.
     recurrent_state: Vec<f32>,
+    /// Whether somebody watches how episodes end.
+    is_watched: bool,
+    /// How the last one ended, where somebody watches.
+    final_frame: Option<Frame>,
 }
 
 /// Where the episodes of a shard are drawn from.
@@ -113,7 +117,7 @@ impl Shard {
     /// # Errors
     /// Where an environment fails.
     pub fn starting_at(
-        mut environment: Box<dyn BatchedEnvironment>,
+        environment: Box<dyn BatchedEnvironment>,
         first_env: u32,
         seed: u64,
         purpose: Purpose,
@@ -124,18 +128,37 @@ impl Shard {
             purpose,
             first_env,
         };
+        Self::begin(environment, stream, first_episode, false)
+    }
+
+    /// As [`Shard::new`], for whoever watches: [`Shard::take_final_frame`] shows how an episode ended, though
+    /// the next one has begun inside the same step.
+    ///
+    /// # Errors
+    /// Where an environment fails.
+    pub fn watched(
+        environment: Box<dyn BatchedEnvironment>,
+        first_env: u32,
+        seed: u64,
+        purpose: Purpose,
+    ) -> Result<Self, EnvironmentFault> {
+        let stream = Stream {
+            seed,
+            purpose,
+            first_env,
+        };
+        Self::begin(environment, stream, 0, true)
+    }
+
+    fn begin(
+        environment: Box<dyn BatchedEnvironment>,
+        stream: Stream,
+        first_episode: u64,
+        is_watched: bool,
+    ) -> Result<Self, EnvironmentFault> {
         let num_envs = environment.num_envs();
         let observation_width = environment.spec().observation.width();
-        let mut observation = vec![0.0; observation_width];
-        for index in 0..num_envs {
-            environment.reset(
-                index,
-                stream.episode(index, first_episode),
-                &mut observation,
-            )?;
-            environment.prepare(index, &stream.episode(index, first_episode + 1));
-        }
-        Ok(Self {
+        let mut shard = Self {
             environment,
             stream,
             progress: Progress {
@@ -145,7 +168,25 @@ impl Shard {
             },
             observation_width,
             recurrent_state: Vec::new(),
-        })
+            is_watched,
+            final_frame: None,
+        };
+        let mut observation = vec![0.0; observation_width];
+        for index in 0..num_envs {
+            let random = stream.episode(index, first_episode);
+            shard.environment.reset(index, random, &mut observation)?;
+            shard.prepare(index, first_episode + 1);
+        }
+        Ok(shard)
+    }
+
+    /// Says what episode `episode` will draw from. Of a watched shard nothing is said: a batch that
+    /// began the next episode by itself would show that one and no longer the end of the last.
+    fn prepare(&mut self, index: usize, episode: u64) {
+        if !self.is_watched {
+            let random = self.stream.episode(index, episode);
+            self.environment.prepare(index, &random);
+        }
     }
 
     /// This shard with `width` values of recurrent state for each environment, all zero as at the
@@ -202,6 +243,13 @@ impl Shard {
     /// If there is no such environment.
     pub fn render(&mut self, index: usize) -> Result<Option<Frame>, EnvironmentFault> {
         self.environment.render(index)
+    }
+
+    /// The picture with which the last episode ended, of a [watched](Self::watched) shard whose
+    /// environment draws any.
+    #[must_use]
+    pub fn take_final_frame(&mut self) -> Option<Frame> {
+        self.final_frame.take()
     }
 
     /// Takes one step of every environment and begins the next episode where one ends.
@@ -266,11 +314,13 @@ impl Shard {
                 return_: self.progress.returns[index],
                 length: elapsed,
             });
+            if self.is_watched {
+                self.final_frame = self.environment.render(index)?;
+            }
             let episode = self.progress.episodes[index] + 1;
             let random = self.stream.episode(index, episode);
             self.environment.reset(index, random, observation)?;
-            let after = self.stream.episode(index, episode + 1);
-            self.environment.prepare(index, &after);
+            self.prepare(index, episode + 1);
             self.progress.episodes[index] = episode;
             self.progress.elapsed[index] = 0;
             self.progress.returns[index] = 0.0;
@@ -359,8 +409,7 @@ impl Shard {
         }
         self.environment.restore(environment)?;
         for (index, episode) in progress.episodes.iter().enumerate() {
-            let after = self.stream.episode(index, episode + 1);
-            self.environment.prepare(index, &after);
+            self.prepare(index, episode + 1);
         }
         self.progress = progress;
         self.recurrent_state = recurrent_state;

@@ -57,8 +57,10 @@ fn a_policy_is_played_as_in_this_process_and_drawn() {
             "5",
             "--seed",
             "9",
-            "--gif",
+            "--record",
             gif.to_str().unwrap(),
+            "--record-episodes",
+            "2",
             "--json",
         ],
     );
@@ -67,7 +69,10 @@ fn a_policy_is_played_as_in_this_process_and_drawn() {
     let policy = artifact.policy().unwrap();
     let expected = evaluator::evaluate(&artifact.environment, &policy, 5, 9).unwrap();
     assert_eq!(played, expected);
-    assert_eq!(std::fs::read(gif).unwrap()[..6], *b"GIF89a");
+    for number in 1..=2 {
+        let gif = gif.with_file_name(format!("played-{number}.gif"));
+        assert_eq!(std::fs::read(gif).unwrap()[..6], *b"GIF89a");
+    }
 }
 
 #[test]
@@ -96,4 +101,18 @@ fn what_cannot_be_played_is_named() {
     assert_eq!(output.status.code(), Some(64), "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("unknown environment `Nothing-v0`"), "{said}");
+
+    let (_, path) = written("unrecorded.safetensors");
+    for (arguments, message) in [
+        (["--record", "a.webp", "--episodes", "1"], "neither .gif"),
+        (
+            ["--record", "a.gif", "--record-episodes", "21"],
+            "21 episodes",
+        ),
+    ] {
+        let output = evaluate(&path, &arguments);
+        assert_eq!(output.status.code(), Some(64), "{output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(message), "{said}");
+    }
 }

@@ -115,7 +115,12 @@ impl Cluster {
             .collect();
         if plan.evaluator {
             let file = plan.run.configuration_file();
-            launches.push(worker("evaluator".to_owned(), file, Some("--evaluate")));
+            let mut evaluator = worker("evaluator".to_owned(), file, Some("--evaluate"));
+            if plan.configuration.evaluation.recordings.is_none() {
+                let folder = plan.run.recordings().into();
+                evaluator.arguments.extend(["--recordings".into(), folder]);
+            }
+            launches.push(evaluator);
         }
         let learner = learner.start()?;
         let workers = launches
@@ -141,7 +146,7 @@ impl Cluster {
 
     /// Where training stands; `None` where the learner does not answer.
     pub(crate) async fn status(&mut self) -> Option<StatusReply> {
-        self.control.status().await
+        self.control.status().await.ok()
     }
 
     /// Waits until the learner ends. Dropping the future loses nothing.

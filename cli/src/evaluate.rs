@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 use rookery_actor::environments::hosted;
 use rookery_actor::evaluator::{self, Evaluation};
-use rookery_actor::recording;
+use rookery_actor::recording::Order;
 use rookery_common::configuration::Configuration;
 use rookery_common::policy::PolicyArtifact;
 use serde::Serialize;
@@ -35,9 +35,18 @@ pub(crate) struct EvaluateArguments {
     /// Which of the run's policies
     #[arg(long, value_enum, default_value_t)]
     checkpoint: Checkpoint,
-    /// Also draw one episode, as a GIF in this file
+    /// Also draw the first episode: a .gif is an animation, a .png a strip of pictures
     #[arg(long, value_name = "FILE")]
-    gif: Option<PathBuf>,
+    record: Option<PathBuf>,
+    /// Draw so many episodes instead, each in a file of its own: NAME-1.gif, NAME-2.gif and so on
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        requires = "record",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    record_episodes: u32,
     /// Print one JSON object as the last line
     #[arg(long)]
     json: bool,
@@ -78,7 +87,8 @@ pub(crate) fn evaluate(arguments: &EvaluateArguments) -> anyhow::Result<()> {
     let game = Game {
         episodes,
         seed,
-        gif: arguments.gif.as_deref(),
+        record: arguments.record.as_deref(),
+        record_episodes: arguments.record_episodes,
     };
     let evaluation = play(&run, &configuration, arguments.checkpoint, &game)?;
     let report = report(&run, arguments.checkpoint, &artifact, seed, &evaluation);
@@ -111,8 +121,10 @@ pub(crate) struct Game<'a> {
     pub(crate) episodes: u32,
     /// Seed of the episodes.
     pub(crate) seed: u64,
-    /// Where one of them is drawn.
-    pub(crate) gif: Option<&'a Path>,
+    /// Where the first of them are drawn.
+    pub(crate) record: Option<&'a Path>,
+    /// How many of them are.
+    pub(crate) record_episodes: u32,
 }
 
 /// Plays a run's policy: here, or in the actors' program where that is one of the user's own, which
@@ -134,14 +146,16 @@ pub(crate) fn play(
     }
     let artifact = read_policy(&file)?;
     let policy = artifact.policy()?;
-    let Game {
-        episodes,
-        seed,
-        gif,
-    } = *game;
-    let evaluation = evaluator::evaluate(&artifact.environment, &policy, episodes, seed)?;
-    if let Some(path) = gif {
-        recording::draw(&artifact.environment, &policy, seed, path)?;
+    let Game { episodes, seed, .. } = *game;
+    let environment = &artifact.environment;
+    let order = game
+        .record
+        .map(|path| Order::new(path, game.record_episodes, episodes, environment))
+        .transpose()
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    let evaluation = evaluator::evaluate(environment, &policy, episodes, seed)?;
+    if let Some(order) = order {
+        order.carry_out(environment, &policy, seed, &evaluation)?;
     }
     Ok(evaluation)
 }
@@ -162,8 +176,9 @@ fn play_in(
         .args(["--episodes", &game.episodes.to_string()])
         .args(["--seed", &game.seed.to_string()])
         .arg("--json");
-    if let Some(path) = game.gif {
-        command.arg("--gif").arg(path);
+    if let Some(path) = game.record {
+        command.arg("--record").arg(path);
+        command.args(["--record-episodes", &game.record_episodes.to_string()]);
     }
     let output = command
         .output()

@@ -72,6 +72,10 @@ pub(crate) struct ActorArguments {
     /// Measure policies instead of collecting
     #[arg(long)]
     evaluate: bool,
+    /// Where an evaluator keeps its recordings, where `evaluation.record_every` asks for them
+    /// [default: as configured, `recordings`]
+    #[arg(long, value_name = "DIR", requires = "evaluate")]
+    recordings: Option<PathBuf>,
 }
 
 /// Becomes the learner.
@@ -118,6 +122,10 @@ pub(crate) fn actor(arguments: &ActorArguments) -> anyhow::Result<()> {
     }
     if let Some(threads) = arguments.threads {
         layers = layers.value("actor.threads", i64::from(threads));
+    }
+    if let Some(folder) = &arguments.recordings {
+        let folder = folder.to_string_lossy().into_owned();
+        layers = layers.value("evaluation.recordings", folder);
     }
     let configuration = layers.build()?;
     let program = Programs::locate()?.actor(configuration.actor.program.as_deref())?;

@@ -12,6 +12,7 @@ mod failure;
 mod format;
 mod source;
 mod run_directory;
+mod metrics_file;
 mod children;
 mod control;
 mod cluster;
@@ -22,6 +23,7 @@ mod evaluate;
 mod digest;
 mod inspect;
 mod plot;
+mod top;
 mod presets;
 mod doctor;
 mod check_env;
@@ -44,6 +46,7 @@ enum Command {
     Train(train::TrainArguments),
     Evaluate(evaluate::EvaluateArguments),
     Plot(plot::PlotArguments),
+    Top(top::TopArguments),
     Digest(digest::DigestArguments),
     Inspect(inspect::InspectArguments),
     Presets(presets::PresetsArguments),
@@ -82,6 +85,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Train(arguments) => train::train(arguments),
         Command::Evaluate(arguments) => evaluate::evaluate(arguments),
         Command::Plot(arguments) => plot::plot(arguments),
+        Command::Top(arguments) => top::top(arguments),
         Command::Digest(arguments) => digest::digest(arguments),
         Command::Inspect(arguments) => inspect::inspect(arguments),
         Command::Presets(arguments) => presets::presets(arguments),

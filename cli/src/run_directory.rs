@@ -173,6 +173,11 @@ impl RunDirectory {
         self.0.join("logs")
     }
 
+    /// What an evaluator has recorded.
+    pub(crate) fn recordings(&self) -> PathBuf {
+        self.0.join("recordings")
+    }
+
     /// What acts.
     pub(crate) fn policy_file(&self, checkpoint: Checkpoint) -> PathBuf {
         self.checkpoint(checkpoint).join("policy.safetensors")
@@ -217,6 +222,24 @@ impl RunDirectory {
             ))
         })?;
         Configuration::parse(&text).with_context(|| format!("in {}", path.display()))
+    }
+
+    /// Where this run's learner says that it listens; `None` where none says so. One that was killed
+    /// takes nothing back.
+    ///
+    /// # Errors
+    /// Where the file is there and cannot be understood.
+    pub(crate) fn learner_address(&self) -> anyhow::Result<Option<Address>> {
+        let path = self.0.join("learner_address");
+        match fs::read_to_string(&path) {
+            Ok(text) => text
+                .trim()
+                .parse()
+                .map(Some)
+                .with_context(|| format!("cannot understand {}", path.display())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
     }
 
     /// What the learner wrote at its end; `None` where it wrote nothing.

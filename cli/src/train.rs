@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use rookery_actor::environments;
+use rookery_actor::{environments, recording};
 use rookery_common::configuration::Configuration;
 use rookery_common::exit::Exit;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -178,6 +178,10 @@ fn configure(arguments: &TrainArguments) -> anyhow::Result<(Source, Configuratio
         let every = configuration.run.total_env_steps / NUM_EVALUATIONS;
         configuration.evaluation.every_env_steps = Some(every.max(1));
     }
+    if configuration.evaluation.record_every.is_some() && !arguments.evaluator {
+        let message = "evaluation.record_every is for an evaluator; add --evaluator";
+        return Err(Failure::usage(message).into());
+    }
     check_environment(&configuration)?;
     Ok((source, configuration))
 }
@@ -190,9 +194,13 @@ fn check_environment(configuration: &Configuration) -> anyhow::Result<()> {
         return Ok(());
     }
     let environment = &configuration.environment;
-    environments::make(&environment.id, &environment.all_arguments(), 1)
+    let made = environments::make(&environment.id, &environment.all_arguments(), 1)
         .and_then(|bare| environments::wrap(bare, &environment.wrappers))
         .map_err(|error| Failure::usage(error.to_string()))?;
+    if configuration.evaluation.record_every.is_some() {
+        recording::check_visible(made.spec())
+            .map_err(|error| Failure::usage(format!("evaluation.record_every: {error}")))?;
+    }
     Ok(())
 }
 
@@ -383,7 +391,8 @@ fn evaluation_return(configuration: &Configuration, run: &RunDirectory) -> anyho
     let game = Game {
         episodes: configuration.evaluation.episodes,
         seed: configuration.run.seed,
-        gif: None,
+        record: None,
+        record_episodes: 0,
     };
     let evaluation = evaluate::play(run, configuration, Checkpoint::Latest, &game)?;
     Ok(evaluation.mean_return())

@@ -127,13 +127,16 @@ fn values_out_of_range_name_the_range() {
         ppo.clip_range = inf
         ppo.target_kl = 0
         evaluation.episodes = 0
+        evaluation.record_every = 0
+        evaluation.recordings = ""
+        evaluation.keep_recordings = 0
         checkpoint.keep = 0
         learner.threads = 0
         learner.max_message = "4GiB"
         actor.learner = "learner:0"
         telemetry.log = "rookery=loud"
     "#), @r#"
-    invalid configuration, 18 violations:
+    invalid configuration, 21 violations:
       - `run.name` (configuration): expected at most 128 letters, digits, `.`, `_` and `-` that do not start with `.`, got "../elsewhere"
       - `run.total_env_steps` (configuration): expected at least 1 and at most 4503599627370496, got 0
       - `run.solved_return` (configuration): expected a finite number, got NaN
@@ -147,6 +150,9 @@ fn values_out_of_range_name_the_range() {
       - `ppo.clip_range` (configuration): expected above 0 and at most 1, got inf
       - `ppo.target_kl` (configuration): expected above 0 and at most 1000, got 0
       - `evaluation.episodes` (configuration): expected at least 1 and at most 1000000, got 0
+      - `evaluation.record_every` (configuration): expected at least 1 and at most 1000000, got 0
+      - `evaluation.recordings` (configuration): expected a folder, such as "recordings", got ""
+      - `evaluation.keep_recordings` (configuration): expected at least 1 and at most 1000000, got 0
       - `checkpoint.keep` (configuration): expected at least 1 and at most 1000000, got 0
       - `learner.threads` (configuration): expected at least 1 and at most 1024, got 0
       - `learner.max_message` (configuration): expected at least 64KiB and at most 2GiB, got 4GiB

@@ -83,6 +83,9 @@ fn the_defaults_can_run_and_are_what_is_printed() {
     [evaluation]
     episodes = 20
     every_env_steps = "none"
+    keep_recordings = 100
+    record_every = "none"
+    recordings = "none"
 
     [impala]
     adam_beta1 = 0.9

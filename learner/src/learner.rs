@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tonic::service::interceptor::InterceptedService;
 
 use crate::accounting::Accounting;
+use crate::address_file::AddressFile;
 use crate::checkpoint::{CheckpointError, CheckpointStore, LearnerState, Manifest};
 use crate::checkpoint_writer::CheckpointWriter;
 use crate::device;
@@ -192,6 +193,8 @@ impl Learner {
         let directory = run.settings.directory.clone();
         let io_error = |path: PathBuf| move |source| LearnerError::Io { path, source };
         let log = MetricsLog::open(&directory, resumed.as_ref().map_or(0, |state| state.round))
+            .map_err(io_error(directory.clone()))?;
+        let _address = AddressFile::write(&directory, listener.address())
             .map_err(io_error(directory.clone()))?;
         let newest = resumed.as_ref().map(|state| store.directory(state.round));
         let writer = CheckpointWriter::spawn(store, newest).map_err(io_error(directory.clone()))?;

@@ -7,6 +7,7 @@
 
 mod tensors;
 pub mod learner;
+mod address_file;
 pub mod resume;
 pub mod device;
 pub mod memory;

@@ -24,6 +24,9 @@ pub(super) struct Arguments {
     /// Evaluates policies instead of collecting unrolls.
     #[arg(long)]
     pub(super) evaluate: bool,
+    /// Where an evaluator keeps its recordings [default: as configured].
+    #[arg(long, value_name = "DIR", requires = "evaluate")]
+    pub(super) recordings: Option<PathBuf>,
     /// Prints the effective configuration and exits.
     #[arg(long)]
     pub(super) print_config: bool,
@@ -109,9 +112,12 @@ pub(super) struct EvaluateArguments {
     /// Seed of the episodes [default: as configured].
     #[arg(long, value_name = "S")]
     pub(super) seed: Option<u64>,
-    /// Also draws one episode, as a GIF in this file.
+    /// Also draws the first episode: a .gif is an animation, a .png a strip of pictures.
     #[arg(long, value_name = "FILE")]
-    pub(super) gif: Option<PathBuf>,
+    pub(super) record: Option<PathBuf>,
+    /// Draws so many episodes instead, each in a file of its own: NAME-1.gif, NAME-2.gif and so on.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "record", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) record_episodes: u32,
     /// Prints one JSON object instead: the return and the length of each episode.
     #[arg(long)]
     pub(super) json: bool,

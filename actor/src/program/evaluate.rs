@@ -4,7 +4,8 @@ use rookery_common::policy::PolicyArtifact;
 
 use super::arguments::EvaluateArguments;
 use crate::environments::hosted;
-use crate::{evaluator, recording};
+use crate::evaluator;
+use crate::recording::Order;
 
 /// Plays and prints.
 ///
@@ -19,9 +20,14 @@ pub(super) fn evaluate(arguments: &EvaluateArguments) -> anyhow::Result<()> {
     let episodes = arguments.episodes;
     let episodes = episodes.unwrap_or(configuration.evaluation.episodes);
     let seed = arguments.seed.unwrap_or(configuration.run.seed);
-    let evaluation = evaluator::evaluate(&artifact.environment, &policy, episodes, seed)?;
-    if let Some(path) = &arguments.gif {
-        recording::draw(&artifact.environment, &policy, seed, path)?;
+    let environment = &artifact.environment;
+    let record = arguments.record.as_deref();
+    let order = record
+        .map(|path| Order::new(path, arguments.record_episodes, episodes, environment))
+        .transpose()?;
+    let evaluation = evaluator::evaluate(environment, &policy, episodes, seed)?;
+    if let Some(order) = order {
+        order.carry_out(environment, &policy, seed, &evaluation)?;
     }
     if arguments.json {
         println!("{}", serde_json::to_string(&evaluation)?);

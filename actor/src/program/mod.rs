@@ -14,6 +14,7 @@ use crate::actor::{Actor, ActorError, ActorRole};
 use crate::environments::{EnvironmentError, Environments};
 use crate::evaluator::EvaluationError;
 use crate::metrics;
+use crate::recording::RecordingError;
 use crate::session::SessionError;
 
 use arguments::{Arguments, Command};
@@ -56,6 +57,10 @@ fn work(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(threads) = arguments.threads {
         layers = layers.value("actor.threads", threads as i64);
     }
+    if let Some(folder) = &arguments.recordings {
+        let folder = folder.to_string_lossy().into_owned();
+        layers = layers.value("evaluation.recordings", folder);
+    }
     let configuration = layers.build()?;
     if arguments.print_config {
         print!("{}", configuration.to_toml());
@@ -94,6 +99,7 @@ fn exit_code(error: &anyhow::Error) -> Exit {
     if error.is::<ConfigurationError>()
         || error.is::<EnvironmentError>()
         || matches!(error.downcast_ref(), Some(EvaluationError::Environment(_)))
+        || matches!(error.downcast_ref(), Some(error) if is_wish(error))
         || matches!(error.downcast_ref(), Some(ArtifactError::Io { .. }))
     {
         return Exit::Usage;
@@ -115,6 +121,19 @@ fn exit_code(error: &anyhow::Error) -> Exit {
         }
         Some(ActorError::Security(error)) => error.exit(),
         Some(ActorError::Environment(_)) => Exit::Usage,
-        Some(ActorError::Refused(_)) | None => Exit::Internal,
+        Some(ActorError::Recording(error)) if is_wish(error) => Exit::Usage,
+        Some(ActorError::Refused(_) | ActorError::Recording(_)) | None => Exit::Internal,
     }
+}
+
+/// Whether something was asked for that cannot be had, other than a failure on the way.
+fn is_wish(error: &RecordingError) -> bool {
+    matches!(
+        error,
+        RecordingError::Environment(_)
+            | RecordingError::Invisible { .. }
+            | RecordingError::Format { .. }
+            | RecordingError::TooFew { .. }
+            | RecordingError::File { .. }
+    )
 }

@@ -1,6 +1,7 @@
 //! Pictures of hosted environments, where they are made to be seen and nowhere else.
 
 use rookery_actor::environments::{BatchedEnvironment, Frame, StepOutput};
+use rookery_actor::shard::{FinalObservations, Shard, StepRow};
 use rookery_common::seeds::{Purpose, Random};
 
 use crate::support::{arguments, pool};
@@ -54,6 +55,34 @@ fn an_environment_draws_itself_where_it_is_made_to_be_seen() {
         let frame = drawn.render(0).unwrap().unwrap();
         assert_eq!((frame.width, frame.height), (600, 400), "{id}");
     }
+}
+
+/// The host would have begun the next episode in the step that ended one.
+#[test]
+fn the_end_of_an_episode_that_is_watched_can_be_seen() {
+    let batch = pool()
+        .make_visible("peculiar:Filmed", &arguments(&[]), 1)
+        .unwrap();
+    let width = batch.spec().observation.width();
+    let mut shard = Shard::watched(Box::new(batch), 0, 1, Purpose::Evaluation).unwrap();
+    for (action, steps_at_the_end) in [(0.0, None), (0.0, None), (2.0, Some(3)), (2.0, Some(1))] {
+        let row = StepRow {
+            rewards: &mut [0.0],
+            terminated: &mut [0],
+            truncated: &mut [0],
+            next_observations: &mut vec![0.0; width],
+            finals: &mut FinalObservations::default(),
+            episodes: &mut Vec::new(),
+        };
+        shard.step(&[action], row).unwrap();
+        let end = shard.take_final_frame().map(|frame| frame.rgb[2]);
+        assert_eq!(end, steps_at_the_end);
+    }
+    assert_eq!(
+        shard.render(0).unwrap().unwrap().rgb[2],
+        0,
+        "the next has begun"
+    );
 }
 
 /// The screen is that of the game which is played: where it is grey and resized it is what is observed, but for

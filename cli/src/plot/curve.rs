@@ -1,77 +1,51 @@
-//! The numbers of a learning curve, and what several of them have in common.
-
-use std::fs::File;
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-
-use anyhow::Context as _;
-use serde::Deserialize;
+//! The numbers of a curve, and what several of them have in common.
 
 use super::Axis;
-use crate::failure::Failure;
+use crate::metrics_file::Record;
 
 /// Points at which several curves are compared.
 const GRID_POINTS: usize = 256;
 
-/// The mean training return of one run over time.
+/// One metric of one run over time.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Curve {
-    /// `(x, mean return)`, `x` ascending; at least one.
+    /// `(x, value)`, `x` ascending.
     pub(super) points: Vec<(f64, f64)>,
 }
 
-/// A line of `metrics.jsonl`, as far as it matters here; an evaluation has neither return nor time.
-#[derive(Deserialize)]
-struct Line {
-    env_steps: u64,
-    seconds: Option<f64>,
-    mean_return: Option<f64>,
-}
-
 impl Curve {
-    /// Reads a run's `metrics.jsonl`. A last line that is incomplete, as while the run goes on, is
-    /// left out.
-    ///
-    /// # Errors
-    /// Where the file cannot be read, a line cannot be understood, or no episode has ended yet.
-    pub(super) fn read(path: &Path, axis: Axis) -> anyhow::Result<Self> {
-        let file = File::open(path).map_err(|error| {
-            Failure::usage(format!(
-                "cannot read {}: {error}; has the run begun?",
-                path.display()
-            ))
-        })?;
-        let mut reader = BufReader::new(file);
+    /// The numbers under `metric` in a run's records. An evaluation happened when the update was done
+    /// whose policy it measured.
+    pub(super) fn of(records: &[Record], metric: &str, axis: Axis) -> Self {
         let mut points: Vec<(f64, f64)> = Vec::new();
-        let mut text = String::new();
-        for number in 1_usize.. {
-            text.clear();
-            let length = reader
-                .read_line(&mut text)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            if length == 0 || !text.ends_with('\n') {
-                break;
+        let mut updates: Vec<(u64, f64)> = Vec::new();
+        for record in records {
+            if let Some(seconds) = record.seconds {
+                while updates
+                    .last()
+                    .is_some_and(|(last, _)| *last >= record.env_steps)
+                {
+                    updates.pop();
+                }
+                updates.push((record.env_steps, seconds));
             }
-            let line: Line = serde_json::from_str(&text)
-                .with_context(|| format!("{}, line {number}", path.display()))?;
-            let (Some(seconds), Some(mean_return)) = (line.seconds, line.mean_return) else {
-                continue;
-            };
             let x = match axis {
-                Axis::Steps => line.env_steps as f64,
-                Axis::Time => seconds,
+                Axis::Steps => Some(record.env_steps as f64),
+                Axis::Time => record.seconds.or_else(|| {
+                    let later = updates.partition_point(|(steps, _)| *steps <= record.env_steps);
+                    later.checked_sub(1).map(|update| updates[update].1)
+                }),
+            };
+            let (Some(x), Some(value)) = (x, record.number(metric)) else {
+                continue;
             };
             // A resumed run repeats what came after its checkpoint: the later record holds.
             while points.last().is_some_and(|(last, _)| *last >= x) {
                 points.pop();
             }
-            points.push((x, mean_return));
+            points.push((x, value));
         }
-        if points.is_empty() {
-            let message = format!("{} holds no finished episode yet", path.display());
-            return Err(Failure::usage(message).into());
-        }
-        Ok(Self { points })
+        Self { points }
     }
 
     fn first(&self) -> f64 {
@@ -214,26 +188,37 @@ mod tests {
         assert!(summary.points.is_empty());
     }
 
+    fn records(lines: &[&str]) -> Vec<Record> {
+        let parsed = lines.iter().map(|line| serde_json::from_str(line).unwrap());
+        parsed.collect()
+    }
+
     #[test]
     fn what_a_resumed_run_did_again_counts_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("metrics.jsonl");
-        let record = |env_steps: u64, mean_return: f64| {
-            format!("{{\"env_steps\":{env_steps},\"seconds\":1.0,\"mean_return\":{mean_return}}}\n")
-        };
-        let lines = [(100, 1.0), (200, 2.0), (300, 3.0), (200, 20.0), (300, 30.0)];
-        let text: String = lines.iter().map(|(x, y)| record(*x, *y)).collect();
-        std::fs::write(&path, text).unwrap();
-        let curve = Curve::read(&path, Axis::Steps).unwrap();
+        let lines = [(100, 1.0), (200, 2.0), (300, 3.0), (200, 20.0), (300, 30.0)].map(
+            |(env_steps, value)| {
+                format!("{{\"env_steps\":{env_steps},\"seconds\":1.0,\"mean_return\":{value}}}")
+            },
+        );
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let curve = Curve::of(&records(&lines), "mean_return", Axis::Steps);
         assert_eq!(curve.points, [(100.0, 1.0), (200.0, 20.0), (300.0, 30.0)]);
     }
 
     #[test]
-    fn a_malformed_line_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("metrics.jsonl");
-        std::fs::write(&path, "{\"env_steps\":1}\nnonsense\n").unwrap();
-        let error = format!("{:#}", Curve::read(&path, Axis::Steps).unwrap_err());
-        assert!(error.contains("line 2"), "{error}");
+    fn an_evaluation_has_the_time_of_the_update_that_it_measured() {
+        let records = records(&[
+            r#"{"env_steps":100,"seconds":1.5,"mean_return":null}"#,
+            r#"{"env_steps":200,"seconds":2.5,"mean_return":3.0}"#,
+            r#"{"env_steps":100,"version":1,"evaluation_return":7.0}"#,
+            r#"{"env_steps":200,"version":2,"evaluation_return":8.0}"#,
+        ]);
+        let curve = Curve::of(&records, "evaluation_return", Axis::Time);
+        assert_eq!(curve.points, [(1.5, 7.0), (2.5, 8.0)]);
+        assert_eq!(
+            Curve::of(&records, "mean_return", Axis::Steps).points,
+            [(200.0, 3.0)]
+        );
+        assert_eq!(Curve::of(&records, "nothing", Axis::Steps).points, []);
     }
 }

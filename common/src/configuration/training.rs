@@ -286,6 +286,17 @@ pub struct EvaluationConfiguration {
     pub every_env_steps: Option<u64>,
     /// Episodes of one evaluation. \[`20`\]
     pub episodes: u32,
+    /// Evaluations from one of which an evaluator records the first episode, as a GIF, to the next
+    /// such; the first one is recorded. The environment must draw pictures. None: it records nothing.
+    /// \[none\]
+    #[serde(serialize_with = "or_none")]
+    pub record_every: Option<u32>,
+    /// The folder of the evaluator's recordings; none: `recordings`, in the run directory of an
+    /// evaluator that `rookery train` starts, and otherwise in the working directory. \[none\]
+    #[serde(serialize_with = "or_none")]
+    pub recordings: Option<PathBuf>,
+    /// Newest recordings that stay there. \[`100`\]
+    pub keep_recordings: u32,
 }
 
 impl Default for EvaluationConfiguration {
@@ -293,6 +304,9 @@ impl Default for EvaluationConfiguration {
         Self {
             every_env_steps: None,
             episodes: 20,
+            record_every: None,
+            recordings: None,
+            keep_recordings: 100,
         }
     }
 }

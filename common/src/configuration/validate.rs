@@ -292,6 +292,24 @@ impl Check {
             1..=MAX_ENV_STEPS,
         );
         self.range("evaluation.episodes", evaluation.episodes, 1..=1_000_000);
+        self.optional_range(
+            "evaluation.record_every",
+            evaluation.record_every,
+            1..=1_000_000,
+        );
+        let folder = evaluation.recordings.as_deref();
+        if folder.is_some_and(|folder| folder.as_os_str().is_empty()) {
+            self.unexpected(
+                "evaluation.recordings",
+                "a folder, such as \"recordings\"",
+                "\"\"",
+            );
+        }
+        self.range(
+            "evaluation.keep_recordings",
+            evaluation.keep_recordings,
+            1..=1_000_000,
+        );
         let checkpoint = &configuration.checkpoint;
         self.optional_range(
             "checkpoint.every_updates",

@@ -413,7 +413,7 @@ fn actors_of_a_program_of_ones_own_train_and_play_what_only_they_know() {
         "--json",
     ];
     let report = object(&cluster, &train);
-    let evaluate = ["evaluate", "trained", "--gif", "shop.gif", "--json"];
+    let evaluate = ["evaluate", "trained", "--record", "shop.gif", "--json"];
     let evaluation = object(&cluster, &evaluate);
     assert_eq!(evaluation["environment"], "Shop-v0");
     assert_eq!(evaluation["max_length"], 28);

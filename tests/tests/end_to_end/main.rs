@@ -18,3 +18,4 @@ mod diagnosis;
 mod dependencies;
 mod environments;
 mod cli;
+mod looking;
