@@ -87,7 +87,7 @@ impl Dqn {
             let columns = self.columns()?;
             let noise = self.noise(context.index, step);
             let surprise = self.gradient_step(&columns, noise.as_ref(), learning_rate, &mut record);
-            self.replay.learnt(&surprise);
+            self.replay.learnt(surprise);
             // The schedule of the target network is one of environment steps (T27): each gradient step
             // stands for its share of the round's.
             let at = |step: u64| before + steps_per_round * step.min(wanted) / wanted;
@@ -97,6 +97,7 @@ impl Dqn {
             }
             step += 1;
         }
+        self.replay.describe(context.distributions);
         context.lap(Stage::Update);
         Ok(record.finish(self, before, learning_rate))
     }

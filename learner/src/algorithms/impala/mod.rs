@@ -88,7 +88,7 @@ impl Algorithm for Impala {
         mut context: RoundContext<'_>,
     ) -> Result<Statistics, AlgorithmError> {
         let columns = context.columns(round);
-        let statistics = self.update(&columns, context.progress)?;
+        let statistics = self.update(&columns, context.progress, context.distributions)?;
         context.lap(Stage::Update);
         Ok(Statistics::Impala(statistics))
     }

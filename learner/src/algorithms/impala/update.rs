@@ -11,12 +11,13 @@ use crate::algorithms::on_policy::{OnPolicyError, Traced, action_rows, log_ratio
 use crate::algorithms::returns::explained_variance;
 use crate::algorithms::round::Round;
 use crate::algorithms::vtrace::VtraceClips;
+use crate::logs::Distributions;
 use crate::networks::ActorCriticTape;
 use crate::optimiser::Step;
 use crate::tensors::to_host;
 
 /// What one update did.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ImpalaStatistics {
     /// Mean of the weighted `-log` probabilities.
     pub policy_loss: f64,
@@ -55,7 +56,8 @@ pub(super) struct Evaluation {
 impl Impala {
     /// Takes one gradient step on a whole round.
     ///
-    /// The rows stay in the order of their timelines, so that the trace sees them so (T9).
+    /// The rows stay in the order of their timelines, so that the trace sees them so (T9). `distributions`
+    /// take advantages, and the targets of the values as returns.
     ///
     /// # Errors
     /// [`OnPolicyError`] where the round does not fit the networks; nothing changes.
@@ -63,12 +65,13 @@ impl Impala {
         &mut self,
         round: &Round,
         progress: f64,
+        distributions: &mut Distributions,
     ) -> Result<ImpalaStatistics, OnPolicyError> {
         let config = &self.config;
         let learning_rate = config
             .learning_rate_schedule
             .at(config.learning_rate, progress);
-        let evaluation = self.evaluate(round, &loss_options(config, progress))?;
+        let evaluation = self.evaluate(round, &loss_options(config, progress), distributions)?;
         let Evaluation {
             losses,
             tape,
@@ -107,6 +110,7 @@ impl Impala {
         &self,
         round: &Round,
         options: &LossOptions,
+        distributions: &mut Distributions,
     ) -> Result<Evaluation, OnPolicyError> {
         let policy = &self.network.spec().policy;
         round.check(policy.observation_width(), policy.action_width(), 0)?;
@@ -127,6 +131,8 @@ impl Impala {
             targets,
             clips,
         } = Traced::new(round, &values, &log_ratios, &vtrace_options(&self.config))?;
+        distributions.note("advantages", &advantages);
+        distributions.note("returns", &targets);
         let before: Vec<f32> = rows.iter().map(|row| values[*row as usize]).collect();
         let explained_variance = explained_variance(&before, &targets);
         let targets = Targets {

@@ -121,7 +121,12 @@ impl Algorithm for Ppo {
         mut context: RoundContext<'_>,
     ) -> Result<Statistics, AlgorithmError> {
         let columns = context.columns(round);
-        let statistics = self.update(&columns, context.progress, context.index)?;
+        let statistics = self.update(
+            &columns,
+            context.progress,
+            context.index,
+            context.distributions,
+        )?;
         context.lap(Stage::Update);
         Ok(Statistics::Ppo(statistics))
     }

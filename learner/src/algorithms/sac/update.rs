@@ -74,9 +74,10 @@ impl Sac {
         {
             let columns = self.columns()?;
             let surprise = self.gradient_step(&columns, context.index, step, &mut record);
-            self.replay.learnt(&surprise);
+            self.replay.learnt(surprise);
             step += 1;
         }
+        self.replay.describe(context.distributions);
         context.lap(Stage::Update);
         Ok(record.finish(self))
     }

@@ -69,9 +69,10 @@ impl Td3 {
                 self.policy.device(),
             );
             let surprise = self.gradient_step(&columns, &noise, &mut record);
-            self.replay.learnt(&surprise);
+            self.replay.learnt(surprise);
             step += 1;
         }
+        self.replay.describe(context.distributions);
         context.lap(Stage::Update);
         Ok(record.finish(self))
     }

@@ -12,6 +12,7 @@ use super::super::update::Columns;
 use super::*;
 use crate::algorithms::round::ShardColumns;
 use crate::algorithms::sequences::Lanes;
+use crate::logs::Distributions;
 use crate::networks::CriticSpec;
 
 #[derive(Deserialize)]
@@ -68,7 +69,9 @@ fn minibatches(ppo: &Ppo, columns: &Columns) -> (Vec<i64>, Vec<loss::Minibatch>)
 fn t17_the_gradient_through_time_agrees_with_pytorchs() {
     for case in cases() {
         let ppo = case.ppo(|_| {});
-        let (columns, _) = ppo.columns(&case.update.round()).unwrap();
+        let (columns, _) = ppo
+            .columns(&case.update.round(), &mut Distributions::default())
+            .unwrap();
         let (_, minibatches) = minibatches(&ppo, &columns);
         let [minibatch] = &minibatches[..] else {
             panic!("the whole round is one minibatch")
@@ -158,7 +161,7 @@ fn t1_t17_the_value_of_a_final_observation_is_one_more_step_from_its_own_state()
     let values = lanes(&ppo, &round).values(&ppo.network, &round, &inputs);
     all_close("values", &values, &expected);
     // Its advantage: the next value is the final observation's, and nothing is carried from behind.
-    let (columns, _) = ppo.columns(&round).unwrap();
+    let (columns, _) = ppo.columns(&round, &mut Distributions::default()).unwrap();
     let advantages = to_host(&columns.advantages);
     let discount = ppo.config.discount as f32;
     close(
@@ -224,7 +227,9 @@ fn t17_t24_the_ratio_to_what_the_actor_computed_is_one() {
             let mut round = case.update.round();
             round.log_probs = acted(&ppo, &round);
             all_close(case.name(), &round.log_probs, &case.exact_log_probs);
-            let statistics = ppo.update(&round, 0.0, 0).unwrap();
+            let statistics = ppo
+                .update(&round, 0.0, 0, &mut Distributions::default())
+                .unwrap();
             let log_ratio = statistics.initial_log_ratio;
             assert!(log_ratio < 1e-5, "{}: {log_ratio}", case.name());
 
@@ -249,7 +254,7 @@ fn t17_minibatches_are_whole_sequences_of_environments_in_a_new_order() {
     let case = &cases()[0];
     let ppo = case.ppo(|config| config.minibatch_size = 10);
     let round = case.update.round();
-    let (columns, _) = ppo.columns(&round).unwrap();
+    let (columns, _) = ppo.columns(&round, &mut Distributions::default()).unwrap();
     let (order, minibatches) = minibatches(&ppo, &columns);
     // Five environments of five steps: two, two and one.
     let sizes: Vec<i64> = minibatches.iter().map(|m| m.inputs.size()[0]).collect();
@@ -298,7 +303,7 @@ fn rounds_that_make_no_sequences_are_refused() {
     let mut round = case.update.round();
     round.initial_states.pop();
     assert!(matches!(
-        ppo.update(&round, 0.0, 0),
+        ppo.update(&round, 0.0, 0, &mut Distributions::default()),
         Err(OnPolicyError::Round(RoundError::Column {
             column: "initial_states",
             ..

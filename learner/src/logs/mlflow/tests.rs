@@ -1,0 +1,1 @@
+//! A tracking server that is a stub.

@@ -1,0 +1,190 @@
+//! Event files for TensorBoard, in the run directory's `tensorboard/`: one for each learner process.
+//!
+//! A thread writes them: the compute thread hands it events over a bounded channel and never waits for
+//! the disk. What a process that died had noted beyond the round at which the next one goes on is made
+//! void by that one's start (`SessionLog`), as TensorFlow's own writers do it with `purge_step`.
+
+mod event;
+mod record;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use prost::Message;
+use rookery_common::telemetry::unix_seconds;
+
+use self::event::{Event, Summary, Value, What};
+use super::{Point, Sink};
+use crate::metrics;
+
+/// Where a run keeps its event files.
+pub const FOLDER: &str = "tensorboard";
+/// Time after which what was noted is in the file.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes that are written at once.
+const BLOCK_BYTES: usize = 1 << 16;
+/// Events that may wait for the disk.
+const WAITING_EVENTS: usize = 256;
+/// How long the end of a run waits for the disk.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The inbox of the thread that writes.
+#[derive(Debug)]
+pub(super) struct TensorBoard {
+    /// Taken at the end.
+    events: Option<Sender<Event>>,
+    ended: Receiver<()>,
+}
+
+impl TensorBoard {
+    /// Begins a file for the learner's `epoch`, whose first event stands behind `env_steps`, with the
+    /// configuration as text.
+    ///
+    /// # Errors
+    /// Where the file cannot be made.
+    pub(super) fn open(
+        run_directory: &Path,
+        epoch: u64,
+        env_steps: u64,
+        configuration: &str,
+    ) -> io::Result<Self> {
+        let folder = run_directory.join(FOLDER);
+        fs::create_dir_all(&folder)?;
+        // TensorBoard reads files in the order of their names, whose number is a time elsewhere.
+        let path = folder.join(format!("events.out.tfevents.{epoch:010}.rookery"));
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .open(path)?;
+        let mut file = EventFile::new(file);
+        let text = format!("```toml\n{configuration}```\n");
+        for (step, what) in [
+            (0, What::file_version()),
+            (env_steps + 1, What::start()),
+            (env_steps, What::text("configuration", &text)),
+        ] {
+            file.push(&event(unix_seconds(), step, what));
+        }
+        file.try_flush()?;
+
+        let (events, inbox) = bounded(WAITING_EVENTS);
+        let (end, ended) = bounded(1);
+        thread::Builder::new()
+            .name("tensorboard".to_owned())
+            .spawn(move || {
+                write(&inbox, file);
+                // Whoever waits may have gone.
+                let _ = end.send(());
+            })?;
+        Ok(Self {
+            events: Some(events),
+            ended,
+        })
+    }
+
+    /// Notes a point, unless the disk is so slow that too many wait.
+    pub(super) fn note(&self, point: &Point) {
+        let Some(events) = &self.events else { return };
+        let scalars = point.scalars.iter();
+        let histograms = point.histograms.iter();
+        let values = scalars
+            .map(|(tag, value)| Value::scalar(tag, *value))
+            .chain(histograms.map(|(tag, histogram)| Value::histogram(tag, histogram)))
+            .collect();
+        let summary = What::Summary(Summary { values });
+        let event = event(point.unix_seconds, point.env_steps, summary);
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = events.try_send(event) {
+            metrics::count_dropped_points(Sink::TensorBoard, 1);
+        }
+    }
+}
+
+impl Drop for TensorBoard {
+    /// Waits until everything is in the file, or for a moment.
+    fn drop(&mut self) {
+        self.events = None;
+        let _ = self.ended.recv_timeout(PATIENCE);
+    }
+}
+
+fn event(wall_time: f64, step: u64, what: What) -> Event {
+    Event {
+        wall_time,
+        step: step as i64,
+        what: Some(what),
+    }
+}
+
+/// Writes what comes until nobody is left who could send.
+fn write(inbox: &Receiver<Event>, mut file: EventFile) {
+    let mut last_flush = Instant::now();
+    loop {
+        let wait = FLUSH_INTERVAL.saturating_sub(last_flush.elapsed());
+        match inbox.recv_timeout(wait) {
+            Ok(event) => file.push(&event),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break file.flush(),
+        }
+        if last_flush.elapsed() >= FLUSH_INTERVAL || file.block.len() >= BLOCK_BYTES {
+            file.flush();
+            last_flush = Instant::now();
+        }
+    }
+}
+
+/// A file of whole records. Writing is best effort: a full disk must not end training, and leaves no
+/// half of a record behind, at which a reader would stop.
+struct EventFile {
+    file: File,
+    /// Bytes in the file that are whole records.
+    num_bytes: u64,
+    /// Records that are not in the file yet, and their number.
+    block: Vec<u8>,
+    num_waiting: u64,
+    has_failed: bool,
+}
+
+impl EventFile {
+    const fn new(file: File) -> Self {
+        Self {
+            file,
+            num_bytes: 0,
+            block: Vec::new(),
+            num_waiting: 0,
+            has_failed: false,
+        }
+    }
+
+    fn push(&mut self, event: &Event) {
+        record::push(&mut self.block, &event.encode_to_vec());
+        self.num_waiting += 1;
+    }
+
+    /// Writes what waits, and says once that the file is incomplete.
+    fn flush(&mut self) {
+        let Err(error) = self.try_flush() else { return };
+        if !self.has_failed {
+            self.has_failed = true;
+            tracing::error!(%error, "the event file for TensorBoard lacks points from here on");
+        }
+        metrics::count_dropped_points(Sink::TensorBoard, self.num_waiting);
+        self.num_waiting = 0;
+        self.block.clear();
+        // Where this fails too, the next attempt writes over what is left all the same.
+        let _ = self.file.set_len(self.num_bytes);
+        let _ = self.file.seek(SeekFrom::Start(self.num_bytes));
+    }
+
+    fn try_flush(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.block)?;
+        self.num_bytes += self.block.len() as u64;
+        self.num_waiting = 0;
+        self.block.clear();
+        Ok(())
+    }
+}
