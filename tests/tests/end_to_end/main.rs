@@ -16,4 +16,5 @@ mod security;
 mod metrics;
 mod dependencies;
 mod environments;
+mod logs;
 mod cli;

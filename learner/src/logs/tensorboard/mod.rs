@@ -45,7 +45,7 @@ impl TensorBoard {
     /// configuration as text.
     ///
     /// # Errors
-    /// Where the file cannot be made.
+    /// Where the file cannot be made. That it cannot be written is said later, and ends nothing.
     pub(super) fn open(
         run_directory: &Path,
         epoch: u64,
@@ -61,22 +61,26 @@ impl TensorBoard {
             .truncate(true)
             .write(true)
             .open(path)?;
-        let mut file = EventFile::new(file);
         let text = format!("```toml\n{configuration}```\n");
-        for (step, what) in [
-            (0, What::file_version()),
-            (env_steps + 1, What::start()),
-            (env_steps, What::text("configuration", &text)),
-        ] {
-            file.push(&event(unix_seconds(), step, what));
-        }
-        file.try_flush()?;
+        let mut file = EventFile::begin(
+            file,
+            &[
+                event(unix_seconds(), 0, What::file_version()),
+                event(unix_seconds(), env_steps + 1, What::start()),
+                event(
+                    unix_seconds(),
+                    env_steps,
+                    What::text("configuration", &text),
+                ),
+            ],
+        );
 
         let (events, inbox) = bounded(WAITING_EVENTS);
         let (end, ended) = bounded(1);
         thread::Builder::new()
             .name("tensorboard".to_owned())
             .spawn(move || {
+                file.flush();
                 write(&inbox, file);
                 // Whoever waits may have gone.
                 let _ = end.send(());
@@ -141,6 +145,8 @@ fn write(inbox: &Receiver<Event>, mut file: EventFile) {
 /// half of a record behind, at which a reader would stop.
 struct EventFile {
     file: File,
+    /// The records without which no others can be read.
+    head: Vec<u8>,
     /// Bytes in the file that are whole records.
     num_bytes: u64,
     /// Records that are not in the file yet, and their number.
@@ -150,11 +156,16 @@ struct EventFile {
 }
 
 impl EventFile {
-    const fn new(file: File) -> Self {
+    fn begin(file: File, events: &[Event]) -> Self {
+        let mut head = Vec::new();
+        for event in events {
+            record::push(&mut head, &event.encode_to_vec());
+        }
         Self {
             file,
+            block: head.clone(),
+            head,
             num_bytes: 0,
-            block: Vec::new(),
             num_waiting: 0,
             has_failed: false,
         }
@@ -175,6 +186,9 @@ impl EventFile {
         metrics::count_dropped_points(Sink::TensorBoard, self.num_waiting);
         self.num_waiting = 0;
         self.block.clear();
+        if self.num_bytes == 0 {
+            self.block.extend(&self.head);
+        }
         // Where this fails too, the next attempt writes over what is left all the same.
         let _ = self.file.set_len(self.num_bytes);
         let _ = self.file.seek(SeekFrom::Start(self.num_bytes));

@@ -47,7 +47,9 @@ impl RecurrentCase {
 fn t17_a_whole_update_agrees_with_pytorch() {
     for case in cases() {
         let mut ppo = case.ppo(|_| {});
-        let got = ppo.update(&case.update.round(), 0.0, 0).unwrap();
+        let got = ppo
+            .update(&case.update.round(), 0.0, 0, &mut Distributions::default())
+            .unwrap();
         case.update.check(&ppo, &got);
     }
 }
@@ -242,7 +244,9 @@ fn t17_t24_the_ratio_to_what_the_actor_computed_is_one() {
             strange.initial_states.fill(0.3);
             for spoilt in [endless, strange] {
                 let mut ppo = case.ppo(|config| config.epochs = 1);
-                let statistics = ppo.update(&spoilt, 0.0, 0).unwrap();
+                let statistics = ppo
+                    .update(&spoilt, 0.0, 0, &mut Distributions::default())
+                    .unwrap();
                 assert!(statistics.initial_log_ratio > 1e-3, "{}", case.name());
             }
         }
@@ -292,7 +296,9 @@ fn t17_minibatches_are_whole_sequences_of_environments_in_a_new_order() {
 fn rounds_that_make_no_sequences_are_refused() {
     let case = &cases()[0];
     let mut ppo = case.ppo(|config| config.minibatch_size = 12);
-    let error = ppo.update(&case.update.round(), 0.0, 0).unwrap_err();
+    let error = ppo
+        .update(&case.update.round(), 0.0, 0, &mut Distributions::default())
+        .unwrap_err();
     assert!(
         error
             .to_string()
