@@ -90,10 +90,9 @@ impl RunLog {
     ) -> io::Result<Self> {
         let options = configuration.logging.clone();
         let directory = &settings.directory;
-        let tensorboard = options.tensorboard.then(|| {
-            let epoch = settings.learner_epoch;
-            TensorBoard::open(directory, epoch, env_steps, &configuration.to_toml())
-        });
+        let tensorboard = options
+            .tensorboard
+            .then(|| TensorBoard::open(directory, env_steps, &configuration.to_toml()));
         let mlflow = server.map(|server| Mlflow::spawn(server, &settings.run_id, configuration));
         let total_env_steps = configuration.run.total_env_steps;
         Ok(Self {

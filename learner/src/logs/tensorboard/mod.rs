@@ -41,26 +41,21 @@ pub(super) struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// Begins a file for the learner's `epoch`, whose first event stands behind `env_steps`, with the
-    /// configuration as text.
+    /// Begins a file whose events stand behind `env_steps`, with the configuration as text.
     ///
     /// # Errors
     /// Where the file cannot be made. That it cannot be written is said later, and ends nothing.
     pub(super) fn open(
         run_directory: &Path,
-        epoch: u64,
         env_steps: u64,
         configuration: &str,
     ) -> io::Result<Self> {
         let folder = run_directory.join(FOLDER);
         fs::create_dir_all(&folder)?;
-        // TensorBoard reads files in the order of their names, whose number is a time elsewhere.
-        let path = folder.join(format!("events.out.tfevents.{epoch:010}.rookery"));
         let file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .write(true)
-            .open(path)?;
+            .open(folder.join(next_name(&folder)?))?;
         let text = format!("```toml\n{configuration}```\n");
         let mut file = EventFile::begin(
             file,
@@ -122,6 +117,31 @@ fn event(wall_time: f64, step: u64, what: What) -> Event {
         step: step as i64,
         what: Some(what),
     }
+}
+
+/// What comes before the time in a file's name.
+const PREFIX: &str = "events.out.tfevents.";
+
+/// The name of a new file, as TensorFlow gives them: the time, the host, the process. TensorBoard reads
+/// files in the order of their names, so the time is later than in any name before, whatever the clock
+/// says.
+fn next_name(folder: &Path) -> io::Result<String> {
+    let mut time = unix_seconds() as u64;
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let before = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(PREFIX)?.split('.').next()?.parse().ok());
+        time = before.map_or(time, |before: u64| time.max(before + 1));
+    }
+    // Weights & Biases takes files of its own host only.
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = match host.trim() {
+        "" => "localhost",
+        host => host,
+    };
+    let process = std::process::id();
+    Ok(format!("{PREFIX}{time:010}.{host}.{process}"))
 }
 
 /// Writes what comes until nobody is left who could send.
@@ -200,5 +220,82 @@ impl EventFile {
         self.num_waiting = 0;
         self.block.clear();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(step: u64) -> Event {
+        let values = vec![Value::scalar("losses/policy", 0.5)];
+        event(1.7e9, step, What::Summary(Summary { values }))
+    }
+
+    /// Lengths of the records in a file.
+    fn records(mut file: &[u8]) -> Vec<usize> {
+        let mut lengths = Vec::new();
+        while let Some((length, rest)) = file.split_first_chunk() {
+            let length = u64::from_le_bytes(*length) as usize;
+            lengths.push(length);
+            file = &rest[length + 8..];
+        }
+        lengths
+    }
+
+    #[test]
+    fn a_full_disk_leaves_whole_records_and_what_comes_later_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let open = |path: &Path| OpenOptions::new().create(true).write(true).open(path);
+        let mut file =
+            EventFile::begin(open(&path).unwrap(), &[event(0.0, 0, What::file_version())]);
+        file.push(&point(1));
+        file.flush();
+        let disk = std::mem::replace(&mut file.file, open(Path::new("/dev/full")).unwrap());
+        file.push(&point(2));
+        file.flush();
+        assert!(file.has_failed && file.block.is_empty());
+        file.file = disk;
+        file.push(&point(3));
+        file.flush();
+        let written = fs::read(&path).unwrap();
+        let expected = [event(0.0, 0, What::file_version()), point(1), point(3)];
+        assert_eq!(
+            records(&written),
+            expected.each_ref().map(Message::encoded_len)
+        );
+    }
+
+    #[test]
+    fn a_file_whose_first_record_did_not_fit_begins_with_it_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let version = event(0.0, 0, What::file_version());
+        let mut file = EventFile::begin(full, std::slice::from_ref(&version));
+        file.push(&point(1));
+        file.flush();
+        let path = folder.path().join("file");
+        file.file = File::create(&path).unwrap();
+        file.push(&point(2));
+        file.flush();
+        let written = fs::read(&path).unwrap();
+        assert_eq!(
+            records(&written),
+            [version.encoded_len(), point(2).encoded_len()]
+        );
+    }
+
+    #[test]
+    fn a_later_file_has_a_later_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = next_name(folder.path()).unwrap();
+        assert!(first.starts_with(PREFIX), "{first}");
+        let ahead = format!("{PREFIX}9999999998.somewhere.1");
+        for name in [&first, &ahead, "notes.txt"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let next = next_name(folder.path()).unwrap();
+        assert!(next.starts_with(&format!("{PREFIX}9999999999.")), "{next}");
     }
 }
