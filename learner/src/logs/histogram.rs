@@ -30,10 +30,10 @@ impl Histogram {
     /// Whole numbers that lie close together, such as the actions of a discrete space, have a bucket
     /// each. Other values have buckets of one width.
     pub fn of(values: impl Iterator<Item = f32> + Clone) -> Option<Self> {
-        let values = values.filter(|value| value.is_finite()).map(f64::from);
+        let values = values.filter(|value| value.is_finite());
         let mut histogram = Self {
-            min: f64::INFINITY,
-            max: f64::NEG_INFINITY,
+            min: 0.0,
+            max: 0.0,
             count: 0.0,
             sum: 0.0,
             sum_of_squares: 0.0,
@@ -41,29 +41,34 @@ impl Histogram {
             counts: Vec::new(),
         };
         let mut are_whole = true;
+        let (mut min, mut max) = (f32::INFINITY, f32::NEG_INFINITY);
         for value in values.clone() {
-            histogram.min = histogram.min.min(value);
-            histogram.max = histogram.max.max(value);
+            min = if value < min { value } else { min };
+            max = if value > max { value } else { max };
+            // Cheaper than `fract`. What does not fit is too far from others to have a bucket each.
+            are_whole &= value as i32 as f32 == value;
+            let value = f64::from(value);
             histogram.count += 1.0;
             histogram.sum += value;
             histogram.sum_of_squares += value * value;
-            are_whole &= value.fract() == 0.0;
         }
+        (histogram.min, histogram.max) = (f64::from(min), f64::from(max));
         if histogram.count == 0.0 {
             return None;
         }
         let extent = histogram.max - histogram.min;
         let (first, width, num_buckets) = if extent == 0.0 {
-            (histogram.min, 1.0, 1)
+            (histogram.min - 0.5, 1.0, 1)
         } else if are_whole && extent < MAX_BUCKETS as f64 {
             (histogram.min - 0.5, 1.0, extent as usize + 1)
         } else {
             (histogram.min, extent / MAX_BUCKETS as f64, MAX_BUCKETS)
         };
         histogram.counts = vec![0.0; num_buckets];
+        let per_width = 1.0 / width;
         for value in values {
             // The largest value belongs to the last bucket.
-            let bucket = ((value - first) / width) as usize;
+            let bucket = ((f64::from(value) - first) * per_width) as usize;
             histogram.counts[bucket.min(num_buckets - 1)] += 1.0;
         }
         histogram.limits = (1..=num_buckets)

@@ -226,6 +226,68 @@ mod tests {
     #[test]
     fn a_run_that_goes_on_past_its_end_still_has_points() {
         assert!(is_due(1_002, 1_000, 1_000));
-        assert!(is_due(u64::MAX, 1 << 52, 1_000_000));
+    }
+}
+#[cfg(test)]
+mod timing {
+    use super::*;
+    use crate::algorithms::{Statistics, ppo};
+    use crate::progress::PolicyLag;
+    #[test]
+    fn tmp_cost() {
+        let dir = tempfile::tempdir().unwrap();
+        let tb = TensorBoard::open(dir.path(), 0, &Configuration::default().to_toml()).unwrap();
+        let mut log = RunLog {
+            lines: MetricsLog::open(dir.path(), 0).unwrap(),
+            tensorboard: Some(tb),
+            mlflow: None,
+            options: Configuration::default().logging,
+            total_updates: 250,
+            distributions: Distributions::default(),
+            last_point: None,
+            last_speed: None,
+        };
+        let statistics = Statistics::Ppo(ppo::PpoStatistics::default());
+        let values: Vec<f32> = (0..2048).map(|i| (i as f32 * 0.37).sin()).collect();
+        let whole: Vec<f32> = (0..2048).map(|i| (i % 2) as f32).collect();
+        for histograms in [0_u64, 1_000_000] {
+            log.options.histograms = histograms;
+            for tensorboard in [true, false] {
+                let taken = if tensorboard {
+                    None
+                } else {
+                    log.tensorboard.take()
+                };
+                let n = 200;
+                let since = Instant::now();
+                for u in 1..=n {
+                    let d = log.distributions(u);
+                    if d.are_wanted() {
+                        d.note("advantages", &values);
+                        d.note("returns", &values);
+                        d.note("actions", &whole);
+                        d.note("rewards", &whole);
+                    }
+                    log.write(&Record {
+                        update: u,
+                        env_steps: u * 2048,
+                        seconds: u as f64,
+                        episodes: 3,
+                        mean_return: Some(4.0),
+                        mean_length: Some(3.0),
+                        policy_lag: PolicyLag::default(),
+                        statistics: &statistics,
+                    });
+                }
+                println!(
+                    "COST histograms={histograms} tensorboard={tensorboard} {:?} an update",
+                    since.elapsed() / n as u32
+                );
+                if let Some(t) = taken {
+                    log.tensorboard = Some(t);
+                }
+                std::thread::sleep(Duration::from_millis(1200));
+            }
+        }
     }
 }
