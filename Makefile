@@ -28,14 +28,19 @@ train: build ## Train PPO on CartPole with two local actors
 	$(BIN)/rookery train cartpole-ppo --actors 2
 
 .PHONY: python-environments
-python-environments: ## Install Gymnasium and the environments that are tested into .venv, once
+python-environments: ## Install Gymnasium, the tested environments and TensorBoard's reader into .venv, once
 	scripts/python-environments
 
-# The tests of environments of Python run with these, unless another interpreter is named.
+.PHONY: python-loggers
+python-loggers: ## Install an MLflow server into .venv-loggers, once
+	scripts/python-environments loggers
+
+# Tests that need Python run with these, unless other interpreters are named.
 export ROOKERY_TEST_PYTHON ?= $(abspath .venv/bin/python)
+export ROOKERY_TEST_MLFLOW ?= $(abspath .venv-loggers/bin/python)
 
 .PHONY: test
-test: build nextest python-environments ## Run all tests; the summary is the last line
+test: build nextest python-environments python-loggers ## Run all tests; the summary is the last line
 	cargo test --release --workspace --doc $(CARGO_FLAGS)
 	cargo nextest run --release --workspace $(CARGO_FLAGS)
 

@@ -112,6 +112,17 @@ fn the_defaults_can_run_and_are_what_is_printed() {
     shutdown_deadline = "8s"
     threads = 1
 
+    [logging]
+    histograms = 100
+    points = 1000
+    tensorboard = true
+
+    [logging.mlflow]
+    experiment = "rookery"
+    tls_ca = "none"
+    token_file = "none"
+    tracking_uri = "none"
+
     [normalisation]
     observation_clip = 10.0
     observations = false

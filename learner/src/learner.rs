@@ -23,7 +23,8 @@ use crate::checkpoint_writer::CheckpointWriter;
 use crate::device;
 use crate::fleet::Fleet;
 use crate::leases::{Leases, ShardPosition};
-use crate::metrics_log::MetricsLog;
+use crate::logs::RunLog;
+use crate::logs::mlflow::{Server, ServerError};
 use crate::progress::{ProgressBoard, RunState};
 use crate::publish::Publisher;
 use crate::queue::{Queue, QueueBound, QueueTooSmall};
@@ -65,6 +66,9 @@ pub enum LearnerError {
     /// The configured queue is too small for the checkpoint's environment.
     #[error(transparent)]
     Queue(#[from] QueueTooSmall),
+    /// MLflow cannot be reached as it is configured.
+    #[error(transparent)]
+    Mlflow(#[from] ServerError),
     /// The device cannot be used.
     #[error(transparent)]
     Device(#[from] device::DeviceError),
@@ -91,6 +95,7 @@ pub struct Learner {
     run: Arc<Run>,
     configuration: Configuration,
     security: ServerSecurity,
+    mlflow: Option<Server>,
     device: Device,
     store: CheckpointStore,
     events: mpsc::Receiver<Event>,
@@ -110,6 +115,7 @@ impl Learner {
         resume: bool,
     ) -> Result<Self, LearnerError> {
         let security = ServerSecurity::load(&configuration.security)?;
+        let mlflow = Server::load(&configuration)?;
         let device = device::choose(configuration.learner.device, configuration.learner.threads)?;
         let io_error = |path: &Path| {
             let path = path.to_owned();
@@ -151,6 +157,7 @@ impl Learner {
             run: Arc::new(run),
             configuration,
             security,
+            mlflow,
             device,
             store,
             events,
@@ -184,6 +191,7 @@ impl Learner {
             run,
             configuration,
             security,
+            mlflow,
             device,
             store,
             events,
@@ -192,7 +200,10 @@ impl Learner {
         } = self;
         let directory = run.settings.directory.clone();
         let io_error = |path: PathBuf| move |source| LearnerError::Io { path, source };
-        let log = MetricsLog::open(&directory, resumed.as_ref().map_or(0, |state| state.round))
+        let begins_at = resumed
+            .as_ref()
+            .map_or((0, 0), |state| (state.round, state.env_steps));
+        let log = RunLog::open(&run.settings, &configuration, begins_at, mlflow)
             .map_err(io_error(directory.clone()))?;
         let _address = AddressFile::write(&directory, listener.address())
             .map_err(io_error(directory.clone()))?;

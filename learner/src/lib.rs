@@ -33,4 +33,5 @@ pub mod checkpoint_writer;
 pub mod progress;
 pub mod metrics;
 pub mod metrics_log;
+pub mod logs;
 pub mod bench;

@@ -107,6 +107,7 @@ fn exit_code(error: &anyhow::Error) -> Exit {
             | LearnerError::DirectoryInUse(_)
             | LearnerError::Device(_),
         ) => Exit::Usage,
+        Some(LearnerError::Mlflow(error)) => error.exit(),
         Some(LearnerError::Security(error)) => error.exit(),
         Some(LearnerError::DirectoryLocked(_) | LearnerError::Deadline(_)) => Exit::TryAgain,
         _ => Exit::Internal,

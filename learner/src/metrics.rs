@@ -15,6 +15,7 @@ use crate::algorithms::ppo::PpoStatistics;
 use crate::diagnosis::{Limit, Rule, Verdict};
 use crate::experience::rollout::CompleteRound;
 use crate::fleet::FleetSize;
+use crate::logs::Sink;
 use crate::progress::Stage;
 use crate::queue::QueueLoad;
 
@@ -240,6 +241,13 @@ const SKIPPED_STEPS: Metric = Metric::counter(
     "Gradient steps that were not taken because the gradient was not finite.",
 );
 
+const LOG_POINTS_DROPPED: Metric = Metric::counter(
+    "rookery_log_points_dropped_total",
+    Unit::Count,
+    "Points that no experiment log has got, by log: tensorboard (the disk is full or too slow) or mlflow \
+     (the server was away for too long, or refused them).",
+);
+
 /// Every metric, in the order of the data's route.
 pub const ALL: &[Metric] = &[
     ENV_STEPS,
@@ -324,6 +332,7 @@ pub const ALL: &[Metric] = &[
     simple::TABULAR_LEARNING_RATE,
     GRADIENT_STEPS,
     SKIPPED_STEPS,
+    LOG_POINTS_DROPPED,
 ];
 
 pub(crate) fn count_unroll(outcome: Outcome) {
@@ -422,6 +431,10 @@ pub(crate) fn record_checkpoint(written: bool, time: Duration) {
     }
 }
 
+pub(crate) fn count_dropped_points(log: Sink, count: u64) {
+    counter!(LOG_POINTS_DROPPED.name, "log" => log.name()).increment(count);
+}
+
 pub(crate) fn record_update(env_steps: u64, statistics: &Statistics) {
     counter!(ENV_STEPS.name).absolute(env_steps);
     counter!(UPDATES.name).increment(1);
@@ -481,6 +494,9 @@ pub fn describe() {
     }
     for result in ["written", "failed"] {
         counter!(CHECKPOINTS.name, "result" => result).increment(0);
+    }
+    for log in Sink::ALL {
+        count_dropped_points(log, 0);
     }
     for metric in [
         ENV_STEPS,

@@ -39,6 +39,7 @@ const FREE: &[&str] = &[
     "actor",
     "security",
     "telemetry",
+    "logging",
 ];
 
 /// Compares what the run's result depends on.

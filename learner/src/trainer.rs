@@ -19,8 +19,9 @@ use crate::checkpoint::{BestPolicy, KeptPublication, LearnerState};
 use crate::checkpoint_writer::{CheckpointWriter, Job};
 use crate::diagnosis::{Diagnosis, Verdict};
 use crate::experience::rollout::{CompleteRound, RoundAssembler};
+use crate::logs::RunLog;
 use crate::metrics;
-use crate::metrics_log::{MetricsLog, Record};
+use crate::metrics_log::Record;
 use crate::observer::Observer;
 use crate::progress::{PolicyLag, RunState, SolvedAt, Stage, StageClock};
 use crate::run::{ControlCommand, EvaluationReport, Event, Run, RunSpecification};
@@ -134,7 +135,7 @@ pub struct Trainer {
     events: mpsc::Receiver<Event>,
     assembler: RoundAssembler,
     writer: CheckpointWriter,
-    log: MetricsLog,
+    log: RunLog,
     clock: StageClock,
     observer: Observer,
     best: Option<BestPolicy>,
@@ -156,7 +157,7 @@ impl Trainer {
         device: Device,
         events: mpsc::Receiver<Event>,
         writer: CheckpointWriter,
-        log: MetricsLog,
+        log: RunLog,
     ) -> Self {
         let assembler = RoundAssembler::new(run.settings.unrolls_per_update);
         let configuration_text = configuration.to_toml();
@@ -334,7 +335,12 @@ impl Trainer {
         self.policy_lag = PolicyLag::of(round.policy_lags(index));
         let progress = index as f64 / self.total_rounds() as f64;
         let statistics = training
-            .consume(round, progress, &mut self.clock)
+            .consume(
+                round,
+                progress,
+                &mut self.clock,
+                self.log.distributions(index + 1),
+            )
             .map_err(|source| TrainingError::Algorithm {
                 round: index,
                 source,
@@ -554,6 +560,7 @@ impl Trainer {
             Outcome::Stopped => RunState::Paused,
         };
         self.show(training, state);
+        self.log.finish(outcome);
         Ok(Summary {
             outcome,
             env_steps: training.env_steps,

@@ -14,6 +14,7 @@ use crate::checkpoint::{KeptPublication, LearnerState};
 use crate::episodes::EpisodeWindow;
 use crate::experience::rollout::CompleteRound;
 use crate::leases::ShardPosition;
+use crate::logs::Distributions;
 use crate::metrics;
 use crate::progress::{SolvedAt, StageClock};
 use crate::run::{RunSettings, RunSpecification};
@@ -124,7 +125,8 @@ impl Training {
     }
 
     /// Everything that one round changes, in an order that makes the result a function of the round
-    /// alone. The new version is the last of [`Training::publications`].
+    /// alone. The new version is the last of [`Training::publications`]; what `distributions` take changes
+    /// nothing.
     ///
     /// # Errors
     /// Where the algorithm refuses the round.
@@ -133,10 +135,12 @@ impl Training {
         round: &CompleteRound,
         progress: f64,
         clock: &mut StageClock,
+        distributions: &mut Distributions,
     ) -> Result<Statistics, AlgorithmError> {
         let shape = self.specification.contract.shape;
         metrics::record_round(round, self.round);
         self.note_discontinuities(round);
+        round.describe(&shape, distributions);
         let version = self.version_of_the_normaliser();
         let normalised_by = self
             .publications
@@ -150,6 +154,7 @@ impl Training {
             normaliser: normalised_by.and_then(|kept| kept.normaliser.as_ref()),
             reward_scaler: self.reward_scaler.as_mut(),
             clock,
+            distributions,
         };
         let statistics = self.algorithm.learn(round, context)?;
 

@@ -26,6 +26,7 @@ mod actor;
 mod cluster;
 mod handmade;
 mod relay;
+mod http;
 mod scrape;
 mod certificates;
 
@@ -33,6 +34,7 @@ pub use actor::Actor;
 pub use certificates::Certificates;
 pub use cluster::Cluster;
 pub use handmade::{Handmade, Stream, cart_pole, unroll};
+pub use http::call;
 pub use learner::{Learner, Outcome, Summary, Unrolls};
 pub use program::{Exit, Program, binary};
 pub use relay::{Relay, Tamper};

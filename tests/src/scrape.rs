@@ -1,9 +1,8 @@
 //! Reading a metrics endpoint as Prometheus does.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
+
+use crate::http::call;
 
 /// What one endpoint says.
 #[derive(Clone, Debug, Default)]
@@ -34,23 +33,9 @@ impl Scrape {
 /// # Panics
 /// Where it cannot be reached or is not Prometheus' text format.
 pub fn scrape(address: &str) -> Scrape {
-    let mut stream = TcpStream::connect(address)
-        .unwrap_or_else(|error| panic!("cannot connect to the metrics at {address}: {error}"));
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .expect("a time limit");
-    let request = format!("GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("a request");
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).expect("a reply in UTF-8");
-    let (head, body) = reply.split_once("\r\n\r\n").expect("a head and a body");
-    assert!(
-        head.lines()
-            .next()
-            .is_some_and(|line| line.contains(" 200")),
-        "{head}"
-    );
-    parse(body)
+    let metrics = call(address, "GET", "/metrics", None)
+        .unwrap_or_else(|error| panic!("no metrics at {address}: {error}"));
+    parse(&metrics)
 }
 
 /// Reads Prometheus' text format, version 0.0.4.

@@ -20,6 +20,7 @@ mod a2c;
 mod reinforce;
 mod tabular;
 mod replay;
+mod logging;
 mod processes;
 mod units;
 mod presets;
@@ -36,6 +37,7 @@ pub use a2c::A2cConfiguration;
 pub use dqn::{DqnConfiguration, ReturnDistribution};
 pub use impala::ImpalaConfiguration;
 pub use layers::Layers;
+pub use logging::{LoggingConfiguration, MlflowConfiguration, TrackingUri, TrackingUriError};
 pub use ppo::{AdvantageEstimator, AdvantageNormalisation, Annealing, PpoConfiguration};
 pub use presets::Preset;
 pub use processes::{
@@ -102,6 +104,8 @@ pub struct Configuration {
     pub security: SecurityConfiguration,
     /// What the processes say about themselves.
     pub telemetry: TelemetryConfiguration,
+    /// Where a run's curves go.
+    pub logging: LoggingConfiguration,
 }
 
 impl Configuration {

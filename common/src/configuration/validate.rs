@@ -26,6 +26,10 @@ const MAX_ROUND_ROWS: usize = (1 << 31) - 1;
 /// Most environment steps of a run: a year and a half at a hundred million a second, and exact
 /// as `f64`.
 const MAX_ENV_STEPS: u64 = 1 << 52;
+/// Most updates that are noted of a run: what a browser still draws.
+const MAX_POINTS: u64 = 1_000_000;
+/// Longest name of an experiment that MLflow takes.
+const MAX_EXPERIMENT_BYTES: usize = 500;
 /// Most threads of a process.
 const MAX_THREADS: usize = 1024;
 
@@ -51,6 +55,7 @@ pub(super) fn validate(configuration: &Configuration) -> Vec<Violation> {
     check.host(configuration);
     check.security(configuration);
     check.telemetry(configuration);
+    check.logging(configuration);
     check.violations
 }
 
@@ -494,6 +499,23 @@ impl Check {
                 "telemetry.log",
                 format!("a level or directives such as \"info,rookery_learner=debug\" ({error})"),
                 format!("{log:?}"),
+            );
+        }
+    }
+
+    fn logging(&mut self, configuration: &Configuration) {
+        let logging = &configuration.logging;
+        self.range("logging.points", logging.points, 1..=MAX_POINTS);
+        self.range("logging.histograms", logging.histograms, 0..=MAX_POINTS);
+        let experiment = &logging.mlflow.experiment;
+        let is_name = !experiment.trim().is_empty()
+            && experiment.len() <= MAX_EXPERIMENT_BYTES
+            && !experiment.chars().any(char::is_control);
+        if !is_name {
+            self.unexpected(
+                "logging.mlflow.experiment",
+                format!("a name of one line and at most {MAX_EXPERIMENT_BYTES} bytes"),
+                format!("{experiment:?}"),
             );
         }
     }

@@ -41,6 +41,7 @@ use crate::algorithms::replayed::ReplayContents;
 use crate::algorithms::round::Round;
 use crate::experience::replay::{LimiterError, OptionsError, ReplayError, RestoreError};
 use crate::experience::rollout::CompleteRound;
+use crate::logs::Distributions;
 use crate::networks::NetworkError;
 use crate::optimiser::{AdamState, AdamStateError};
 use crate::progress::{Stage, StageClock};
@@ -90,6 +91,8 @@ pub struct RoundContext<'a> {
     pub reward_scaler: Option<&'a mut RewardScaler>,
     /// Takes the time of each stage.
     pub clock: &'a mut StageClock,
+    /// Take what the update makes of its data, where somebody wants to see it.
+    pub distributions: &'a mut Distributions,
 }
 
 impl RoundContext<'_> {

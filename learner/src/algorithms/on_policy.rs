@@ -13,6 +13,7 @@ use super::round::{Round, RoundError};
 use super::sequences::Lanes;
 use super::vtrace::{VtraceClips, VtraceOptions, vtrace};
 use super::{AlgorithmError, AlgorithmState};
+use crate::logs::Distributions;
 use crate::networks::{ActorCritic, NetworkError};
 use crate::optimiser::Adam;
 use crate::tensors::to_host;
@@ -165,6 +166,12 @@ impl RoundBatch {
             returns,
             clips,
         })
+    }
+
+    /// Notes how advantages and returns are distributed.
+    pub fn describe(&self, distributions: &mut Distributions) {
+        distributions.note("advantages", &self.advantages);
+        distributions.note("returns", &self.returns);
     }
 }
 

@@ -14,6 +14,7 @@ use crate::experience::replay::{
     RateLimiter, ReplayBatch, ReplayOptions, ReplaySnapshot, ReplayStore, SampleRatio,
     machine_memory,
 };
+use crate::logs::Distributions;
 use crate::networks::encode;
 use crate::run::RunSpecification;
 use crate::tensors::to_host;
@@ -93,6 +94,8 @@ pub struct Replayed {
     seed: u64,
     minibatch_size: usize,
     batch: ReplayBatch,
+    /// How surprising each item of the batch was, once it was learnt from, `[N]`.
+    surprise: Option<Tensor>,
     items_per_round: u64,
 }
 
@@ -140,6 +143,7 @@ impl Replayed {
             seed: configuration.run.seed,
             minibatch_size,
             batch: ReplayBatch::default(),
+            surprise: None,
             items_per_round,
         })
     }
@@ -208,10 +212,21 @@ impl Replayed {
     }
 
     /// Says how surprising each item of the last batch was, `[N]`: its priority, where there are any.
-    pub fn learnt(&mut self, surprise: &Tensor) {
+    pub fn learnt(&mut self, surprise: Tensor) {
         if self.config.prioritised {
             self.store
-                .update_priorities(&self.batch.handles, &to_host(surprise));
+                .update_priorities(&self.batch.handles, &to_host(&surprise));
+        }
+        self.surprise = Some(surprise);
+    }
+
+    /// Notes how returns and temporal-difference errors of the last batch are distributed, where one was
+    /// learnt from since this was asked last.
+    pub fn describe(&mut self, distributions: &mut Distributions) {
+        let surprise = self.surprise.take();
+        if let Some(surprise) = surprise.filter(|_| distributions.are_wanted()) {
+            distributions.note("returns", &self.batch.returns);
+            distributions.note("td_errors", &to_host(&surprise));
         }
     }
 

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::RoundContext;
 use super::round::{Round, ShardColumns};
 use crate::experience::rollout::CompleteRound;
+use crate::logs::Distributions;
 use crate::networks::{ActorCriticSpec, CriticSpec};
 use crate::progress::StageClock;
 
@@ -193,7 +194,12 @@ pub(crate) fn walking_round(index: u64, unrolls: &[(u32, bool)]) -> (CompleteRou
 }
 
 /// The context of round `index`, without normalisation.
-pub(crate) fn context(shape: UnrollShape, index: u64, clock: &mut StageClock) -> RoundContext<'_> {
+pub(crate) fn context<'a>(
+    shape: UnrollShape,
+    index: u64,
+    clock: &'a mut StageClock,
+    distributions: &'a mut Distributions,
+) -> RoundContext<'a> {
     RoundContext {
         shape,
         index,
@@ -202,5 +208,6 @@ pub(crate) fn context(shape: UnrollShape, index: u64, clock: &mut StageClock) ->
         normaliser: None,
         reward_scaler: None,
         clock,
+        distributions,
     }
 }

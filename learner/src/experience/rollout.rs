@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use rookery_common::normaliser::{ObservationNormaliser, RewardScaler, RunningMoments};
-use rookery_common::unroll::{Unroll, UnrollShape};
+use rookery_common::unroll::{Column, Unroll, UnrollShape};
 
 use crate::algorithms::round::{Round, ShardColumns};
+use crate::logs::Distributions;
 use crate::queue::Place;
 
 /// An admitted unroll on its way to its update.
@@ -107,6 +108,22 @@ impl CompleteRound {
             .iter()
             .filter(|unroll| unroll.discontinuous)
             .count() as u64
+    }
+
+    /// Notes how actions and raw rewards are distributed.
+    pub fn describe(&self, shape: &UnrollShape, distributions: &mut Distributions) {
+        if !distributions.are_wanted() {
+            return;
+        }
+        let actions: Vec<f32> = self.values(|unroll| &unroll.action);
+        distributions.note_columns("actions", &actions, shape.action_width);
+        distributions.note("rewards", &self.values(|unroll| &unroll.reward));
+    }
+
+    /// A column of all unrolls, one behind the other.
+    fn values(&self, column: impl Fn(&Unroll) -> &Column<f32>) -> Vec<f32> {
+        let columns = self.unrolls.iter().map(column);
+        columns.flat_map(Column::iter).collect()
     }
 
     /// Adds the round's raw observations to `moments`: each shard's rows `0..T`, those that were

@@ -17,5 +17,6 @@ mod metrics;
 mod diagnosis;
 mod dependencies;
 mod environments;
+mod logs;
 mod cli;
 mod looking;

@@ -89,7 +89,8 @@ impl Algorithm for A2c {
         let columns = context.columns(round);
         let inputs = on_policy::encoded(&self.network, &columns)?;
         context.lap(Stage::Copy);
-        let statistics = self.update_encoded(&columns, inputs, context.progress)?;
+        let statistics =
+            self.update_encoded(&columns, inputs, context.progress, context.distributions)?;
         context.lap(Stage::Update);
         Ok(Statistics::A2c(statistics))
     }

@@ -9,6 +9,7 @@ use crate::algorithms::likelihood::Likelihood;
 use crate::algorithms::ppo::{AdvantageNormalisation, Ppo, PpoConfiguration};
 use crate::algorithms::round::Round;
 use crate::algorithms::testing::{NetworkCase, RoundCase, all_close, close, optionally_close};
+use crate::logs::Distributions;
 use crate::networks::Outputs;
 use crate::tensors::to_host;
 
@@ -76,7 +77,9 @@ fn t1_t2_t12_t19_updates_agree_with_pytorch() {
     for case in cases() {
         let mut a2c = case.a2c();
         for (number, (round, expected)) in case.rounds.iter().zip(&case.expected).enumerate() {
-            let got = a2c.update(&round.round(), 0.0).unwrap();
+            let got = a2c
+                .update(&round.round(), 0.0, &mut Distributions::default())
+                .unwrap();
             let name = |what: &str| format!("{}, update {number}, {what}", case.name);
             let step = &got.step;
             for (what, got, expected) in [
@@ -149,8 +152,12 @@ fn one_epoch_of_ppo_on_the_whole_round_is_the_same_update() {
         Algorithm::restore(&mut ppo, &a2c.state()).unwrap();
         for (version, round) in case.rounds.iter().enumerate() {
             let round = on_policy_round(&a2c, round.round());
-            let ours = a2c.update(&round, 0.0).unwrap();
-            let theirs = ppo.update(&round, 0.0, version as u64).unwrap();
+            let ours = a2c
+                .update(&round, 0.0, &mut Distributions::default())
+                .unwrap();
+            let theirs = ppo
+                .update(&round, 0.0, version as u64, &mut Distributions::default())
+                .unwrap();
             close(
                 &case.name,
                 ours.step.gradient_norm.unwrap(),
@@ -169,7 +176,10 @@ fn a_gradient_that_is_not_finite_moves_nothing_and_is_counted() {
     let mut round = case.rounds[0].round();
     round.shards[0].rewards[0] = f32::INFINITY;
     let before = a2c.state();
-    let step = a2c.update(&round, 0.0).unwrap().step;
+    let step = a2c
+        .update(&round, 0.0, &mut Distributions::default())
+        .unwrap()
+        .step;
     assert_eq!((step.gradient_steps, step.skipped_steps), (0, 1));
     assert_eq!(a2c.state(), before);
 }
@@ -179,12 +189,18 @@ fn t34_a_resumed_state_goes_on_alike_and_another_networks_is_refused() {
     let cases = cases();
     let mut reference = cases[0].a2c();
     let round = cases[0].rounds[0].round();
-    reference.update(&round, 0.0).unwrap();
+    reference
+        .update(&round, 0.0, &mut Distributions::default())
+        .unwrap();
     let state = reference.state();
-    reference.update(&round, 0.5).unwrap();
+    reference
+        .update(&round, 0.5, &mut Distributions::default())
+        .unwrap();
     let mut resumed = cases[0].a2c();
     resumed.restore(&state).unwrap();
-    resumed.update(&round, 0.5).unwrap();
+    resumed
+        .update(&round, 0.5, &mut Distributions::default())
+        .unwrap();
     assert_eq!(resumed.state(), reference.state());
 
     let mut other = cases[1].a2c();
@@ -199,7 +215,10 @@ fn t20_the_step_size_follows_progress() {
     let mut a2c = case.a2c();
     a2c.config.learning_rate_schedule = Annealing::Linear;
     let round = case.rounds[0].round();
-    let step = a2c.update(&round, 0.75).unwrap().step;
+    let step = a2c
+        .update(&round, 0.75, &mut Distributions::default())
+        .unwrap()
+        .step;
     close(
         "learning_rate",
         step.learning_rate,
@@ -208,7 +227,8 @@ fn t20_the_step_size_follows_progress() {
     let moved = Tensor::from_slice(&a2c.network.export()) - Tensor::from_slice(&case.initial);
     assert!(moved.abs().max().double_value(&[]) > 0.0);
     let before = a2c.network.export();
-    a2c.update(&round, 1.0).unwrap();
+    a2c.update(&round, 1.0, &mut Distributions::default())
+        .unwrap();
     assert_eq!(
         a2c.network.export(),
         before,

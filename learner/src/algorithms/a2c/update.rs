@@ -8,9 +8,10 @@ use super::config::loss_options;
 use crate::algorithms::on_policy::{Estimator, OnPolicyError, RoundBatch, encoded};
 use crate::algorithms::policy_gradient::{StepStatistics, Steps, gradient_step, normalised};
 use crate::algorithms::round::Round;
+use crate::logs::Distributions;
 
 /// What one update did.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct A2cStatistics {
     /// The gradient step.
     #[serde(flatten)]
@@ -23,7 +24,8 @@ pub struct A2cStatistics {
 impl A2c {
     /// Takes one gradient step on all steps of a round.
     ///
-    /// `progress` is the share of the run that is done, for schedules.
+    /// `progress` is the share of the run that is done, for schedules. `distributions` take advantages
+    /// and returns.
     ///
     /// # Errors
     /// [`OnPolicyError`] where the round does not fit the networks; nothing changes.
@@ -32,9 +34,14 @@ impl A2c {
     /// Mnih and others 2016, algorithm S3, for all environments at once. With `gae_lambda` 1 the
     /// advantage is that of the paper, the return up to the end of the unroll less the value; terms
     /// are means over the steps and not sums.
-    pub fn update(&mut self, round: &Round, progress: f64) -> Result<A2cStatistics, OnPolicyError> {
+    pub fn update(
+        &mut self,
+        round: &Round,
+        progress: f64,
+        distributions: &mut Distributions,
+    ) -> Result<A2cStatistics, OnPolicyError> {
         let inputs = encoded(&self.network, round)?;
-        self.update_encoded(round, inputs, progress)
+        self.update_encoded(round, inputs, progress, distributions)
     }
 
     /// [`A2c::update`] with the round's observations on the device.
@@ -43,6 +50,7 @@ impl A2c {
         round: &Round,
         inputs: Tensor,
         progress: f64,
+        distributions: &mut Distributions,
     ) -> Result<A2cStatistics, OnPolicyError> {
         let config = &self.config;
         let estimator = Estimator::Gae {
@@ -50,6 +58,7 @@ impl A2c {
             lambda: config.gae_lambda,
         };
         let batch = RoundBatch::new(&self.network, round, inputs, estimator)?;
+        batch.describe(distributions);
         let device = self.network.device();
         let column = |host: &[f32]| Tensor::from_slice(host).to_device(device);
         let rows = Tensor::from_slice(&batch.rows).to_device(device);

@@ -91,7 +91,7 @@ impl Dqn {
             context.lap(Stage::Copy);
             let noise = self.noise(context.index, step);
             let surprise = self.gradient_step(&columns, noise.as_ref(), learning_rate, &mut record);
-            self.replay.learnt(&surprise);
+            self.replay.learnt(surprise);
             // The schedule of the target network is one of environment steps (T27): each gradient step
             // stands for its share of the round's.
             let at = |step: u64| before + steps_per_round * step.min(wanted) / wanted;
@@ -103,6 +103,7 @@ impl Dqn {
             context.lap(Stage::Update);
         }
         let statistics = record.finish(self, before, learning_rate);
+        self.replay.describe(context.distributions);
         context.lap(Stage::Update);
         Ok(statistics)
     }

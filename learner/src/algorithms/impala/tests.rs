@@ -7,6 +7,7 @@ use super::config::loss_options;
 use super::*;
 use crate::algorithms::on_policy::OnPolicyError;
 use crate::algorithms::testing::{NetworkCase, RoundCase, all_close, close};
+use crate::logs::Distributions;
 use crate::tensors::to_host;
 
 #[derive(Deserialize)]
@@ -87,14 +88,18 @@ fn t7_t8_t9_gradients_and_steps_agree_with_pytorch() {
             let name = |what: &str| format!("{}, step {number}, {what}", case.name);
             let options = loss_options(&impala.config, 0.0);
             let inputs = on_policy::encoded(&impala.network, &round).unwrap();
-            let evaluation = impala.evaluate(&round, &inputs, &options).unwrap();
+            let evaluation = impala
+                .evaluate(&round, &inputs, &options, &mut Distributions::default())
+                .unwrap();
             let gradient = impala
                 .network
                 .gradient(&evaluation.tape, evaluation.losses.gradient);
             let gradient = to_host(&gradient);
             all_close(&name("gradient"), &gradient, &expected.gradient);
 
-            let got = impala.update(&round, 0.0).unwrap();
+            let got = impala
+                .update(&round, 0.0, &mut Distributions::default())
+                .unwrap();
             let total = got.policy_loss + options.value_coefficient * got.value_loss
                 - options.entropy_coefficient * got.entropy;
             for (what, got, expected) in [
@@ -138,7 +143,9 @@ fn t20_schedules_follow_progress() {
         0.75 * config.entropy_coefficient
     );
     let mut impala = Impala::new(case.network.spec(), config.clone(), 1, Device::Cpu).unwrap();
-    let statistics = impala.update(&case.round.round(), 0.25).unwrap();
+    let statistics = impala
+        .update(&case.round.round(), 0.25, &mut Distributions::default())
+        .unwrap();
     assert_eq!(statistics.learning_rate, 0.75 * config.learning_rate);
 }
 
@@ -147,14 +154,20 @@ fn t34_an_update_is_a_function_of_state_round_and_progress() {
     let case = &cases()[0];
     let round = case.round.round();
     let mut reference = case.impala();
-    reference.update(&round, 0.0).unwrap();
+    reference
+        .update(&round, 0.0, &mut Distributions::default())
+        .unwrap();
     let state = reference.state();
-    reference.update(&round, 0.5).unwrap();
+    reference
+        .update(&round, 0.5, &mut Distributions::default())
+        .unwrap();
 
     // Another start, whose parameters the state overwrites.
     let mut resumed = Impala::new(case.network.spec(), case.config(), 1, Device::Cpu).unwrap();
     resumed.restore(&state).unwrap();
-    resumed.update(&round, 0.5).unwrap();
+    resumed
+        .update(&round, 0.5, &mut Distributions::default())
+        .unwrap();
     assert_eq!(resumed.state(), reference.state());
 }
 
@@ -165,7 +178,9 @@ fn a_gradient_that_is_not_finite_moves_nothing_and_is_counted() {
     let before = impala.state();
     let mut round = case.round.round();
     round.shards[0].rewards[0] = f32::INFINITY;
-    let statistics = impala.update(&round, 0.0).unwrap();
+    let statistics = impala
+        .update(&round, 0.0, &mut Distributions::default())
+        .unwrap();
     assert_eq!(
         (statistics.gradient_steps, statistics.skipped_steps),
         (0, 1)
@@ -183,13 +198,13 @@ fn what_does_not_fit_is_refused_before_anything_changes() {
     let mut round = case.round.round();
     round.actions[3] = 3.0;
     assert!(matches!(
-        impala.update(&round, 0.0),
+        impala.update(&round, 0.0, &mut Distributions::default()),
         Err(OnPolicyError::Action { step: 3, .. })
     ));
     let mut round = case.round.round();
     round.observations.pop();
     assert!(matches!(
-        impala.update(&round, 0.0),
+        impala.update(&round, 0.0, &mut Distributions::default()),
         Err(OnPolicyError::Round(_))
     ));
     assert!(matches!(

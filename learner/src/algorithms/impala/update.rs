@@ -11,12 +11,13 @@ use crate::algorithms::on_policy::{OnPolicyError, Traced, action_rows, encoded, 
 use crate::algorithms::returns::explained_variance;
 use crate::algorithms::round::Round;
 use crate::algorithms::vtrace::VtraceClips;
+use crate::logs::Distributions;
 use crate::networks::ActorCriticTape;
 use crate::optimiser::Step;
 use crate::tensors::to_host;
 
 /// What one update did.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ImpalaStatistics {
     /// Mean of the weighted `-log` probabilities.
     pub policy_loss: f64,
@@ -55,7 +56,8 @@ pub(super) struct Evaluation {
 impl Impala {
     /// Takes one gradient step on a whole round.
     ///
-    /// The rows stay in the order of their timelines, so that the trace sees them so (T9).
+    /// The rows stay in the order of their timelines, so that the trace sees them so (T9). `distributions`
+    /// take advantages, and the targets of the values as returns.
     ///
     /// # Errors
     /// [`OnPolicyError`] where the round does not fit the networks; nothing changes.
@@ -63,9 +65,10 @@ impl Impala {
         &mut self,
         round: &Round,
         progress: f64,
+        distributions: &mut Distributions,
     ) -> Result<ImpalaStatistics, OnPolicyError> {
         let inputs = encoded(&self.network, round)?;
-        self.update_encoded(round, inputs, progress)
+        self.update_encoded(round, inputs, progress, distributions)
     }
 
     /// [`Impala::update`] with the round's observations on the device.
@@ -74,12 +77,14 @@ impl Impala {
         round: &Round,
         inputs: Tensor,
         progress: f64,
+        distributions: &mut Distributions,
     ) -> Result<ImpalaStatistics, OnPolicyError> {
         let config = &self.config;
         let learning_rate = config
             .learning_rate_schedule
             .at(config.learning_rate, progress);
-        let evaluation = self.evaluate(round, &inputs, &loss_options(config, progress))?;
+        let options = loss_options(config, progress);
+        let evaluation = self.evaluate(round, &inputs, &options, distributions)?;
         let Evaluation {
             losses,
             tape,
@@ -119,6 +124,7 @@ impl Impala {
         round: &Round,
         inputs: &Tensor,
         options: &LossOptions,
+        distributions: &mut Distributions,
     ) -> Result<Evaluation, OnPolicyError> {
         let policy = &self.network.spec().policy;
         let device = self.network.device();
@@ -137,6 +143,8 @@ impl Impala {
             targets,
             clips,
         } = Traced::new(round, &values, &log_ratios, &vtrace_options(&self.config))?;
+        distributions.note("advantages", &advantages);
+        distributions.note("returns", &targets);
         let before: Vec<f32> = rows.iter().map(|row| values[*row as usize]).collect();
         let explained_variance = explained_variance(&before, &targets);
         let targets = Targets {

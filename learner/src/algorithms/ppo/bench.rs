@@ -12,6 +12,7 @@ use super::loss::losses;
 use super::{Ppo, PpoConfiguration};
 use crate::algorithms::on_policy::{OnPolicyError, encoded};
 use crate::algorithms::round::{Round, ShardColumns};
+use crate::logs::Distributions;
 use crate::networks::{ActorCriticSpec, CriticSpec};
 
 /// Environments of each synthetic shard.
@@ -95,7 +96,12 @@ pub fn bench_update(setting: &Setting) -> Result<Timings, OnPolicyError> {
     let mut timings = Timings::default();
     for repetition in 0..=setting.repetitions {
         let start = Instant::now();
-        ppo.update(&round, 0.0, u64::from(repetition))?;
+        ppo.update(
+            &round,
+            0.0,
+            u64::from(repetition),
+            &mut Distributions::default(),
+        )?;
         if repetition > 0 {
             timings.update += start.elapsed();
         }
@@ -120,7 +126,8 @@ fn phases(
             *total += clock.elapsed();
             clock = Instant::now();
         };
-        let (columns, _) = ppo.columns(round, encoded(&ppo.network, round)?)?;
+        let inputs = encoded(&ppo.network, round)?;
+        let (columns, _) = ppo.columns(round, inputs, &mut Distributions::default())?;
         lap(&mut timings.columns);
         let mut random = Random::derive(1, Purpose::Minibatch, u64::from(repetition), 0);
         let order = ppo.order(&columns, &mut random);

@@ -123,7 +123,13 @@ impl Algorithm for Ppo {
         let columns = context.columns(round);
         let inputs = on_policy::encoded(&self.network, &columns)?;
         context.lap(Stage::Copy);
-        let statistics = self.update_encoded(&columns, inputs, context.progress, context.index)?;
+        let statistics = self.update_encoded(
+            &columns,
+            inputs,
+            context.progress,
+            context.index,
+            context.distributions,
+        )?;
         context.lap(Stage::Update);
         Ok(Statistics::Ppo(statistics))
     }

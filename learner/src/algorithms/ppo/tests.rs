@@ -4,6 +4,7 @@ mod recurrent;
 mod steps;
 
 use super::config::loss_options;
+use crate::logs::Distributions;
 use rookery_common::configuration::Annealing;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
@@ -43,7 +44,8 @@ struct Options {
 /// The columns of a round, brought to the device in both steps.
 fn columns(ppo: &Ppo, round: &Round) -> (update::Columns, update::Estimates) {
     let inputs = on_policy::encoded(&ppo.network, round).unwrap();
-    ppo.columns(round, inputs).unwrap()
+    ppo.columns(round, inputs, &mut Distributions::default())
+        .unwrap()
 }
 
 impl Options {
@@ -185,7 +187,9 @@ fn t7_t8_t9_a_whole_update_on_advantages_of_vtrace_agrees_with_pytorch() {
 fn agree_with_pytorch(cases: Vec<UpdateCase>) {
     for case in cases {
         let mut ppo = case.options.ppo(case.config());
-        let got = ppo.update(&case.round(), 0.0, 0).unwrap();
+        let got = ppo
+            .update(&case.round(), 0.0, 0, &mut Distributions::default())
+            .unwrap();
         case.check(&ppo, &got);
     }
 }
@@ -219,7 +223,9 @@ fn t24_the_ratio_of_the_first_minibatch_is_one() {
             ..case.config()
         });
         let round = on_policy(&ppo, &case);
-        let statistics = ppo.update(&round, 0.0, 0).unwrap();
+        let statistics = ppo
+            .update(&round, 0.0, 0, &mut Distributions::default())
+            .unwrap();
         // The log-probabilities come from one pass over all rows. On some processors libtorch's
         // products of matrices round a row differently in another batch, and that is all that may
         // be left here.
@@ -268,19 +274,27 @@ fn t34_an_update_is_a_function_of_state_round_progress_and_version() {
     };
     let round = case.round();
     let mut reference = case.options.ppo(config.clone());
-    reference.update(&round, 0.0, 0).unwrap();
+    reference
+        .update(&round, 0.0, 0, &mut Distributions::default())
+        .unwrap();
     let state = reference.state();
-    reference.update(&round, 0.5, 1).unwrap();
+    reference
+        .update(&round, 0.5, 1, &mut Distributions::default())
+        .unwrap();
 
     // Another start, whose parameters the state overwrites.
     let mut resumed =
         Ppo::new(case.options.network.spec(), config.clone(), 1, Device::Cpu).unwrap();
     resumed.restore(&state).unwrap();
-    resumed.update(&round, 0.5, 1).unwrap();
+    resumed
+        .update(&round, 0.5, 1, &mut Distributions::default())
+        .unwrap();
     assert_eq!(resumed.state(), reference.state());
 
     resumed.restore(&state).unwrap();
-    resumed.update(&round, 0.5, 2).unwrap();
+    resumed
+        .update(&round, 0.5, 2, &mut Distributions::default())
+        .unwrap();
     assert_ne!(
         resumed.state(),
         reference.state(),
@@ -297,12 +311,15 @@ fn t20_schedules_follow_progress() {
         ..case.config()
     };
     let mut ppo = case.options.ppo(config.clone());
-    let statistics = ppo.update(&case.round(), 0.25, 0).unwrap();
+    let statistics = ppo
+        .update(&case.round(), 0.25, 0, &mut Distributions::default())
+        .unwrap();
     assert_eq!(statistics.learning_rate, 0.75 * config.learning_rate);
     assert_eq!(statistics.clip_range, 0.75 * config.clip_range);
 
     let before = ppo.state();
-    ppo.update(&case.round(), 1.0, 1).unwrap();
+    ppo.update(&case.round(), 1.0, 1, &mut Distributions::default())
+        .unwrap();
     assert_eq!(
         ppo.network.export(),
         before.array(AlgorithmState::PARAMETERS).unwrap(),
@@ -319,7 +336,8 @@ fn an_update_stops_before_the_step_whose_divergence_is_over_the_target() {
             target_kl,
             ..case.config()
         });
-        ppo.update(&case.round(), 0.0, 0).unwrap()
+        ppo.update(&case.round(), 0.0, 0, &mut Distributions::default())
+            .unwrap()
     };
     let first = run(Some(1e-9));
     assert_eq!((first.gradient_steps, first.stopped_early), (0, true));
@@ -338,7 +356,9 @@ fn a_gradient_that_is_not_finite_moves_nothing_and_is_counted() {
     let mut round = case.round();
     round.shards[0].rewards[0] = f32::INFINITY;
     let before = ppo.state();
-    let statistics = ppo.update(&round, 0.0, 0).unwrap();
+    let statistics = ppo
+        .update(&round, 0.0, 0, &mut Distributions::default())
+        .unwrap();
     assert_eq!(
         (statistics.gradient_steps, statistics.skipped_steps),
         (0, 3)
@@ -360,12 +380,15 @@ fn what_does_not_fit_is_refused_before_anything_changes() {
         action: 3.0,
         num_actions: 3,
     };
-    assert_eq!(ppo.update(&round, 0.0, 0), Err(error));
+    assert_eq!(
+        ppo.update(&round, 0.0, 0, &mut Distributions::default()),
+        Err(error)
+    );
 
     let mut round = case.round();
     round.observations.pop();
     assert!(matches!(
-        ppo.update(&round, 0.0, 0),
+        ppo.update(&round, 0.0, 0, &mut Distributions::default()),
         Err(OnPolicyError::Round(RoundError::Column { .. }))
     ));
 
@@ -400,7 +423,7 @@ fn what_does_not_fit_is_refused_before_anything_changes() {
     let mut round = one_hot.round();
     round.observations[2] = 5.0;
     assert!(matches!(
-        ppo.update(&round, 0.0, 0),
+        ppo.update(&round, 0.0, 0, &mut Distributions::default()),
         Err(OnPolicyError::Network(NetworkError::Category {
             row: 2,
             num_categories: 5,

@@ -14,6 +14,7 @@ use crate::algorithms::policy_gradient::normalised;
 use crate::algorithms::round::Round;
 use crate::algorithms::sequences::Lanes;
 use crate::algorithms::vtrace::VtraceClips;
+use crate::logs::Distributions;
 use crate::optimiser::Step;
 use crate::tensors::to_host;
 
@@ -23,7 +24,7 @@ const TARGET_KL_MARGIN: f64 = 1.5;
 
 /// What one update did. Means are over the rows of all minibatches that were evaluated, the one at
 /// which a target divergence ended the update included.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct PpoStatistics {
     /// Mean of the negative clipped surrogate.
     pub policy_loss: f64,
@@ -108,7 +109,7 @@ impl Ppo {
     /// minibatch that exceeds it ends the update *before* a step is taken on it.
     ///
     /// `progress` is the share of the run that is done, for schedules; `version` the number of
-    /// publications so far.
+    /// publications so far. `distributions` take advantages and returns.
     ///
     /// # Errors
     /// [`OnPolicyError`] where the round does not fit the networks; nothing changes.
@@ -117,9 +118,10 @@ impl Ppo {
         round: &Round,
         progress: f64,
         version: u64,
+        distributions: &mut Distributions,
     ) -> Result<PpoStatistics, OnPolicyError> {
         let inputs = encoded(&self.network, round)?;
-        self.update_encoded(round, inputs, progress, version)
+        self.update_encoded(round, inputs, progress, version, distributions)
     }
 
     /// [`Ppo::update`] with the round's observations on the device.
@@ -129,6 +131,7 @@ impl Ppo {
         inputs: Tensor,
         progress: f64,
         version: u64,
+        distributions: &mut Distributions,
     ) -> Result<PpoStatistics, OnPolicyError> {
         let config = &self.config;
         let learning_rate = config
@@ -136,7 +139,7 @@ impl Ppo {
             .at(config.learning_rate, progress);
         let clip_range = config.clip_range_schedule.at(config.clip_range, progress);
         let loss_options = loss_options(config, progress);
-        let (columns, estimates) = self.columns(round, inputs)?;
+        let (columns, estimates) = self.columns(round, inputs, distributions)?;
         let mut record = Record::default();
         for epoch in 0..self.config.epochs {
             let mut random =
@@ -188,9 +191,11 @@ impl Ppo {
         &self,
         round: &Round,
         inputs: Tensor,
+        distributions: &mut Distributions,
     ) -> Result<(Columns, Estimates), OnPolicyError> {
         let config = &self.config;
         let batch = RoundBatch::new(&self.network, round, inputs, estimator(config))?;
+        batch.describe(distributions);
         self.check_minibatches(batch.lanes.as_ref())?;
         let device = self.network.device();
         let column = |host: &[f32]| Tensor::from_slice(host).to_device(device);

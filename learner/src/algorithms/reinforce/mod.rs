@@ -103,7 +103,7 @@ impl Algorithm for Reinforce {
         mut context: RoundContext<'_>,
     ) -> Result<Statistics, AlgorithmError> {
         let columns = context.columns(round);
-        let statistics = self.update(&columns, context.progress)?;
+        let statistics = self.update(&columns, context.progress, context.distributions)?;
         context.lap(Stage::Update);
         Ok(Statistics::Reinforce(statistics))
     }

@@ -8,6 +8,7 @@ use super::*;
 use crate::algorithms::testing::{
     NetworkCase, RoundCase, all_close, context, optionally_close, walking_round,
 };
+use crate::logs::Distributions;
 use crate::networks::CriticSpec;
 use crate::progress::StageClock;
 
@@ -75,7 +76,9 @@ fn t1_updates_on_episodes_that_stretch_over_rounds_agree_with_pytorch() {
     for case in cases() {
         let mut reinforce = case.reinforce();
         for (number, (round, expected)) in case.rounds.iter().zip(&case.expected).enumerate() {
-            let got = reinforce.update(&round.round(), 0.0).unwrap();
+            let got = reinforce
+                .update(&round.round(), 0.0, &mut Distributions::default())
+                .unwrap();
             let name = |what: &str| format!("{}, round {number}, {what}", case.name);
             let step = &got.step;
             for (what, got, expected) in [
@@ -110,13 +113,22 @@ fn t34_a_resumed_state_holds_the_steps_of_unfinished_episodes() {
         let rounds: Vec<_> = case.rounds.iter().map(RoundCase::round).collect();
         let mut reference = case.reinforce();
         for round in &rounds[..2] {
-            reference.update(round, 0.0).unwrap();
+            reference
+                .update(round, 0.0, &mut Distributions::default())
+                .unwrap();
         }
         let state = reference.state();
-        let expected = reference.update(&rounds[2], 0.0).unwrap();
+        let expected = reference
+            .update(&rounds[2], 0.0, &mut Distributions::default())
+            .unwrap();
         let mut resumed = case.reinforce();
         resumed.restore(&state).unwrap();
-        assert_eq!(resumed.update(&rounds[2], 0.0).unwrap(), expected);
+        assert_eq!(
+            resumed
+                .update(&rounds[2], 0.0, &mut Distributions::default())
+                .unwrap(),
+            expected
+        );
         assert_eq!(resumed.state(), reference.state());
 
         // Without them, the episodes that end in the round would be others.
@@ -126,7 +138,9 @@ fn t34_a_resumed_state_holds_the_steps_of_unfinished_episodes() {
         for shard in &mut reset.shards {
             shard.discontinuous = true;
         }
-        forgetful.update(&reset, 0.0).unwrap();
+        forgetful
+            .update(&reset, 0.0, &mut Distributions::default())
+            .unwrap();
         assert_ne!(forgetful.state(), reference.state());
     }
 }
@@ -135,7 +149,9 @@ fn t34_a_resumed_state_holds_the_steps_of_unfinished_episodes() {
 fn a_state_of_other_environments_is_refused_and_changes_nothing() {
     let case = &cases()[0];
     let mut trained = case.reinforce();
-    trained.update(&case.rounds[0].round(), 0.0).unwrap();
+    trained
+        .update(&case.rounds[0].round(), 0.0, &mut Distributions::default())
+        .unwrap();
     let state = trained.state();
     for (array, values) in [
         ("unfinished.lengths", vec![1.0; 4]),
@@ -156,7 +172,9 @@ fn a_state_of_other_environments_is_refused_and_changes_nothing() {
 fn without_a_baseline_the_critic_stays_as_it_was() {
     let case = cases().into_iter().find(|case| !case.baseline).unwrap();
     let mut reinforce = case.reinforce();
-    reinforce.update(&case.rounds[0].round(), 0.0).unwrap();
+    reinforce
+        .update(&case.rounds[0].round(), 0.0, &mut Distributions::default())
+        .unwrap();
     let policy = reinforce.network.num_policy_parameters();
     let parameters = reinforce.network.export();
     assert_eq!(parameters[policy..], case.initial[policy..]);
@@ -183,7 +201,10 @@ fn steps_join_the_episode_of_their_own_environment_until_it_is_reset() {
     let mut unfinished = |index, unrolls: &[(u32, bool)]| {
         let (round, shape) = walking_round(index, unrolls);
         match reinforce
-            .learn(&round, context(shape, index, &mut clock))
+            .learn(
+                &round,
+                context(shape, index, &mut clock, &mut Distributions::default()),
+            )
             .unwrap()
         {
             Statistics::Reinforce(statistics) => statistics.unfinished_steps,

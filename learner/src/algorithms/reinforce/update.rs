@@ -10,9 +10,10 @@ use crate::algorithms::on_policy::{OnPolicyError, action_rows};
 use crate::algorithms::policy_gradient::{StepStatistics, Steps, gradient_step, normalised};
 use crate::algorithms::returns::{discounted_returns, explained_variance};
 use crate::algorithms::round::Round;
+use crate::logs::Distributions;
 
 /// What one update did.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ReinforceStatistics {
     /// The gradient step; a round in which no episode ends has none.
     #[serde(flatten)]
@@ -30,7 +31,8 @@ impl Reinforce {
     /// Takes one gradient step on the episodes that end in a round, and keeps the steps of the
     /// others.
     ///
-    /// `progress` is the share of the run that is done, for schedules.
+    /// `progress` is the share of the run that is done, for schedules. `distributions` take advantages
+    /// and returns of the episodes that end.
     ///
     /// # Errors
     /// [`OnPolicyError`] where the round does not fit the networks; nothing changes.
@@ -44,6 +46,7 @@ impl Reinforce {
         &mut self,
         round: &Round,
         progress: f64,
+        distributions: &mut Distributions,
     ) -> Result<ReinforceStatistics, OnPolicyError> {
         let policy = &self.network.spec().policy;
         round.check(policy.observation_width(), policy.action_width(), 0)?;
@@ -68,7 +71,7 @@ impl Reinforce {
         if complete.is_empty() {
             return Ok(statistics);
         }
-        let (steps, explained) = self.steps(&complete)?;
+        let (steps, explained) = self.steps(&complete, distributions)?;
         statistics.explained_variance = explained;
         statistics.step = gradient_step(
             &mut self.network,
@@ -85,6 +88,7 @@ impl Reinforce {
     pub(super) fn steps(
         &self,
         episodes: &[Episode],
+        distributions: &mut Distributions,
     ) -> Result<(Steps, Option<f64>), OnPolicyError> {
         let device = self.network.device();
         let column = |of: fn(&Episode) -> &[f32]| -> Vec<f32> {
@@ -113,6 +117,8 @@ impl Reinforce {
             None => returns.clone(),
             Some(values) => returns.iter().zip(values).map(|(g, v)| g - v).collect(),
         };
+        distributions.note("advantages", &advantages);
+        distributions.note("returns", &returns);
         let explained =
             values.and_then(|values| explained_variance(&values[..num_steps], &returns));
 

@@ -76,11 +76,12 @@ impl Sac {
             let columns = self.columns()?;
             context.lap(Stage::Copy);
             let surprise = self.gradient_step(&columns, context.index, step, &mut record);
-            self.replay.learnt(&surprise);
+            self.replay.learnt(surprise);
             step += 1;
             context.lap(Stage::Update);
         }
         let statistics = record.finish(self);
+        self.replay.describe(context.distributions);
         context.lap(Stage::Update);
         Ok(statistics)
     }

@@ -9,6 +9,7 @@ use super::*;
 use crate::algorithms::testing::{
     RoundCase, all_close, close, context, optionally_close, walking_round,
 };
+use crate::logs::Distributions;
 use crate::networks::NetworkError;
 use crate::progress::StageClock;
 
@@ -191,7 +192,10 @@ fn a_step_waits_for_the_next_action_of_its_own_environment() {
     let mut updates = |index, unrolls: &[(u32, bool)]| {
         let (round, shape) = walking_round(index, unrolls);
         match tabular
-            .learn(&round, context(shape, index, &mut clock))
+            .learn(
+                &round,
+                context(shape, index, &mut clock, &mut Distributions::default()),
+            )
             .unwrap()
         {
             Statistics::Tabular(statistics) => statistics.gradient_steps,

@@ -10,7 +10,7 @@ use crate::algorithms::round::Round;
 use crate::networks::NetworkError;
 
 /// What one update did.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct TabularStatistics {
     /// Mean size of the temporal-difference error; none where no value was moved.
     pub td_error: Option<f64>,

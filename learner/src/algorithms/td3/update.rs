@@ -71,11 +71,12 @@ impl Td3 {
                 self.policy.device(),
             );
             let surprise = self.gradient_step(&columns, &noise, &mut record);
-            self.replay.learnt(&surprise);
+            self.replay.learnt(surprise);
             step += 1;
             context.lap(Stage::Update);
         }
         let statistics = record.finish(self);
+        self.replay.describe(context.distributions);
         context.lap(Stage::Update);
         Ok(statistics)
     }

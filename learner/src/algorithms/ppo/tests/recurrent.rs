@@ -12,6 +12,7 @@ use super::super::update::Columns;
 use super::*;
 use crate::algorithms::round::ShardColumns;
 use crate::algorithms::sequences::Lanes;
+use crate::logs::Distributions;
 use crate::networks::CriticSpec;
 
 #[derive(Deserialize)]
@@ -46,7 +47,9 @@ impl RecurrentCase {
 fn t17_a_whole_update_agrees_with_pytorch() {
     for case in cases() {
         let mut ppo = case.ppo(|_| {});
-        let got = ppo.update(&case.update.round(), 0.0, 0).unwrap();
+        let got = ppo
+            .update(&case.update.round(), 0.0, 0, &mut Distributions::default())
+            .unwrap();
         case.update.check(&ppo, &got);
     }
 }
@@ -224,7 +227,9 @@ fn t17_t24_the_ratio_to_what_the_actor_computed_is_one() {
             let mut round = case.update.round();
             round.log_probs = acted(&ppo, &round);
             all_close(case.name(), &round.log_probs, &case.exact_log_probs);
-            let statistics = ppo.update(&round, 0.0, 0).unwrap();
+            let statistics = ppo
+                .update(&round, 0.0, 0, &mut Distributions::default())
+                .unwrap();
             let log_ratio = statistics.initial_log_ratio;
             assert!(log_ratio < 1e-5, "{}: {log_ratio}", case.name());
 
@@ -237,7 +242,9 @@ fn t17_t24_the_ratio_to_what_the_actor_computed_is_one() {
             strange.initial_states.fill(0.3);
             for spoilt in [endless, strange] {
                 let mut ppo = case.ppo(|config| config.epochs = 1);
-                let statistics = ppo.update(&spoilt, 0.0, 0).unwrap();
+                let statistics = ppo
+                    .update(&spoilt, 0.0, 0, &mut Distributions::default())
+                    .unwrap();
                 assert!(statistics.initial_log_ratio > 1e-3, "{}", case.name());
             }
         }
@@ -287,7 +294,9 @@ fn t17_minibatches_are_whole_sequences_of_environments_in_a_new_order() {
 fn rounds_that_make_no_sequences_are_refused() {
     let case = &cases()[0];
     let mut ppo = case.ppo(|config| config.minibatch_size = 12);
-    let error = ppo.update(&case.update.round(), 0.0, 0).unwrap_err();
+    let error = ppo
+        .update(&case.update.round(), 0.0, 0, &mut Distributions::default())
+        .unwrap_err();
     assert!(
         error
             .to_string()
@@ -298,7 +307,7 @@ fn rounds_that_make_no_sequences_are_refused() {
     let mut round = case.update.round();
     round.initial_states.pop();
     assert!(matches!(
-        ppo.update(&round, 0.0, 0),
+        ppo.update(&round, 0.0, 0, &mut Distributions::default()),
         Err(OnPolicyError::Round(RoundError::Column {
             column: "initial_states",
             ..
