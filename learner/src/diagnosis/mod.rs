@@ -1,6 +1,6 @@
 //! Whether a run looks sick, and what holds it back: state machines without I/O and clock that are fed
 //! with every update's figures, environment steps and seconds. What they say changes nothing of what is
-//! trained; who tells people of it is the [observer](crate::observer).
+//! trained; who tells people of it is the observer.
 
 mod collectors;
 mod signals;
