@@ -97,7 +97,7 @@ impl Observer {
         if let Some(verdict) = news {
             tracing::info!(
                 stage = verdict.stage.name(),
-                busy_ratio = verdict.busy_ratio,
+                busy_ratio = (1e3 * verdict.busy_ratio).round() / 1e3,
                 suggested_actors = verdict.suggested_actors,
                 advice = verdict.advice,
                 "what limits the run"

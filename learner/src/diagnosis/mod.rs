@@ -1,6 +1,6 @@
 //! Whether a run looks sick, and what holds it back: state machines without I/O and clock that are fed
 //! with every update's figures, environment steps and seconds. What they say changes nothing of what is
-//! trained; who tells people of it is the [observer](crate::observer).
+//! trained; who tells people of it is the observer.
 
 mod collectors;
 mod signals;
@@ -209,10 +209,12 @@ impl Diagnostics {
             Rule::ValueLossDiverges => {
                 let has_grown =
                     self.value_loss.get()? > rules::DIVERGED_RATIO * self.least_value_loss?;
-                Some(has_grown && self.explained_variance.get()? < 0.0)
+                let is_wild = self.explained_variance.get()? < rules::DIVERGED_VARIANCE;
+                // Once it is solved, returns hardly differ, and whatever errs by little looks wild.
+                (!observed.is_solved).then_some(has_grown && is_wild)
             }
             Rule::ValuesUseless => {
-                // Once it is solved, returns hardly differ, and there is little to explain.
+                // As above: there is little to explain then.
                 let is_judged = !observed.is_solved;
                 is_judged.then_some(self.explained_variance.get()? < 0.0)
             }
@@ -259,8 +261,8 @@ impl Diagnostics {
                 100.0 * observed.moment.share,
             ),
             Rule::ValueLossDiverges => format!(
-                "the value loss is {} ({mean}), more than {} times its least, {}, and the values explain \
-                 nothing (explained variance {})",
+                "the value loss is {} ({mean}), more than {} times its least, {}, and the values err by more \
+                 than the returns vary (explained variance {})",
                 of(&self.value_loss),
                 rules::DIVERGED_RATIO,
                 figure(self.least_value_loss.unwrap_or(f64::NAN)),

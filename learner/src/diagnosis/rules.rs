@@ -15,7 +15,7 @@ use super::standing::Patience;
 pub enum Rule {
     /// The policy hardly explores any more, early in the run, and does not get better.
     EntropyCollapsed,
-    /// The loss of the values grows, and they explain nothing.
+    /// The loss of the values grows, and they err by more than the returns vary.
     ValueLossDiverges,
     /// For long the values have told less than their mean would.
     ValuesUseless,
@@ -46,6 +46,9 @@ pub(super) const COLLAPSED_RATIO: f64 = 0.05;
 pub(super) const EARLY_SHARE: f64 = 0.5;
 /// The least loss of the values so far, times this, is too much.
 pub(super) const DIVERGED_RATIO: f64 = 10.0;
+/// Explained variance below which the values do not merely lag behind returns that grow: their errors vary
+/// twice as much as the returns do.
+pub(super) const DIVERGED_VARIANCE: f64 = -1.0;
 /// Approximate divergence, in nats, that no run that learns comes to, where no target is configured.
 pub(super) const MAX_APPROXIMATE_KL: f64 = 0.1;
 /// The configured target of the divergence, times this, is too much: PPO ends an update there.
@@ -113,7 +116,7 @@ impl Rule {
             | Self::TemperatureExplodes
             | Self::TemperatureCollapsed => (20, 0.05, 10.0),
             Self::ReplayStarved => (50, 0.2, 10.0),
-            Self::ValuesUseless | Self::NeverClipped => (50, 0.2, 30.0),
+            Self::ValuesUseless | Self::NeverClipped => (50, 0.25, 30.0),
         };
         Patience {
             updates,

@@ -261,9 +261,14 @@ fn a_value_loss_that_grows_while_nothing_is_explained_diverges() {
             .remedy
             .contains("ppo.max_gradient_norm (now 0.5)")
     );
-    // Returns that grow make the loss grow with them.
-    let mut well = Run::of(Algorithm::Ppo);
-    assert_eq!(well.go_on(280, grows(0.4)), []);
+    // Returns that grow make the loss grow with them, and the values lag behind.
+    for explained in [0.4, -0.3] {
+        let mut well = Run::of(Algorithm::Ppo);
+        assert_eq!(well.go_on(280, grows(explained)), []);
+    }
+    let mut solved = Run::of(Algorithm::Ppo);
+    solved.is_solved = true;
+    assert_eq!(solved.go_on(280, grows(-2.0)), []);
 }
 
 #[test]
