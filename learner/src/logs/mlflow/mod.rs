@@ -74,7 +74,8 @@ pub(super) struct Mlflow {
     /// The other end of `points`, from where the oldest is dropped.
     oldest: Receiver<Arc<Point>>,
     ending: Sender<Ending>,
-    ended: Receiver<()>,
+    /// Taken by whoever has said how the run ends.
+    ended: Option<Receiver<()>>,
 }
 
 impl Mlflow {
@@ -111,7 +112,7 @@ impl Mlflow {
             points,
             oldest,
             ending,
-            ended,
+            ended: Some(ended),
         })
     }
 
@@ -129,17 +130,23 @@ impl Mlflow {
     }
 
     /// Says how the run has ended and waits until the server knows, or no longer.
-    pub(super) fn end(self, ending: Ending) {
-        // Dropping waits.
-        let _ = self.ending.try_send(ending);
+    pub(super) fn end(mut self, ending: Ending) {
+        self.tell(ending);
+    }
+
+    fn tell(&mut self, ending: Ending) {
+        if let Some(ended) = self.ended.take() {
+            // There is room for one, and it is said once.
+            let _ = self.ending.try_send(ending);
+            let _ = ended.recv_timeout(ending.patience());
+        }
     }
 }
 
 impl Drop for Mlflow {
+    /// A run whose end was not told has failed.
     fn drop(&mut self) {
-        // There is room where nothing was said, as of a run that fails.
-        let _ = self.ending.try_send(Ending::Failed);
-        let _ = self.ended.recv_timeout(LONG_PATIENCE + SHORT_PATIENCE);
+        self.tell(Ending::Failed);
     }
 }
 
