@@ -98,7 +98,7 @@ fn a_slow_environment_limits_the_run_and_more_actors_are_suggested() {
             .set("ppo.epochs", 1)
             .set("ppo.minibatch_size", 256)
             .set("learner.metrics_listen", "127.0.0.1:0"),
-        150,
+        600,
     );
     let cluster = Cluster::new(&setup);
     let mut learner = cluster.learner();
