@@ -228,8 +228,6 @@ mod tests {
         assert!(is_due(1_002, 1_000, 1_000));
     }
 }
-#[cfg(test)]
-mod timing {
     use super::*;
     use crate::algorithms::{Statistics, ppo};
     use crate::progress::PolicyLag;
