@@ -455,6 +455,8 @@ mod tests {
             solved_at_env_steps: None,
             parameters_sha256: String::new(),
             discontinuities: 0,
+            bottleneck: None,
+            diagnoses: Vec::new(),
         });
         assert_eq!(view.steps_per_second(), Some(150.0));
         assert_eq!(view.rate_curve(1), [200.0]);

@@ -151,6 +151,8 @@ fn finished() -> View {
         solved_at_env_steps: Some(475_000),
         parameters_sha256: String::new(),
         discontinuities: 0,
+        bottleneck: None,
+        diagnoses: Vec::new(),
     });
     view.hear(heard, 0.0);
     view
