@@ -402,6 +402,12 @@ BOARDS = {
                 [("count by (program, version) (rookery_build_info)", "{{program}} {{version}}")],
                 "More than one version: an upgrade is half done.",
             ),
+            graph(
+                "Points that experiment logs lost",
+                [(rate("rookery_log_points_dropped_total", "log"), "{{log}}")],
+                "By TensorBoard's files or MLflow; metrics.jsonl has them.",
+                unit="ops",
+            ),
         ],
     ),
 }
