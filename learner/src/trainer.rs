@@ -49,7 +49,7 @@ pub enum TrainingError {
     /// Gradients stayed infinite or not a number.
     #[error(
         "no gradient was finite in {updates} updates, the last of round {round}, and the run has been \
-         stopped. {}. {remedy}",
+         stopped. {}. What helps: {remedy}",
         last_good(checkpoint.as_deref())
     )]
     NonFinite {

@@ -64,7 +64,7 @@ fn more_actors(suggested: Option<u32>, now: &Sample, run: &RunShape) -> String {
     let most = most_actors(now, run);
     match suggested {
         Some(suggested) if suggested as usize > now.actors => format!(
-            "{suggested} actors like these {} would collect as fast as the learner learns",
+            "{suggested} actors of this kind, where {} are, would collect as fast as the learner learns",
             now.actors
         ),
         Some(_) if now.actors >= most => format!(
@@ -72,10 +72,7 @@ fn more_actors(suggested: Option<u32>, now: &Sample, run: &RunShape) -> String {
              raise environment.num_envs or lower rollout.envs_per_shard",
             run.shards
         ),
-        _ => format!(
-            "these {} actors nearly keep up with the learner",
-            now.actors
-        ),
+        _ => "the actors nearly keep up with the learner".to_owned(),
     }
 }
 
@@ -83,7 +80,7 @@ fn more_actors(suggested: Option<u32>, now: &Sample, run: &RunShape) -> String {
 fn fewer_actors(suggested: Option<u32>, now: &Sample) -> String {
     match suggested {
         Some(suggested) if (suggested as usize) < now.actors => format!(
-            "; {suggested} of these {} actors would keep up with it",
+            "; {suggested} of the {} actors would keep up with it",
             now.actors
         ),
         _ => String::new(),

@@ -223,7 +223,9 @@ impl Diagnostics {
             Rule::NeverClipped => {
                 let step_size = self.configuration.ppo.learning_rate;
                 let is_annealed = self.newest.learning_rate < rules::ANNEALED_RATIO * step_size;
-                let is_judged = !is_annealed && !observed.is_solved;
+                // An update of one step moves nothing before that: there every ratio is one.
+                let has_moved = self.newest.gradient_steps > 1;
+                let is_judged = has_moved && !is_annealed && !observed.is_solved;
                 is_judged.then_some(self.clip_fraction.get()? < rules::MIN_CLIP_FRACTION)
             }
             Rule::GradientsNotFinite => Some(self.newest.skipped_steps > 0),

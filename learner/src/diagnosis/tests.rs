@@ -345,6 +345,14 @@ fn nothing_is_clipped_where_the_step_size_has_been_annealed_or_the_run_is_solved
         solved.go_on(UPDATES, |_| ppo(|s| s.clip_fraction = 0.0)),
         []
     );
+    let mut single = Run::of(Algorithm::Ppo);
+    let step = |_| {
+        ppo(|statistics| {
+            statistics.clip_fraction = 0.0;
+            statistics.gradient_steps = 1;
+        })
+    };
+    assert_eq!(single.go_on(UPDATES, step), []);
 }
 
 #[test]

@@ -15,10 +15,10 @@ const LOOKS_SICK: &str = "the run looks sick";
 
 #[test]
 fn a_policy_that_stops_exploring_is_said_to_be_sick_and_why() {
-    // Steps a hundred times too large, and nothing that rewards entropy.
+    // Steps some hundred times too large, and nothing that rewards entropy.
     let setup = Setup::cart_pole()
         .of_rounds(200)
-        .set("ppo.learning_rate", 0.1)
+        .set("ppo.learning_rate", 1.0)
         .set("ppo.max_gradient_norm", "none")
         .set("learner.metrics_listen", "127.0.0.1:0");
     let cluster = Cluster::new(&setup);
@@ -30,7 +30,7 @@ fn a_policy_that_stops_exploring_is_said_to_be_sick_and_why() {
         LOOKS_SICK,
         "nats",
         "ppo.entropy_coefficient (now 0.0)",
-        "ppo.learning_rate (now 0.1)",
+        "ppo.learning_rate (now 1.0)",
     ] {
         assert!(line.contains(part), "`{part}` in {line}");
     }
@@ -108,7 +108,7 @@ fn a_slow_environment_limits_the_run_and_more_actors_are_suggested() {
         stage == Some("environment")
     });
     let limit = status.bottleneck.unwrap();
-    assert!((0.3..=1.0).contains(&limit.busy_ratio), "{limit:?}");
+    assert!((0.1..=1.0).contains(&limit.busy_ratio), "{limit:?}");
     assert!(limit.advice.contains("step environments"), "{limit:?}");
     assert!(
         (1..=4).contains(&limit.suggested_actors.unwrap()),

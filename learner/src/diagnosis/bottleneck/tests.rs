@@ -60,7 +60,10 @@ fn a_slow_environment_limits_and_more_actors_help() {
     assert!(close(got.busy_ratio, 0.7), "{got:?}");
     // 2 actors * 0.8 / 0.2.
     assert_eq!(got.suggested_actors, Some(8));
-    assert!(got.advice.contains("8 actors like these 2"), "{got:?}");
+    assert!(
+        got.advice.contains("8 actors of this kind, where 2 are"),
+        "{got:?}"
+    );
 }
 
 #[test]
@@ -112,7 +115,7 @@ fn where_the_sides_overlap_fewer_actors_would_do_and_where_they_take_turns_all_a
     let collectors = [10.0, 2.0, 0.0, 28.0];
     let overlaps = judged(learner, collectors, &OVERLAPS);
     assert_eq!(overlaps.suggested_actors, Some(1));
-    assert!(overlaps.advice.contains("1 of these 2"), "{overlaps:?}");
+    assert!(overlaps.advice.contains("1 of the 2"), "{overlaps:?}");
     let takes_turns = judged(learner, collectors, &TAKES_TURNS);
     assert_eq!(takes_turns.suggested_actors, Some(2));
 }
