@@ -37,6 +37,7 @@ use crate::trainer::{Summary, Trainer, TrainingError};
 const SPARE_EVENTS: usize = 64;
 /// How long drained actors may take to close their streams.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Why a learner does not start or ends early.
 #[derive(Debug, thiserror::Error)]
 pub enum LearnerError {

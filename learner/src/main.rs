@@ -12,6 +12,7 @@ use rookery_common::telemetry::TelemetryError;
 use rookery_common::{health, metric, shutdown, telemetry};
 use rookery_learner::checkpoint::CheckpointStore;
 use rookery_learner::learner::{Learner, LearnerError};
+use rookery_learner::trainer::TrainingError;
 use rookery_learner::{bench, device, memory, metrics};
 
 use arguments::{Arguments, Command};
@@ -105,7 +106,9 @@ fn exit_code(error: &anyhow::Error) -> Exit {
             | LearnerError::Resume(_)
             | LearnerError::Checkpoint(_)
             | LearnerError::DirectoryInUse(_)
-            | LearnerError::Device(_),
+            | LearnerError::Device(_)
+            // The environment that the first actor brought, and what is configured for it, do not go together.
+            | LearnerError::Training(TrainingError::Build(_)),
         ) => Exit::Usage,
         Some(LearnerError::Mlflow(error)) => error.exit(),
         Some(LearnerError::Security(error)) => error.exit(),

@@ -110,13 +110,16 @@ impl Dense {
 
     fn layer(&self, parameters: &Flat, layer: usize, input: &Tensor) -> Tensor {
         let index = self.weights[layer];
-        let (weight, bias) = (parameters.transposed(index), parameters.view(index + 1));
-        let has_activation = layer + 1 < self.weights.len() || self.is_trunk;
-        match (has_activation, self.activation) {
-            (false, _) => bias.addmm(input, weight),
-            (true, Activation::Tanh) => bias.addmm(input, weight).tanh_(),
-            (true, Activation::Relu) => bias.internal_addmm_activation(input, weight, false),
+        let mut output = parameters
+            .view(index + 1)
+            .addmm(input, parameters.transposed(index));
+        if layer + 1 < self.weights.len() || self.is_trunk {
+            match self.activation {
+                Activation::Tanh => drop(output.tanh_()),
+                Activation::Relu => drop(output.relu_()),
+            }
         }
+        output
     }
 
     /// Writes the gradient of every weight and bias to its place in `gradient`, given that of the
