@@ -372,7 +372,11 @@ fn gradients_that_are_not_finite_are_said_at_once_and_forgiven_later() {
             .starts_with("3 of an update's 43 gradients")
     );
     let cleared = run.go_on(100, |_| ppo(|_| {}));
-    assert_eq!(cleared, [(102, "gradients_not_finite", false)]);
+    // A twentieth of the run later, up to rounding.
+    assert!(
+        matches!(cleared[..], [(102..=103, "gradients_not_finite", false)]),
+        "{cleared:?}"
+    );
 }
 
 #[test]
