@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(first.records.len(), 1);
         assert_eq!(first.records[0].number("entropy"), Some(0.7));
         assert_eq!(first.records[0].keys().collect::<Vec<_>>(), ["entropy"]);
-        write!(file, "eps\":2,\"evaluation_return\":3}}\n").unwrap();
+        writeln!(file, "eps\":2,\"evaluation_return\":3}}").unwrap();
         let second = metrics.read().unwrap();
         assert!(!second.is_anew);
         assert_eq!(

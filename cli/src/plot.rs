@@ -36,7 +36,7 @@ pub(crate) struct PlotArguments {
     /// What the horizontal axis counts
     #[arg(long, value_enum, default_value_t)]
     x: Axis,
-    /// What is drawn: any number of metrics.jsonl, such as evaluation_return; may be repeated
+    /// What is drawn: any number of metrics.jsonl, such as `evaluation_return`; may be repeated
     #[arg(long = "metric", value_name = "KEY", default_value = MEAN_RETURN)]
     metrics: Vec<String>,
     /// The picture's file, an .svg or a .png

@@ -143,9 +143,10 @@ fn encoded(rgb: &[u8], area: Area) -> gif::Frame<'static> {
         let colour = [pixel[0], pixel[1], pixel[2]];
         let index = match last {
             Some((of, index)) if of == colour => index,
-            _ => match known.get(&colour) {
-                Some(index) => *index,
-                None => {
+            _ => {
+                if let Some(index) = known.get(&colour) {
+                    *index
+                } else {
                     let Ok(index) = u8::try_from(known.len()) else {
                         return gif::Frame::from_rgb_speed(width, height, rgb, QUANTISER_SPEED);
                     };
@@ -153,7 +154,7 @@ fn encoded(rgb: &[u8], area: Area) -> gif::Frame<'static> {
                     known.insert(colour, index);
                     index
                 }
-            },
+            }
         };
         last = Some((colour, index));
         pixels.push(index);

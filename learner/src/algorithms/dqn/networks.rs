@@ -177,7 +177,6 @@ impl QNetwork {
     /// [`QNetwork::forward_taped`] of `inputs` and [`QNetwork::forward`] of `next_inputs`, in one pass where
     /// there are no convolutions: half as many operations, each of which costs microseconds beside its
     /// arithmetic. With convolutions the arithmetic is what costs, and a joint pass would be carried back whole.
-    #[must_use]
     pub fn forward_both(
         &self,
         parameters: &Flat,

@@ -91,7 +91,7 @@ impl Algorithm for Impala {
         let inputs = on_policy::encoded(&self.network, &columns)?;
         context.lap(Stage::Copy);
         let statistics =
-            self.update_encoded(&columns, inputs, context.progress, context.distributions)?;
+            self.update_encoded(&columns, &inputs, context.progress, context.distributions)?;
         context.lap(Stage::Update);
         Ok(Statistics::Impala(statistics))
     }

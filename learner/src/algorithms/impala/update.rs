@@ -68,14 +68,14 @@ impl Impala {
         distributions: &mut Distributions,
     ) -> Result<ImpalaStatistics, OnPolicyError> {
         let inputs = encoded(&self.network, round)?;
-        self.update_encoded(round, inputs, progress, distributions)
+        self.update_encoded(round, &inputs, progress, distributions)
     }
 
     /// [`Impala::update`] with the round's observations on the device.
     pub(super) fn update_encoded(
         &mut self,
         round: &Round,
-        inputs: Tensor,
+        inputs: &Tensor,
         progress: f64,
         distributions: &mut Distributions,
     ) -> Result<ImpalaStatistics, OnPolicyError> {
@@ -84,7 +84,7 @@ impl Impala {
             .learning_rate_schedule
             .at(config.learning_rate, progress);
         let options = loss_options(config, progress);
-        let evaluation = self.evaluate(round, &inputs, &options, distributions)?;
+        let evaluation = self.evaluate(round, inputs, &options, distributions)?;
         let Evaluation {
             losses,
             tape,

@@ -247,7 +247,10 @@ mod tests {
     fn a_full_disk_leaves_whole_records_and_what_comes_later_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        let open = |path: &Path| OpenOptions::new().create(true).write(true).open(path);
+        let open = |path: &Path| {
+            let mut options = OpenOptions::new();
+            options.create(true).truncate(false).write(true).open(path)
+        };
         let mut file =
             EventFile::begin(open(&path).unwrap(), &[event(0.0, 0, What::file_version())]);
         file.push(&point(1));
