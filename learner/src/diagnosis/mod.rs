@@ -214,9 +214,9 @@ impl Diagnostics {
                 (!observed.is_solved).then_some(has_grown && is_wild)
             }
             Rule::ValuesUseless => {
-                // As above: there is little to explain then.
-                let is_judged = !observed.is_solved;
-                is_judged.then_some(self.explained_variance.get()? < 0.0)
+                let is_low = self.explained_variance.get()? < 0.0;
+                // As above: there is little to explain then. While returns rise, values lag behind them and do no harm.
+                (!observed.is_solved).then_some(is_low && !self.is_improving)
             }
             Rule::PolicyJumps => Some(self.approximate_kl.get()? > self.max_approximate_kl()),
             Rule::ClippedTooOften => Some(self.clip_fraction.get()? > rules::MAX_CLIP_FRACTION),

@@ -280,6 +280,11 @@ fn values_that_explain_nothing_for_long_are_useless() {
     let mut ill = Run::of(Algorithm::Ppo);
     ill.go_on(300, explains(-0.3));
     assert_eq!(ill.raised(), ["values_useless"]);
+    let mut rising = Run::of(Algorithm::Ppo);
+    for update in 0..300 {
+        rising.mean_return = Some(f64::from(update / 10));
+        assert_eq!(rising.go_on(1, explains(-0.3)), []);
+    }
     assert!(ill.only().remedy.contains("ppo.gae_lambda (now 0.95)"));
 }
 
