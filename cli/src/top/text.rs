@@ -254,10 +254,10 @@ pub(super) fn verdict(view: &View) -> Vec<(String, bool)> {
     match &status.bottleneck {
         Some(bottleneck) => {
             let mut text = format!(
-                "Limited by {} ({} busy). {}",
+                "Limited by {} ({} busy): {}",
                 bottleneck.stage,
                 format::percent(bottleneck.busy_ratio),
-                bottleneck.advice
+                sentence(&bottleneck.advice)
             );
             if let Some(actors) = bottleneck.suggested_actors {
                 text = format!("{text} Suggested actors: {actors}.");

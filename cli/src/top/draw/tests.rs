@@ -97,7 +97,7 @@ fn diagnosed() -> View {
     status.bottleneck = Some(Bottleneck {
         stage: "update".to_owned(),
         busy_ratio: 0.912,
-        advice: "Give the learner more threads, or a GPU.".to_owned(),
+        advice: "give the learner more threads, or a GPU".to_owned(),
         suggested_actors: Some(1),
     });
     status.diagnoses = vec![Diagnosis {
