@@ -41,7 +41,7 @@ fn what_cannot_be_logged_is_refused_all_at_once() {
         "`logging.tensorboard` (configuration): expected true or false",
         "`logging.mlflow.experiment` (configuration): expected a name of one line",
         "MLFLOW_TRACKING_USERNAME",
-        "logging.mlflow.token_file",
+        "`logging.mlflow.token` (configuration): unknown key",
     ] {
         assert!(error.contains(words), "{words} is not in {error}");
     }
