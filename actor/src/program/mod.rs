@@ -80,14 +80,13 @@ fn work(arguments: &Arguments) -> anyhow::Result<()> {
         .build()
         .context("cannot start the network threads")?;
     runtime.block_on(async {
+        let shutdown = shutdown::requested(arguments.exit_with_parent);
         if let Some(listen) = metrics_listen {
             let address = metric::serve("rookery-actor", listen, metrics::ALL).await?;
             tracing::info!(%address, "serving metrics");
             metrics::describe();
         }
-        actor
-            .run(shutdown::requested(arguments.exit_with_parent))
-            .await?;
+        actor.run(shutdown).await?;
         anyhow::Ok(())
     })?;
     // A collector thread in the middle of a long unroll must not hold the process up.
