@@ -5,33 +5,50 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rookery_common::configuration::Device as Wanted;
-use rookery_common::policy::Head;
+use rookery_common::policy::image::ImageEncoder;
+use rookery_common::policy::{Encoder, EncoderKind, Head};
+use rookery_common::spaces::Space;
 
 use crate::algorithms::bench::{bench_dqn, bench_sac};
 use crate::algorithms::ppo::bench::{Setting, Timings, bench_update};
 use crate::device;
 use crate::experience::replay::bench::{ReplaySetting, bench_replay};
 
-/// Times updates with separate 64x64 tanh networks on CartPole's spaces, for about `seconds` at
-/// each minibatch size, and prints one line of JSON with the median microseconds of each phase.
+/// Times updates with separate 64x64 tanh networks on CartPole's spaces at several minibatch sizes, and with the
+/// shared Nature CNN of the Atari presets, for about `seconds` each, and prints one line of JSON with the median
+/// microseconds of each phase.
 ///
 /// # Errors
 /// Where a setting makes no valid options.
 pub fn update(seconds: f64) -> Result<()> {
     let device = device::choose(Wanted::Auto, 1)?;
+    let plain = |minibatch_size| Setting {
+        encoder: Encoder::Identity { width: 4 },
+        head: Head::Categorical { num_actions: 2 },
+        hidden: vec![64, 64],
+        recurrent: None,
+        shared_trunk: false,
+        minibatch_size,
+        num_minibatches: 8,
+        epochs: 4,
+        repetitions: 1,
+        device,
+    };
+    let screen = Space::planes(4, 84, 84);
+    let stages = EncoderKind::NatureCnn.stages(1);
+    let images = Setting {
+        encoder: Encoder::Image(ImageEncoder::new(&screen, stages)?),
+        head: Head::Categorical { num_actions: 6 },
+        hidden: vec![512],
+        shared_trunk: true,
+        num_minibatches: 4,
+        epochs: 1,
+        repetitions: 4,
+        ..plain(256)
+    };
+    let settings = [64, 256, 1024, 16_384].map(|size| ("64x64", plain(size)));
     let mut rows = Vec::new();
-    for minibatch_size in [64, 256, 1024, 16_384] {
-        let setting = Setting {
-            observation_width: 4,
-            head: Head::Categorical { num_actions: 2 },
-            hidden: vec![64, 64],
-            recurrent: None,
-            minibatch_size,
-            num_minibatches: 8,
-            epochs: 4,
-            repetitions: 1,
-            device,
-        };
+    for (network, setting) in settings.into_iter().chain([("nature_cnn", images)]) {
         let since = Instant::now();
         let mut runs: Vec<Timings> = Vec::new();
         while runs.is_empty() || since.elapsed().as_secs_f64() < seconds {
@@ -43,7 +60,8 @@ pub fn update(seconds: f64) -> Result<()> {
             times[times.len() / 2].as_secs_f64() * 1e6
         };
         rows.push(serde_json::json!({
-            "minibatch_size": minibatch_size,
+            "network": network,
+            "minibatch_size": setting.minibatch_size,
             "gradient_step_microseconds": median(|t| t.gradient_step),
             "gather_microseconds": median(|t| t.gather),
             "forward_microseconds": median(|t| t.forward),

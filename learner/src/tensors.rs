@@ -10,27 +10,44 @@ pub(crate) fn to_host(tensor: &Tensor) -> Vec<f32> {
     host
 }
 
-/// The values of a contiguous tensor of f32 that lies in this process's memory, in row-major order, to be
-/// changed in place; none of any other.
-pub(crate) fn host_mut(tensor: &mut Tensor) -> Option<&mut [f32]> {
-    let is_here = tensor.device() == Device::Cpu;
-    if !is_here || tensor.kind() != Kind::Float || !tensor.is_contiguous() {
-        return None;
-    }
-    let len = tensor.numel();
-    if len == 0 {
-        return Some(&mut []);
-    }
-    let start = tensor.data_ptr().cast::<f32>();
+/// The values of a contiguous tensor of f32 that lies in this process's memory, in row-major order; none of
+/// any other.
+pub(crate) fn host(tensor: &Tensor) -> Option<&[f32]> {
+    let (start, len) = memory(tensor)?;
     #[expect(
         unsafe_code,
         reason = "libtorch has no safe interface to the memory of a tensor"
     )]
-    // SAFETY: a contiguous tensor of f32 on the CPU is `len` aligned and initialised f32 from `data_ptr` on, which live
-    // for as long as the tensor is borrowed. Views may share the memory, but only this thread works on it (the compute
-    // thread owns every tensor, and libtorch's operators have ended when they return), and nothing that holds the slice
-    // calls libtorch.
+    // SAFETY: as in `host_mut`, and nothing writes to it.
+    Some(unsafe { std::slice::from_raw_parts(start, len) })
+}
+
+/// As [`host`], to be changed in place.
+pub(crate) fn host_mut(tensor: &mut Tensor) -> Option<&mut [f32]> {
+    let (start, len) = memory(tensor)?;
+    #[expect(
+        unsafe_code,
+        reason = "libtorch has no safe interface to the memory of a tensor"
+    )]
+    // SAFETY: a contiguous tensor of f32 on the CPU is `len` aligned and initialised f32 from `start` on, which live
+    // for as long as the tensor is borrowed. Views may share the memory, but only the thread that owns the tensors and
+    // those that it waits for work on it (libtorch's operators have ended when they return), nothing that holds the
+    // slice calls libtorch, and whoever holds several slices took them of memory that does not overlap.
     Some(unsafe { std::slice::from_raw_parts_mut(start, len) })
+}
+
+/// Where a contiguous tensor of f32 in this process's memory lies, and how many values it has.
+fn memory(tensor: &Tensor) -> Option<(*mut f32, usize)> {
+    let is_here = tensor.device() == Device::Cpu;
+    if !is_here || tensor.kind() != Kind::Float || !tensor.is_contiguous() {
+        return None;
+    }
+    let start = match tensor.numel() {
+        // It may have no memory at all.
+        0 => std::ptr::NonNull::dangling().as_ptr(),
+        _ => tensor.data_ptr().cast::<f32>(),
+    };
+    Some((start, tensor.numel()))
 }
 
 #[cfg(test)]
@@ -42,6 +59,7 @@ mod tests {
         let mut tensor = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0]).view([2, 2]);
         host_mut(&mut tensor).unwrap()[2] = 7.0;
         assert_eq!(to_host(&tensor), [1.0, 2.0, 7.0, 4.0]);
+        assert_eq!(host(&tensor), Some(&[1.0, 2.0, 7.0, 4.0][..]));
         assert_eq!(
             host_mut(&mut Tensor::zeros([0], (Kind::Float, Device::Cpu))),
             Some(&mut [][..])

@@ -13,12 +13,20 @@ use crate::failure::Failure;
 use crate::format;
 
 /// What the development machine reaches with one thread and autograd, in milliseconds.
-const REFERENCE: [(u64, &str); 4] = [(64, "0.58"), (256, "0.73"), (1024, "2.1"), (16_384, "25")];
+const REFERENCE: [(&str, u64, &str); 5] = [
+    (PLAIN, 64, "0.58"),
+    (PLAIN, 256, "0.73"),
+    (PLAIN, 1024, "2.1"),
+    (PLAIN, 16_384, "25"),
+    ("nature_cnn", 256, ""),
+];
+/// Two hidden layers, apart for policy and critic.
+const PLAIN: &str = "64x64";
 /// What stands for all of it in one figure: the common setting's minibatches and epochs.
 const HEADLINE_MINIBATCH: u64 = 256;
 const HEADLINE_EPOCHS: f64 = 4.0;
 
-/// Time PPO's gradient step in libtorch, separate 64x64 networks
+/// Time PPO's gradient step, with separate 64x64 networks and with a shared Nature CNN
 #[derive(Clone, Debug, Args)]
 pub(super) struct UpdateArguments {
     #[command(flatten)]
@@ -35,6 +43,7 @@ struct Measured {
 /// Medians of one setting, in microseconds a gradient step.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Row {
+    network: String,
     minibatch_size: u64,
     gradient_step_microseconds: f64,
     gather_microseconds: f64,
@@ -78,7 +87,7 @@ fn report(text: &str) -> anyhow::Result<Report> {
     let headline = measured
         .rows
         .iter()
-        .find(|row| row.minibatch_size == HEADLINE_MINIBATCH);
+        .find(|row| row.network == PLAIN && row.minibatch_size == HEADLINE_MINIBATCH);
     Ok(Report {
         env_steps_per_second: headline
             .map_or(f64::NAN, |row| row.rows_per_second() / HEADLINE_EPOCHS),
@@ -95,6 +104,7 @@ impl Row {
 
 fn table(report: &Report) -> Vec<Vec<String>> {
     let mut table = vec![row([
+        "network",
         "minibatch",
         "ms/step",
         "rows/s",
@@ -107,14 +117,15 @@ fn table(report: &Report) -> Vec<Vec<String>> {
     ])];
     let milliseconds = |microseconds: f64| format!("{:.3}", microseconds / 1e3);
     for result in &report.results {
-        let reference = REFERENCE
-            .iter()
-            .find(|(size, _)| *size == result.minibatch_size);
+        let reference = REFERENCE.iter().find(|(network, size, _)| {
+            (*network, *size) == (&result.network, result.minibatch_size)
+        });
         table.push(row([
+            &result.network,
             &format::grouped(result.minibatch_size),
             &milliseconds(result.gradient_step_microseconds),
             &format::rate(result.rows_per_second()),
-            reference.map_or("", |(_, text)| text),
+            reference.map_or("", |(_, _, text)| text),
             &milliseconds(result.gather_microseconds),
             &milliseconds(result.forward_microseconds),
             &milliseconds(result.loss_microseconds),
@@ -132,13 +143,13 @@ mod tests {
 
     #[test]
     fn the_learner_s_figures_are_understood() {
-        let text = r#"{"device":"Cpu","rows":[{"minibatch_size":256,
+        let text = r#"{"device":"Cpu","rows":[{"network":"64x64","minibatch_size":256,
             "gradient_step_microseconds":800.0,"gather_microseconds":50.0,
             "forward_microseconds":250.0,"loss_microseconds":100.0,
             "backward_microseconds":300.0,"optimiser_microseconds":100.0}]}"#;
         let report = report(text).unwrap();
         assert_eq!(report.env_steps_per_second, 80_000.0);
         let line = &table(&report)[1];
-        assert_eq!(line[..4], ["256", "0.800", "320,000", "0.73"]);
+        assert_eq!(line[..5], ["64x64", "256", "0.800", "320,000", "0.73"]);
     }
 }

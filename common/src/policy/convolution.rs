@@ -5,18 +5,20 @@
 //! So it has the same bits on every processor, and images have no part in each other.
 //!
 //! Values lie channels last, `[rows, columns, channels]`, with the channels padded to whole vectors:
-//! then a kernel's row is one piece of memory, a convolution is [`Dense`] over rows of such pieces,
-//! and what that gives lies as the next layer wants it. Weights are turned to that order once.
+//! then a kernel's row is one piece of memory. A convolution without padding goes over such pieces where
+//! they lie ([`Geometry`]); one with padding is [`Dense`] over rows of gathered pieces. What either gives lies
+//! as the next layer wants it. Weights are turned to that order once.
 
 #![expect(
     clippy::inline_always,
     reason = "a function must be compiled with the vector instructions of its caller"
 )]
 
-use pulp::Simd;
+use pulp::{Arch, Simd, WithSimd};
 
 use super::dense::{Dense, Rows};
 use super::image::{ImageEncoder, Operation, Planes, Window};
+use super::kernels::{self, Geometry};
 use super::layout::TensorSlot;
 use super::math;
 
@@ -38,11 +40,21 @@ pub(super) struct Convolutions {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Convolution(Window, Dense),
+    Convolution(Plain),
+    Padded(Window, Dense),
     MaxPool(Window),
     Rectify,
     Branch,
     Join,
+}
+
+/// A convolution without padding.
+#[derive(Clone, Debug)]
+struct Plain {
+    output: Planes,
+    geometry: Geometry,
+    weights: Vec<f32>,
+    bias: Vec<f32>,
 }
 
 /// Buffers of one thread for [`Convolutions::features`].
@@ -62,9 +74,11 @@ impl Convolutions {
         encoder: &ImageEncoder,
         parameters: &[f32],
         slots: &[TensorSlot],
+        arch: Arch,
         lanes: usize,
     ) -> Self {
         let mut slots = slots.chunks_exact(2);
+        let mut stride = encoder.planes.channels;
         let mut largest = encoder.planes.width();
         let mut gathered = 0;
         let steps = encoder
@@ -78,6 +92,17 @@ impl Convolutions {
                         }
                         _ => unreachable!("the layout is the encoder's"),
                     };
+                    if window.padding == 0 {
+                        let geometry = Geometry::new(&window, stride, kernels::lanes(arch));
+                        stride = geometry.width();
+                        largest = largest.max(geometry.output_len());
+                        return Step::Convolution(Plain {
+                            output: window.output,
+                            weights: geometry.packed(weight),
+                            bias: geometry.packed_bias(bias),
+                            geometry,
+                        });
+                    }
                     let kernel = Planes {
                         channels: window.input.channels,
                         rows: window.kernel,
@@ -85,9 +110,10 @@ impl Convolutions {
                     };
                     let weight = channels_last(weight, kernel);
                     let layer = Dense::new(&weight, bias, window.patch(), lanes);
+                    stride = layer.width;
                     largest = largest.max(window.output.positions() * layer.width);
                     gathered = gathered.max(POSITIONS * window.patch());
-                    Step::Convolution(window, layer)
+                    Step::Padded(window, layer)
                 }
                 Operation::MaxPool(window) => Step::MaxPool(window),
                 Operation::Rectify => Step::Rectify,
@@ -155,16 +181,22 @@ impl Convolutions {
     fn image<S: Simd>(&self, simd: S, scratch: &mut ImageScratch, image: &[f32]) -> usize {
         let mut planes = self.planes;
         let mut stride = planes.channels;
-        for (channel, plane) in image.chunks_exact(planes.positions()).enumerate() {
-            let at = scratch.current[channel..].iter_mut().step_by(stride);
-            for (value, pixel) in at.zip(plane) {
-                *value = *pixel;
-            }
-        }
+        kernels::channels_last(planes, image, &mut scratch.current[..planes.width()]);
         for step in &self.steps {
             let len = planes.positions() * stride;
             match step {
-                Step::Convolution(window, layer) => {
+                Step::Convolution(plain) => {
+                    let output = &mut scratch.next[..plain.geometry.output_len()];
+                    // A call of its own, so that its many tiles are compiled once for an instruction set.
+                    simd.vectorize(Product {
+                        plain,
+                        input: &scratch.current[..len],
+                        output,
+                    });
+                    (planes, stride) = (plain.output, plain.geometry.width());
+                    std::mem::swap(&mut scratch.current, &mut scratch.next);
+                }
+                Step::Padded(window, layer) => {
                     convolve(simd, window, layer, stride, scratch);
                     (planes, stride) = (window.output, layer.width);
                     std::mem::swap(&mut scratch.current, &mut scratch.next);
@@ -195,14 +227,31 @@ fn channels_last(values: &[f32], planes: Planes) -> Vec<f32> {
     let mut turned = vec![0.0; values.len()];
     let rows = values.chunks_exact(planes.width());
     for (turned, row) in turned.chunks_exact_mut(planes.width()).zip(rows) {
-        for (channel, plane) in row.chunks_exact(planes.positions()).enumerate() {
-            let at = turned[channel..].iter_mut().step_by(planes.channels);
-            for (turned, value) in at.zip(plane) {
-                *turned = *value;
-            }
-        }
+        kernels::channels_last(planes, row, turned);
     }
     turned
+}
+
+/// A [`Plain`] convolution as something that can be compiled for an instruction set.
+struct Product<'a> {
+    plain: &'a Plain,
+    input: &'a [f32],
+    output: &'a mut [f32],
+}
+
+impl WithSimd for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Plain {
+            geometry,
+            weights,
+            bias,
+            ..
+        } = self.plain;
+        geometry.output(simd, weights, bias, self.input, self.output);
+    }
 }
 
 /// `next = layer(current)` at every position.

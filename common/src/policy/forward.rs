@@ -124,9 +124,13 @@ impl Network {
         let is_noisy = spec.head.is_noisy();
         let (convolutions, slots) = layout.tensors().split_at(spec.num_convolution_tensors());
         let image = match &spec.encoder {
-            Encoder::Image(encoder) => {
-                Some(Convolutions::new(encoder, parameters, convolutions, lanes))
-            }
+            Encoder::Image(encoder) => Some(Convolutions::new(
+                encoder,
+                parameters,
+                convolutions,
+                arch,
+                lanes,
+            )),
             Encoder::Identity { .. } | Encoder::OneHot { .. } => None,
         };
         let head = spec.hidden.len();

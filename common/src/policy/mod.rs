@@ -1,6 +1,6 @@
 //! The acting half of a network, without libtorch: what it is made of ([`spec`], [`image`],
 //! [`head`]), where its parameters lie ([`layout`]), how its outputs are computed ([`forward`],
-//! [`math`]) and how they become actions ([`distribution`], [`values`], [`squashed`]) as the run
+//! [`kernels`], [`math`]) and how they become actions ([`distribution`], [`values`], [`squashed`]) as the run
 //! explores ([`exploration`]).
 //!
 //! One [`Policy`] is one parameter version. It never changes, so collector threads share it in an
@@ -12,6 +12,7 @@ pub mod head;
 pub mod layout;
 pub mod math;
 mod dense;
+pub mod kernels;
 mod convolution;
 pub mod recurrent;
 pub mod forward;

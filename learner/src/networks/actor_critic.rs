@@ -416,7 +416,7 @@ impl ActorCritic {
             self.critic
                 .backward(parameters, &tape.critic, by_values, gradient, wants_input);
         if let Some((encoding, tape)) = own.zip(tape.critic_encoding.as_ref()) {
-            encoding.backward(tape, through_critic.take(), gradient);
+            encoding.backward(parameters, tape, through_critic.take(), gradient);
         }
         let by_features = through_head
             .into_iter()
@@ -434,7 +434,8 @@ impl ActorCritic {
             let by_input =
                 self.trunk
                     .backward(parameters, &tape.trunk, by_trunk, gradient, wants_input);
-            self.encoding.backward(&tape.encoding, by_input, gradient);
+            self.encoding
+                .backward(parameters, &tape.encoding, by_input, gradient);
         }
     }
 

@@ -1,5 +1,7 @@
 //! One flat tensor of parameters, or of a gradient, with a view for each tensor of its layout.
 
+use std::cell::OnceCell;
+
 use rookery_common::policy::layout::Layout;
 use tch::{Device, Kind, Tensor};
 
@@ -12,8 +14,9 @@ use crate::tensors::to_host;
 pub struct Flat {
     values: Tensor,
     views: Vec<Tensor>,
-    /// The same with the first two axes exchanged, where there are two.
-    transposed: Vec<Tensor>,
+    /// The same with the first two axes exchanged, where there are two; made when they are wanted, for few of
+    /// such vectors are multiplied with.
+    transposed: OnceCell<Vec<Tensor>>,
 }
 
 impl Flat {
@@ -32,14 +35,10 @@ impl Flat {
                     .view(shape.as_slice())
             })
             .collect();
-        let transposed = views.iter().map(|view| match view.dim() {
-            2 => view.tr(),
-            _ => view.shallow_clone(),
-        });
         Self {
-            transposed: transposed.collect(),
             values,
             views,
+            transposed: OnceCell::new(),
         }
     }
 
@@ -99,7 +98,14 @@ impl Flat {
     /// # Panics
     /// Where there is no matrix at this index.
     pub fn transposed(&self, index: usize) -> &Tensor {
-        let view = &self.transposed[index];
+        let transposed = self.transposed.get_or_init(|| {
+            let views = self.views.iter().map(|view| match view.dim() {
+                2 => view.tr(),
+                _ => view.shallow_clone(),
+            });
+            views.collect()
+        });
+        let view = &transposed[index];
         assert_eq!(view.dim(), 2, "a matrix is transposed");
         view
     }

@@ -7,7 +7,7 @@ use rookery_tests::{Cluster, Setup, binary, wait};
 use serde_json::Value;
 
 /// Runs `rookery` in the cluster's directory.
-fn rookery(cluster: &Cluster, arguments: &[&str]) -> Output {
+pub(crate) fn rookery(cluster: &Cluster, arguments: &[&str]) -> Output {
     Command::new(binary("rookery"))
         .args(arguments)
         .current_dir(cluster.path())
@@ -16,7 +16,7 @@ fn rookery(cluster: &Cluster, arguments: &[&str]) -> Output {
         .expect("the command line runs")
 }
 
-fn text(output: &[u8]) -> String {
+pub(crate) fn text(output: &[u8]) -> String {
     String::from_utf8_lossy(output).into_owned()
 }
 

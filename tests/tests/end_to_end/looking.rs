@@ -2,23 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 use std::time::Duration;
 
-use rookery_tests::{Cluster, Setup, binary, wait};
+use rookery_tests::{Cluster, Setup, wait};
 
-fn rookery(cluster: &Cluster, arguments: &[&str]) -> Output {
-    Command::new(binary("rookery"))
-        .args(arguments)
-        .current_dir(cluster.path())
-        .env_remove("ROOKERY_TOKEN")
-        .output()
-        .expect("the command line runs")
-}
-
-fn text(output: &[u8]) -> String {
-    String::from_utf8_lossy(output).into_owned()
-}
+use crate::cli::{rookery, text};
 
 /// The pictures of a GIF, decoded, each with its changes only.
 fn pictures(path: &Path) -> usize {

@@ -249,7 +249,8 @@ impl QNetwork {
             let by_input =
                 self.trunk
                     .backward(parameters, &tape.trunk, flowing, gradient, wants_input);
-            self.encoding.backward(&tape.encoding, by_input, gradient);
+            self.encoding
+                .backward(parameters, &tape.encoding, by_input, gradient);
         }
     }
 

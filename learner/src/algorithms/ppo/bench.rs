@@ -21,14 +21,16 @@ const NUM_ENVS: usize = 8;
 /// What [`bench_update`] measures.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// Values of an observation.
-    pub observation_width: usize,
+    /// What the policy sees, and what the critic has for itself unless they share it.
+    pub encoder: Encoder,
     /// What the policy draws.
     pub head: Head,
-    /// Hidden layers, of the policy and of the separate critic.
+    /// Hidden layers, of the policy and of a separate critic.
     pub hidden: Vec<usize>,
-    /// What remembers, with which the critic shares all layers.
+    /// What remembers; the critic shares all layers then.
     pub recurrent: Option<Recurrent>,
+    /// Whether the critic shares the policy's layers.
+    pub shared_trunk: bool,
     /// Rows of a gradient step.
     pub minibatch_size: usize,
     /// Gradient steps an epoch.
@@ -76,9 +78,7 @@ pub fn bench_update(setting: &Setting) -> Result<Timings, OnPolicyError> {
     };
     let spec = ActorCriticSpec {
         policy: PolicySpec {
-            encoder: Encoder::Identity {
-                width: setting.observation_width,
-            },
+            encoder: setting.encoder.clone(),
             hidden: setting.hidden.clone(),
             activation: Activation::Tanh,
             recurrent: setting.recurrent,
@@ -86,12 +86,13 @@ pub fn bench_update(setting: &Setting) -> Result<Timings, OnPolicyError> {
             head: setting.head.clone(),
         },
         initial_log_std: 0.0,
-        critic: match setting.recurrent {
-            None => CriticSpec::Separate(setting.hidden.clone()),
-            Some(_) => CriticSpec::Shared,
+        critic: if setting.shared_trunk || setting.recurrent.is_some() {
+            CriticSpec::Shared
+        } else {
+            CriticSpec::Separate(setting.hidden.clone())
         },
     };
-    let round = synthetic_round(setting);
+    let round = synthetic_round(setting, spec.policy.observation_width());
     let mut ppo = Ppo::new(spec, config, 1, setting.device)?;
     let mut timings = Timings::default();
     for repetition in 0..=setting.repetitions {
@@ -159,7 +160,7 @@ fn phases(
     Ok(())
 }
 
-fn synthetic_round(setting: &Setting) -> Round {
+fn synthetic_round(setting: &Setting, observation_width: usize) -> Round {
     let num_steps = setting.minibatch_size * setting.num_minibatches;
     let num_envs = NUM_ENVS.min(num_steps);
     let mut random = Random::derive(1, Purpose::Episode, 0, 0);
@@ -182,7 +183,7 @@ fn synthetic_round(setting: &Setting) -> Round {
         .map_or(0, |recurrent| recurrent.state_width());
     Round {
         initial_states: vec![0.0; num_envs * state_width],
-        observations: normals((num_steps + num_envs) * setting.observation_width),
+        observations: normals((num_steps + num_envs) * observation_width),
         actions,
         log_probs: vec![log_prob; num_steps],
         shards: vec![ShardColumns {

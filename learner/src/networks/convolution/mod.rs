@@ -1,12 +1,17 @@
-//! The convolutions in front of the fully connected layers. Their gradient is autograd's, whatever the
-//! layers behind them do: see `docs/decisions/0018-image-encoders.md`.
+//! The convolutions in front of the fully connected layers. Plain ones have kernels of their own on a
+//! processor; elsewhere, and where there are residual blocks, they are libtorch's with autograd's gradient,
+//! whatever the layers behind them do: see `docs/decisions/0018-image-encoders.md`.
+
+mod host;
 
 use rookery_common::policy::Encoder;
 use rookery_common::policy::image::{ImageEncoder, Operation, Window};
 use rookery_common::policy::layout::Layout;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
+use self::host::{HostConvolutions, HostTape};
 use super::flat::Flat;
+use crate::tensors::{host, host_mut};
 
 /// Values of the largest intermediate result of a pass without gradient, about: 64 MiB.
 const MAX_VALUES: usize = 1 << 24;
@@ -20,8 +25,18 @@ pub struct Encoding(Option<Convolutions>);
 pub struct EncodingTape {
     /// What came out, `[N, inputs of the first layer]`, without a graph.
     output: Tensor,
-    /// Of convolutions: their parameters, and the output with the graph that leads to it.
-    graph: Option<[Tensor; 2]>,
+    pass: Pass,
+}
+
+/// How the output came about.
+#[derive(Debug)]
+enum Pass {
+    /// There are no convolutions.
+    None,
+    /// By the processor's own kernels from these images.
+    Host { images: Tensor, tape: HostTape },
+    /// By libtorch: the parameters, and the output with the graph that leads to it.
+    Graph { leaf: Tensor, features: Tensor },
 }
 
 impl EncodingTape {
@@ -67,7 +82,11 @@ impl Encoding {
         let Some(images) = &self.0 else {
             return inputs.shallow_clone();
         };
-        let tensors = images.cut(&images.part(parameters));
+        let part = images.part(parameters);
+        if let Some((features, _)) = images.on_host(&part, inputs, false) {
+            return features;
+        }
+        let tensors = images.cut(&part);
         let chunks: Vec<Tensor> = inputs
             .split(images.rows_at_once(), 0)
             .iter()
@@ -82,26 +101,58 @@ impl Encoding {
         let Some(images) = &self.0 else {
             return EncodingTape {
                 output: inputs.shallow_clone(),
-                graph: None,
+                pass: Pass::None,
             };
         };
-        let leaf = images.part(parameters).detach().set_requires_grad(true);
+        let part = images.part(parameters);
+        if let Some((output, Some(tape))) = images.on_host(&part, inputs, true) {
+            let images = inputs.shallow_clone();
+            let pass = Pass::Host { images, tape };
+            return EncodingTape { output, pass };
+        }
+        let leaf = part.detach().set_requires_grad(true);
         let features = images.forward(&images.cut(&leaf), inputs);
         EncodingTape {
             output: features.detach(),
-            graph: Some([leaf, features]),
+            pass: Pass::Graph { leaf, features },
         }
     }
 
     /// Writes the gradient of every weight and bias to its place in `gradient`, given that of the
-    /// output, which is wanted where the encoding [has parameters](Encoding::has_parameters).
-    pub fn backward(&self, tape: &EncodingTape, by_output: Option<Tensor>, gradient: &Flat) {
-        if let (Some(images), Some([leaf, features]), Some(by_output)) =
-            (&self.0, &tape.graph, by_output)
-        {
-            let inner = (features * by_output).sum(Kind::Float);
-            let by_leaf = Tensor::run_backward(&[inner], &[leaf], false, false).swap_remove(0);
-            images.part(gradient).copy_(&by_leaf);
+    /// output, which is wanted where the encoding [has parameters](Encoding::has_parameters). The
+    /// `parameters` are those of the forward pass.
+    pub fn backward(
+        &self,
+        parameters: &Flat,
+        tape: &EncodingTape,
+        by_output: Option<Tensor>,
+        gradient: &Flat,
+    ) {
+        let (Some(convolutions), Some(by_output)) = (&self.0, by_output) else {
+            return;
+        };
+        let mut part = convolutions.part(gradient);
+        match &tape.pass {
+            Pass::None => {}
+            Pass::Graph { leaf, features } => {
+                let inner = (features * by_output).sum(Kind::Float);
+                let by_leaf = Tensor::run_backward(&[inner], &[leaf], false, false).swap_remove(0);
+                part.copy_(&by_leaf);
+            }
+            Pass::Host { images, tape } => {
+                let parameters = convolutions.part(parameters);
+                let by_output = by_output.contiguous();
+                let slices = [&parameters, images, &by_output].map(host);
+                let ([Some(parameters), Some(images), Some(by_output)], Some(by_hand)) =
+                    (slices, &convolutions.by_hand)
+                else {
+                    unreachable!("the forward pass read the same from this processor's memory");
+                };
+                let Some(gradient) = host_mut(&mut part) else {
+                    unreachable!("a gradient lies where its parameters do");
+                };
+                by_hand.backward(parameters, images, tape, by_output, gradient);
+            }
         }
     }
 }
@@ -114,6 +165,8 @@ struct Convolutions {
     offset: i64,
     /// The shape of every weight and bias.
     shapes: Vec<Vec<i64>>,
+    /// What computes them on a processor, where it can.
+    by_hand: Option<HostConvolutions>,
 }
 
 impl Convolutions {
@@ -125,7 +178,23 @@ impl Convolutions {
             encoder: encoder.clone(),
             offset: slots[0].offset() as i64,
             shapes: slots.iter().map(|slot| shape(slot.shape())).collect(),
+            by_hand: HostConvolutions::new(encoder),
         }
+    }
+
+    /// What comes out for `images`, by the processor's own kernels; none where they cannot compute it.
+    fn on_host(
+        &self,
+        parameters: &Tensor,
+        images: &Tensor,
+        wants_tape: bool,
+    ) -> Option<(Tensor, Option<HostTape>)> {
+        let by_hand = self.by_hand.as_ref()?;
+        let shape = [images.size()[0], self.encoder.features().width() as i64];
+        let mut features = Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+        let (parameters, images) = (host(parameters)?, host(images)?);
+        let tape = by_hand.forward(parameters, images, host_mut(&mut features)?, wants_tape);
+        Some((features, tape))
     }
 
     fn rows_at_once(&self) -> i64 {
@@ -207,16 +276,14 @@ fn steps(window: &Window) -> [i64; 2] {
 
 #[cfg(test)]
 mod tests {
-    use rookery_common::policy::forward::{Network, Scratch};
-    use rookery_common::policy::{Activation, EncoderKind, PolicySpec, Stage};
-    use rookery_common::seeds::{Purpose, Random};
-    use rookery_common::spaces::Space;
-    use tch::Device;
-
     use super::*;
     use crate::networks::Dense;
     use crate::networks::init::{HIDDEN_GAIN, orthogonal_layout};
     use crate::tensors::to_host;
+    use rookery_common::policy::forward::{Network, Scratch};
+    use rookery_common::policy::{Activation, EncoderKind, PolicySpec, Stage};
+    use rookery_common::seeds::{Purpose, Random};
+    use rookery_common::spaces::Space;
 
     fn draws(count: usize, low: f64, position: u64) -> Vec<f32> {
         let mut random = Random::derive(5, Purpose::Initialisation, 9, position);
@@ -272,7 +339,9 @@ mod tests {
             let parameters = Flat::from_host(&layout, &host, Device::Cpu).unwrap();
             let images = Tensor::from_slice(&images).view([rows as i64, -1]);
             let encoding = encoding(&spec);
-            let features = encoding.forward(&parameters, &images);
+            let convolutions = encoding.0.as_ref().unwrap();
+            let tensors = convolutions.cut(&convolutions.part(&parameters));
+            let features = convolutions.forward(&tensors, &images);
             let first = encoding.num_tensors();
             let weights = vec![first, first + 2];
             let dense = Dense::existing(weights, spec.activation, false);
@@ -283,6 +352,88 @@ mod tests {
                 assert!(distance < 1e-5, "{kind:?} {shape:?}: {got} {expected}");
             }
         }
+    }
+
+    /// Features and gradient of an encoding.
+    fn pass(
+        encoding: &Encoding,
+        layout: &Layout,
+        [host, images, cotangent]: [&[f32]; 3],
+    ) -> [Vec<f32>; 2] {
+        let parameters = Flat::from_host(layout, host, Device::Cpu).unwrap();
+        let width = encoding.0.as_ref().unwrap().encoder.planes.width();
+        let images = Tensor::from_slice(images).view([-1, width as i64]);
+        let tape = encoding.forward_taped(&parameters, &images);
+        let gradient = Flat::zeros(layout, Device::Cpu);
+        let cotangent = Tensor::from_slice(cotangent).view([images.size()[0], -1]);
+        encoding.backward(&parameters, &tape, Some(cotangent), &gradient);
+        [to_host(tape.output()), gradient.export()]
+    }
+
+    #[test]
+    fn the_processors_kernels_agree_with_libtorch_and_with_themselves_in_any_number_of_threads() {
+        let convolution = |channels, kernel, stride| Stage::Convolution {
+            channels,
+            kernel,
+            stride,
+        };
+        let odd = vec![
+            convolution(33, 3, 1),
+            convolution(5, 2, 2),
+            convolution(18, 1, 1),
+        ];
+        for (stages, shape, rows) in [
+            (EncoderKind::NatureCnn.stages(1), [4, 84, 84], 35),
+            (EncoderKind::NatureCnn.stages(1), [3, 44, 52], 16),
+            (EncoderKind::MinatarCnn.stages(1), [4, 10, 10], 64),
+            (odd, [2, 9, 6], 17),
+        ] {
+            let spec = spec(stages, shape, 4);
+            let layout = spec.layout();
+            let host = initial(&layout, 1);
+            let images = draws(rows * spec.observation_width(), 0.0, 2);
+            let cotangent = draws(rows * spec.input_width(), -1.0, 3);
+            let inputs = [&host[..], &images, &cotangent];
+            let by_hand = encoding(&spec);
+            assert!(by_hand.0.as_ref().unwrap().by_hand.is_some());
+            let mut by_graph = by_hand.clone();
+            by_graph.0.as_mut().unwrap().by_hand = None;
+
+            tch::set_num_threads(1);
+            let got = pass(&by_hand, &layout, inputs);
+            for (got, expected) in got.iter().zip(pass(&by_graph, &layout, inputs)) {
+                let scale = expected.iter().fold(1.0_f32, |max, x| max.max(x.abs()));
+                for (got, expected) in got.iter().zip(expected) {
+                    let distance = (got - expected).abs() / scale;
+                    assert!(distance < 1e-5, "{shape:?}: {got} {expected}");
+                }
+            }
+            tch::set_num_threads(3);
+            let bits = |[features, gradient]: [Vec<f32>; 2]| {
+                [features, gradient]
+                    .map(|values| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
+            };
+            assert_eq!(
+                bits(pass(&by_hand, &layout, inputs)),
+                bits(got),
+                "{shape:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_comes_through() {
+        let spec = spec(EncoderKind::MinatarCnn.stages(1), [4, 10, 10], 4);
+        let layout = spec.layout();
+        let mut images = draws(2 * spec.observation_width(), 0.0, 2);
+        images[5] = f32::NAN;
+        let cotangent = draws(2 * spec.input_width(), -1.0, 3);
+        let host = initial(&layout, 1);
+        let [features, gradient] = pass(&encoding(&spec), &layout, [&host, &images, &cotangent]);
+        let (first, second) = features.split_at(features.len() / 2);
+        assert!(first.iter().any(|value| value.is_nan()));
+        assert!(second.iter().all(|value| value.is_finite()));
+        assert!(gradient.iter().any(|value| value.is_nan()));
     }
 
     #[test]
@@ -312,7 +463,12 @@ mod tests {
             assert!(!tape.output().requires_grad());
             assert_eq!(*tape.output(), encoding.forward(&parameters, &images));
             let gradient = Flat::zeros(&layout, Device::Cpu);
-            encoding.backward(&tape, Some(cotangent.shallow_clone()), &gradient);
+            encoding.backward(
+                &parameters,
+                &tape,
+                Some(cotangent.shallow_clone()),
+                &gradient,
+            );
 
             // Central differences in double precision, for a few parameters of every tensor.
             let convolutions = encoding.0.as_ref().unwrap();
