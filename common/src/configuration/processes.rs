@@ -27,8 +27,9 @@ pub enum Device {
 pub struct LearnerConfiguration {
     /// Where tensors live. \[`"auto"`\]
     pub device: Device,
-    /// Threads of one libtorch operation; more than one pays from batches of about 4,096 rows on,
-    /// on cores that nobody shares. \[`1`\]
+    /// Threads of one libtorch operation, and of convolutions on a processor; more than one pays where a
+    /// policy sees images, and otherwise from batches of about 4,096 rows on, on cores that nobody
+    /// shares. \[`1`\]
     pub threads: usize,
     /// Where actors connect: `host:port`, or `unix:///path` for actors on the same host.
     /// \[`"127.0.0.1:50051"`\]
