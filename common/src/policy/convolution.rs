@@ -18,7 +18,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::dense::{Dense, Rows};
 use super::image::{ImageEncoder, Operation, Planes, Window};
-use super::kernels::{self, Geometry};
+use super::kernels::{self, Geometry, Packed};
 use super::layout::TensorSlot;
 use super::math;
 
@@ -40,21 +40,13 @@ pub(super) struct Convolutions {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Convolution(Plain),
+    /// One without padding.
+    Convolution(Geometry, Packed),
     Padded(Window, Dense),
     MaxPool(Window),
     Rectify,
     Branch,
     Join,
-}
-
-/// A convolution without padding.
-#[derive(Clone, Debug)]
-struct Plain {
-    output: Planes,
-    geometry: Geometry,
-    weights: Vec<f32>,
-    bias: Vec<f32>,
 }
 
 /// Buffers of one thread for [`Convolutions::features`].
@@ -96,12 +88,8 @@ impl Convolutions {
                         let geometry = Geometry::new(&window, stride, kernels::lanes(arch));
                         stride = geometry.width();
                         largest = largest.max(geometry.output_len());
-                        return Step::Convolution(Plain {
-                            output: window.output,
-                            weights: geometry.packed(weight),
-                            bias: geometry.packed_bias(bias),
-                            geometry,
-                        });
+                        let packed = geometry.packed(weight, bias);
+                        return Step::Convolution(geometry, packed);
                     }
                     let kernel = Planes {
                         channels: window.input.channels,
@@ -185,15 +173,16 @@ impl Convolutions {
         for step in &self.steps {
             let len = planes.positions() * stride;
             match step {
-                Step::Convolution(plain) => {
-                    let output = &mut scratch.next[..plain.geometry.output_len()];
+                Step::Convolution(geometry, packed) => {
+                    let output = &mut scratch.next[..geometry.output_len()];
                     // A call of its own, so that its many tiles are compiled once for an instruction set.
                     simd.vectorize(Product {
-                        plain,
+                        geometry,
+                        packed,
                         input: &scratch.current[..len],
                         output,
                     });
-                    (planes, stride) = (plain.output, plain.geometry.width());
+                    (planes, stride) = (geometry.output_planes(), geometry.width());
                     std::mem::swap(&mut scratch.current, &mut scratch.next);
                 }
                 Step::Padded(window, layer) => {
@@ -232,9 +221,10 @@ fn channels_last(values: &[f32], planes: Planes) -> Vec<f32> {
     turned
 }
 
-/// A [`Plain`] convolution as something that can be compiled for an instruction set.
+/// A convolution without padding, to be compiled for an instruction set.
 struct Product<'a> {
-    plain: &'a Plain,
+    geometry: &'a Geometry,
+    packed: &'a Packed,
     input: &'a [f32],
     output: &'a mut [f32],
 }
@@ -244,13 +234,8 @@ impl WithSimd for Product<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Plain {
-            geometry,
-            weights,
-            bias,
-            ..
-        } = self.plain;
-        geometry.output(simd, weights, bias, self.input, self.output);
+        self.geometry
+            .output(simd, self.packed, self.input, self.output);
     }
 }
 

@@ -1,48 +1,137 @@
-//! One fully connected layer, shaped for vector registers.
+//! The three products of a fully connected layer, shaped for vector registers: what comes out, the gradient
+//! of the input, which is that of a layer with the transposed weights, and the gradient of the weights.
+//!
+//! Every sum has one order, whatever the width of the vectors and the shape of the tiles.
 
 #![expect(
     clippy::inline_always,
     reason = "a function must be compiled with the vector instructions of its caller"
 )]
 
-use pulp::{Simd, WithSimd};
+use std::array::from_fn;
+use std::ops::{Deref, DerefMut, Range};
+
+use bytemuck::{Pod, Zeroable};
+use pulp::{Arch, Simd, WithSimd};
+
+use super::kernels::next;
 
 /// Inputs that are added between two checks of bounds.
 const DEPTH: usize = 4;
 
+/// Vectors of gradients of weights that a tile has beside each other.
+const PANELS: usize = 2;
+
+/// Rows whose part of a gradient is summed up before it is added to that of the rows before: as many as keep
+/// what they are multiplied with in the first-level cache, and the error of a sum over many rows small.
+const BLOCK_ROWS: usize = 256;
+
+/// Values that are computed beside each other on this instruction set: the widths of outputs are multiples.
+#[must_use]
+pub fn lanes(arch: Arch) -> usize {
+    arch.dispatch(CountLanes)
+}
+
 /// One fully connected layer, packed into panels of as many outputs as a vector has lanes.
 #[derive(Clone, Debug)]
-pub(super) struct Dense {
+pub struct Dense {
     pub(super) inputs: usize,
     pub(super) outputs: usize,
     /// Outputs, rounded up to whole panels: the stride of this layer's output rows.
     pub(super) width: usize,
     /// `[panels, lanes]`: the biases, zero beyond the last output.
-    bias: Vec<f32>,
+    bias: Lines,
     /// `[panels, inputs, lanes]`: the weights, zero beyond the last output.
-    weights: Vec<f32>,
+    weights: Lines,
+}
+
+/// Values that begin with a line of the cache: none of their vectors lies in two.
+#[derive(Clone, Debug)]
+struct Lines(Vec<Line>);
+
+/// As much as a line of the cache holds.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+impl Lines {
+    /// At least so many zeros.
+    fn zeros(len: usize) -> Self {
+        Self(vec![Line::zeroed(); len.div_ceil(16)])
+    }
+}
+
+impl Deref for Lines {
+    type Target = [f32];
+
+    #[inline(always)]
+    fn deref(&self) -> &[f32] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+impl DerefMut for Lines {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [f32] {
+        bytemuck::cast_slice_mut(&mut self.0)
+    }
 }
 
 impl Dense {
-    /// Packs a `[outputs, inputs]` weight and an `[outputs]` bias.
-    pub(super) fn new(weight: &[f32], bias: &[f32], inputs: usize, lanes: usize) -> Self {
-        let width = bias.len().next_multiple_of(lanes);
-        let mut packed = Self {
-            inputs,
-            outputs: bias.len(),
-            width,
-            bias: vec![0.0; width],
-            weights: vec![0.0; width * inputs],
-        };
+    /// Packs a `[outputs, inputs]` weight and an `[outputs]` bias for so many [`lanes`].
+    #[must_use]
+    pub fn new(weight: &[f32], bias: &[f32], inputs: usize, lanes: usize) -> Self {
+        let mut packed = Self::empty(inputs, bias.len(), lanes);
         packed.bias[..bias.len()].copy_from_slice(bias);
-        for (output, row) in weight.chunks_exact(inputs).enumerate() {
-            let (panel, lane) = (output / lanes, output % lanes);
-            let panel = &mut packed.weights[panel * lanes * inputs..][..lanes * inputs];
-            for (lanes, weight) in panel.chunks_exact_mut(lanes).zip(row) {
-                lanes[lane] = *weight;
+        let panels = packed.weights.chunks_exact_mut(lanes * inputs);
+        for (panel, rows) in panels.zip(weight.chunks(lanes * inputs)) {
+            match (lanes, rows.len() / inputs) {
+                (8, 8) => interleave::<8>(rows, panel),
+                (16, 16) => interleave::<16>(rows, panel),
+                _ => {
+                    for (lane, row) in rows.chunks_exact(inputs).enumerate() {
+                        for (lanes, weight) in panel.chunks_exact_mut(lanes).zip(row) {
+                            lanes[lane] = *weight;
+                        }
+                    }
+                }
             }
         }
         packed
+    }
+
+    /// The layer that carries the gradient of an output back to the input: without bias, and with the
+    /// transpose of a `[outputs, inputs]` weight.
+    #[must_use]
+    pub fn transposed(weight: &[f32], inputs: usize, lanes: usize) -> Self {
+        let outputs = weight.len() / inputs;
+        let mut packed = Self::empty(outputs, inputs, lanes);
+        let panels = packed.weights.chunks_exact_mut(lanes * outputs);
+        for (first, panel) in (0..inputs).step_by(lanes).zip(panels) {
+            let count = lanes.min(inputs - first);
+            let rows = weight.chunks_exact(inputs);
+            for (values, row) in panel.chunks_exact_mut(lanes).zip(rows) {
+                values[..count].copy_from_slice(&row[first..][..count]);
+            }
+        }
+        packed
+    }
+
+    fn empty(inputs: usize, outputs: usize, lanes: usize) -> Self {
+        let width = outputs.next_multiple_of(lanes);
+        Self {
+            inputs,
+            outputs,
+            width,
+            bias: Lines::zeros(width),
+            weights: Lines::zeros(width * inputs),
+        }
+    }
+
+    /// Values of a row of what comes out: the outputs, and zeros that make whole panels of them.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.width
     }
 
     /// `output[row] = bias + weight x[row]` for rows, or for the unit vectors that indices stand for.
@@ -57,8 +146,11 @@ impl Dense {
     }
 
     /// `output[row] = bias + weight x[row]`.
+    ///
+    /// # Shapes
+    /// `x`: `[rows, inputs]`; `output`: `[rows, width]`.
     #[inline(always)]
-    pub(super) fn apply<S: Simd>(&self, simd: S, x: Rows<'_>, output: &mut [f32]) {
+    pub fn apply<S: Simd>(&self, simd: S, x: Rows<'_>, output: &mut [f32]) {
         // Tiles whose sums fit the registers of the instruction set and keep both multiply-add
         // units busy; chosen by measurement.
         if self.width < 2 * S::F32_LANES {
@@ -119,13 +211,13 @@ impl Dense {
         panel: usize,
         output: &mut [f32],
     ) {
-        let x: [&[f32]; ROWS] = std::array::from_fn(|r| &x.row(row + r)[..self.inputs]);
+        let x: [&[f32]; ROWS] = from_fn(|r| &x.row(row + r)[..self.inputs]);
         let output = &mut output[row * self.width..][..ROWS * self.width];
         let (weights, _) = S::as_simd_f32s(&self.weights);
         let weights: [&[S::f32s]; PANELS] =
-            std::array::from_fn(|p| &weights[(panel + p) * self.inputs..][..self.inputs]);
+            from_fn(|p| &weights[(panel + p) * self.inputs..][..self.inputs]);
         let (bias, _) = S::as_simd_f32s(&self.bias);
-        let bias: [S::f32s; PANELS] = std::array::from_fn(|p| bias[panel + p]);
+        let bias: [S::f32s; PANELS] = from_fn(|p| bias[panel + p]);
         let mut sums = [bias; ROWS];
 
         let x = x.map(<[f32]>::as_chunks::<DEPTH>);
@@ -146,8 +238,9 @@ impl Dense {
             let weights = weights.map(|(_, rest)| rest[k]);
             accumulate(simd, &mut sums, x.map(|(_, rest)| rest[k]), weights);
         }
-        for (sums, output) in sums.iter().zip(output.chunks_exact_mut(self.width)) {
-            let (output, _) = S::as_mut_simd_f32s(output);
+        let mut rows = output.chunks_exact_mut(self.width);
+        for sums in &sums {
+            let (output, _) = S::as_mut_simd_f32s(next(&mut rows));
             output[panel..][..PANELS].copy_from_slice(sums);
         }
     }
@@ -207,6 +300,16 @@ impl Dense {
     }
 }
 
+/// Writes the values of `LANES` rows by turns.
+fn interleave<const LANES: usize>(rows: &[f32], interleaved: &mut [f32]) {
+    let len = rows.len() / LANES;
+    let rows: [&[f32]; LANES] = from_fn(|lane| &rows[lane * len..][..len]);
+    let interleaved = &mut interleaved.as_chunks_mut::<LANES>().0[..len];
+    for (index, values) in interleaved.iter_mut().enumerate() {
+        *values = from_fn(|lane| rows[lane][index]);
+    }
+}
+
 /// [`Dense::forward`] as something that can be compiled for an instruction set.
 struct Product<'a> {
     layer: &'a Dense,
@@ -257,15 +360,181 @@ pub(super) enum Input<'a> {
 }
 
 /// Rows of equal stride in a slice.
-#[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
-    pub(super) values: &'a [f32],
-    pub(super) stride: usize,
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    /// What the rows are of.
+    pub values: &'a [f32],
+    /// Values from one row to the next.
+    pub stride: usize,
 }
 
 impl<'a> Rows<'a> {
     #[inline(always)]
     fn row(self, row: usize) -> &'a [f32] {
         &self.values[row * self.stride..][..self.stride]
+    }
+}
+
+/// `by_weights = by_output^T * input`.
+///
+/// # Shapes
+/// `by_output`: `[rows, outputs]`; `input`: `[rows, inputs]`; `by_weights`: `[outputs, inputs]`.
+#[inline(always)]
+pub fn weight_gradient<S: Simd>(
+    simd: S,
+    by_output: Rows<'_>,
+    input: Rows<'_>,
+    by_weights: &mut [f32],
+) {
+    let lanes = PANELS * S::F32_LANES;
+    let num_rows = input.values.len() / input.stride;
+    let mut panel = Lines::zeros(lanes * BLOCK_ROWS.min(num_rows));
+    let mut sums = Lines::zeros(lanes);
+    let sums = &mut sums[..lanes];
+    by_weights.fill(0.0);
+    for first_row in (0..num_rows).step_by(BLOCK_ROWS) {
+        let rows = first_row..num_rows.min(first_row + BLOCK_ROWS);
+        for column in (0..input.stride).step_by(lanes) {
+            let columns = column..input.stride.min(column + lanes);
+            let panel = &mut panel[..rows.len() * lanes];
+            for (values, row) in panel.chunks_exact_mut(lanes).zip(rows.clone()) {
+                values[..columns.len()].copy_from_slice(&input.row(row)[columns.clone()]);
+                values[columns.len()..].fill(0.0);
+            }
+            let mut tile = Tile {
+                by_output,
+                rows: rows.clone(),
+                columns,
+                output: 0,
+            };
+            let mut rest = by_weights.chunks_exact_mut(input.stride);
+            while rest.len() > 0 {
+                tile.output += match (S::F32_LANES, rest.len()) {
+                    (16.., 8..) => tile.add::<S, 8>(simd, panel, sums, &mut rest),
+                    (_, 6..) => tile.add::<S, 6>(simd, panel, sums, &mut rest),
+                    (_, 4..) => tile.add::<S, 4>(simd, panel, sums, &mut rest),
+                    _ => tile.add::<S, 1>(simd, panel, sums, &mut rest),
+                };
+            }
+        }
+    }
+}
+
+/// Where a tile of a gradient of weights lies.
+struct Tile<'a> {
+    by_output: Rows<'a>,
+    /// Those that are summed over.
+    rows: Range<usize>,
+    /// Its inputs.
+    columns: Range<usize>,
+    /// Its first output.
+    output: usize,
+}
+
+impl Tile<'_> {
+    /// Adds what these rows contribute to the weights of `OUTPUTS` outputs. Returns `OUTPUTS`.
+    ///
+    /// # Shapes
+    /// `panel`: `[rows, lanes]`, the columns of the input; `sums`: `[lanes]`; `by_weights`: each `[inputs]`.
+    #[inline(always)]
+    fn add<'a, S: Simd, const OUTPUTS: usize>(
+        &self,
+        simd: S,
+        panel: &[f32],
+        sums: &mut [f32],
+        by_weights: &mut impl Iterator<Item = &'a mut [f32]>,
+    ) -> usize {
+        let mut tile = [[simd.splat_f32s(0.0); PANELS]; OUTPUTS];
+        let panel = S::as_simd_f32s(panel).0.as_chunks::<PANELS>().0;
+        for (vectors, row) in panel.iter().zip(self.rows.clone()) {
+            let values = &self.by_output.row(row)[self.output..][..OUTPUTS];
+            accumulate(simd, &mut tile, from_fn(|output| values[output]), *vectors);
+        }
+        for tile in &tile {
+            S::as_mut_simd_f32s(sums).0.copy_from_slice(tile);
+            let weights = &mut next(by_weights)[self.columns.clone()];
+            for (weight, sum) in weights.iter_mut().zip(&*sums) {
+                *weight += sum;
+            }
+        }
+        OUTPUTS
+    }
+}
+
+struct CountLanes;
+
+impl WithSimd for CountLanes {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        S::F32_LANES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seeds::{Purpose, Random};
+
+    struct Gradient<'a>([&'a [f32]; 2], [usize; 2], &'a mut [f32]);
+
+    impl WithSimd for Gradient<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let [by_output, input] = [0, 1].map(|index: usize| Rows {
+                values: self.0[index],
+                stride: self.1[index],
+            });
+            weight_gradient(simd, by_output, input, self.2);
+        }
+    }
+
+    #[test]
+    fn the_gradient_of_a_weight_has_the_same_bits_on_every_processor() {
+        for (rows, outputs, inputs) in [(1, 1, 1), (5, 3, 70), (300, 37, 33), (513, 8, 64)] {
+            let draws = |count: usize, position| -> Vec<f32> {
+                let mut random = Random::derive(2, Purpose::Initialisation, 4, position);
+                (0..count)
+                    .map(|_| random.uniform(-1.0, 1.0) as f32)
+                    .collect()
+            };
+            let (by_output, input) = (draws(rows * outputs, 0), draws(rows * inputs, 1));
+            let gradient = |arch: Arch| {
+                let mut got = vec![f32::NAN; outputs * inputs];
+                let tables = [&by_output[..], &input];
+                arch.dispatch(Gradient(tables, [outputs, inputs], &mut got));
+                got
+            };
+            let got = gradient(Arch::new());
+            assert_eq!(got, gradient(Arch::Scalar));
+            for (index, got) in got.iter().enumerate() {
+                let (output, input_index) = (index / inputs, index % inputs);
+                let terms = (0..rows).map(|row| {
+                    let by_output = f64::from(by_output[row * outputs + output]);
+                    by_output * f64::from(input[row * inputs + input_index])
+                });
+                let expected: f64 = terms.sum();
+                assert!((f64::from(*got) - expected).abs() < 2e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn a_transposed_layer_is_that_of_the_transposed_weight() {
+        let (inputs, outputs) = (21, 35);
+        let weight: Vec<f32> = (0..inputs * outputs).map(|index| index as f32).collect();
+        let mut turned = vec![0.0; weight.len()];
+        for (index, value) in weight.iter().enumerate() {
+            turned[index % inputs * outputs + index / inputs] = *value;
+        }
+        for lanes in [1, 4, 8, 16] {
+            let expected = Dense::new(&turned, &vec![0.0; inputs], outputs, lanes);
+            let got = Dense::transposed(&weight, inputs, lanes);
+            assert_eq!(got.weights[..], expected.weights[..]);
+            assert_eq!((got.inputs, got.width), (outputs, expected.width));
+        }
     }
 }

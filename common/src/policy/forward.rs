@@ -25,7 +25,7 @@ use std::sync::Arc;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::convolution::{Convolutions, ImageScratch};
-use super::dense::{Dense, Input, Rows};
+use super::dense::{self, Dense, Input, Rows};
 use super::math;
 use super::recurrent::Cell;
 use super::spec::{Activation, Encoder, PolicySpec};
@@ -120,7 +120,7 @@ impl Network {
                 got: parameters.len(),
             });
         }
-        let lanes = arch.dispatch(CountLanes);
+        let lanes = dense::lanes(arch);
         let is_noisy = spec.head.is_noisy();
         let (convolutions, slots) = layout.tensors().split_at(spec.num_convolution_tensors());
         let image = match &spec.encoder {
@@ -278,7 +278,7 @@ impl Network {
             };
             let output = &mut current[..rows * layer.width];
             layer.forward(simd, input, output);
-            activate(self.activation, output);
+            math::activate(self.activation, output);
             stride = layer.width;
             std::mem::swap(&mut previous, &mut current);
         }
@@ -375,18 +375,6 @@ impl WithSimd for Perturb<'_> {
     }
 }
 
-/// Gives the `f32` lanes of an instruction set's vectors.
-struct CountLanes;
-
-impl WithSimd for CountLanes {
-    type Output = usize;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> usize {
-        S::F32_LANES
-    }
-}
-
 /// [`Network::forward`] as something that can be compiled for an instruction set.
 pub(super) struct Forward<'a> {
     pub(super) network: &'a Network,
@@ -454,18 +442,6 @@ impl WithSimd for Forward<'_> {
             };
             self.network.forward_block(simd, self.scratch, inputs, y);
         }
-    }
-}
-
-#[inline(always)]
-fn activate(activation: Activation, values: &mut [f32]) {
-    match activation {
-        Activation::Tanh => values
-            .iter_mut()
-            .for_each(|value| *value = math::tanh(*value)),
-        Activation::Relu => values
-            .iter_mut()
-            .for_each(|value| *value = math::relu(*value)),
     }
 }
 

@@ -39,6 +39,15 @@ pub fn lanes(arch: Arch) -> usize {
     arch.dispatch(PanelLanes)
 }
 
+/// The weights and the bias of one convolution in the order of [`Geometry::output`].
+#[derive(Clone, Debug)]
+pub struct Packed {
+    /// `[panels, kernel, kernel, input width, lanes of a panel]`.
+    weights: Vec<f32>,
+    /// `[width]`.
+    bias: Vec<f32>,
+}
+
 /// How the kernel of one convolution goes over values `[rows, columns, input width]`, and in which order its
 /// weights lie.
 #[derive(Clone, Debug)]
@@ -78,6 +87,12 @@ impl Geometry {
         }
     }
 
+    /// What comes out, without what pads its channels.
+    #[must_use]
+    pub fn output_planes(&self) -> Planes {
+        self.window.output
+    }
+
     /// Values of a position of the output.
     #[must_use]
     pub fn width(&self) -> usize {
@@ -89,25 +104,20 @@ impl Geometry {
         self.window.input.columns * self.input_width
     }
 
-    /// The weight `[outputs, inputs, kernel, kernel]` as [`Geometry::output`] wants it.
+    /// The weight `[outputs, inputs, kernel, kernel]` and the bias `[outputs]` as [`Geometry::output`] wants
+    /// them.
     #[must_use]
-    pub fn packed(&self, weight: &[f32]) -> Vec<f32> {
-        let mut packed = vec![0.0; self.patch() * self.width];
+    pub fn packed(&self, weight: &[f32], bias: &[f32]) -> Packed {
+        let mut weights = vec![0.0; self.num_weights()];
         self.each_weight(|at, [place, input, output]| {
-            packed[self.packed_place(place, input, output)] = weight[at];
+            weights[self.packed_place(place, input, output)] = weight[at];
         });
-        packed
+        let mut bias = bias.to_vec();
+        bias.resize(self.width, 0.0);
+        Packed { weights, bias }
     }
 
-    /// The bias `[outputs]` as [`Geometry::output`] wants it.
-    #[must_use]
-    pub fn packed_bias(&self, bias: &[f32]) -> Vec<f32> {
-        let mut packed = bias.to_vec();
-        packed.resize(self.width, 0.0);
-        packed
-    }
-
-    /// Brings what is [packed](Geometry::packed) back to the order of the weight.
+    /// Brings a gradient of [packed](Packed) weights back to the order of the weight.
     pub fn unpack(&self, packed: &[f32], weight: &mut [f32]) {
         self.each_weight(|at, [place, input, output]| {
             weight[at] = packed[self.packed_place(place, input, output)];
@@ -159,6 +169,12 @@ impl Geometry {
         self.window.kernel * self.kernel_row()
     }
 
+    /// Values of the weights when they are [packed](Packed).
+    #[must_use]
+    pub fn num_weights(&self) -> usize {
+        self.patch() * self.width
+    }
+
     /// Values of what comes out.
     #[must_use]
     pub fn output_len(&self) -> usize {
@@ -168,27 +184,20 @@ impl Geometry {
     /// `output = bias + weights * input` at every position.
     ///
     /// # Shapes
-    /// `weights`: `[panels, kernel, kernel, input width, lanes of a panel]`; `bias`: `[width]`;
-    /// `output`: `[positions, width]`.
+    /// `input`: `[rows, columns, input width]`; `output`: `[positions, width]`.
     #[inline(always)]
-    pub fn output<S: Simd>(
-        &self,
-        simd: S,
-        weights: &[f32],
-        bias: &[f32],
-        input: &[f32],
-        output: &mut [f32],
-    ) {
+    pub fn output<S: Simd>(&self, simd: S, packed: &Packed, input: &[f32], output: &mut [f32]) {
         let lanes = PANELS * S::F32_LANES;
-        for (panel, weights) in weights.chunks_exact(self.patch() * lanes).enumerate() {
-            let (weights, bias) = (panels::<S>(weights), panels::<S>(bias)[panel]);
+        let parts = packed.weights.chunks_exact(self.patch() * lanes);
+        for (panel, weights) in parts.enumerate() {
+            let (weights, bias) = (panels::<S>(weights), panels::<S>(&packed.bias)[panel]);
             let mut position = 0;
             while position < self.origins.len() {
                 let left = self.origins.len() - position;
                 let tile = (position, panel);
                 position += match (S::F32_LANES, left) {
-                    (16.., 12..) => {
-                        self.output_tile::<S, 12>(simd, weights, bias, input, tile, output)
+                    (16.., 8..) => {
+                        self.output_tile::<S, 8>(simd, weights, bias, input, tile, output)
                     }
                     (_, 6..) => self.output_tile::<S, 6>(simd, weights, bias, input, tile, output),
                     (_, 4..) => self.output_tile::<S, 4>(simd, weights, bias, input, tile, output),
@@ -222,11 +231,9 @@ impl Geometry {
             let rows = from_fn(|r| &input[origins[r] + row * self.input_row()..][..len]);
             accumulate(simd, &mut sums, rows, weights);
         }
-        for (sums, output) in sums
-            .iter()
-            .zip(output[position * self.width..].chunks_exact_mut(self.width))
-        {
-            panels_mut::<S>(output)[panel] = *sums;
+        let mut rows = output[position * self.width..].chunks_exact_mut(self.width);
+        for sums in &sums {
+            panels_mut::<S>(next(&mut rows))[panel] = *sums;
         }
         ROWS
     }
@@ -234,7 +241,7 @@ impl Geometry {
     /// `by_weights += input * by_output`, summed over the positions.
     ///
     /// # Shapes
-    /// As those of [`Geometry::output`].
+    /// As those of [`Geometry::output`]; `by_weights` lies as [packed](Packed) weights do.
     #[inline(always)]
     pub fn add_by_weights<S: Simd>(
         &self,
@@ -255,8 +262,8 @@ impl Geometry {
                     [first / self.kernel_row() * self.input_row() + first % self.kernel_row()..];
                 first += match (S::F32_LANES, left) {
                     // No pair shall be left over: a tile of few rows waits for its own sums.
-                    (16.., 12 | 16..) => self
-                        .by_weights_tile::<S, 12>(simd, origins, at, by_output, first, by_weights),
+                    (16.., 8 | 12..) => self
+                        .by_weights_tile::<S, 8>(simd, origins, at, by_output, first, by_weights),
                     (_, 6 | 10..) => self
                         .by_weights_tile::<S, 6>(simd, origins, at, by_output, first, by_weights),
                     (_, 4..) => self
@@ -290,8 +297,10 @@ impl Geometry {
             let mut sums: [Panels<S>; ROWS] = from_fn(|r| by_weights[r]);
             let by_output = by_output[panel..].iter().step_by(num_panels);
             for (origin, by_output) in origins.iter().zip(by_output) {
-                let values = &at[*origin..][..ROWS];
-                add_product(simd, &mut sums, from_fn(|r| values[r]), by_output);
+                let Some(values) = at[*origin..].first_chunk() else {
+                    unreachable!("what lies under the kernel lies in the input");
+                };
+                add_product(simd, &mut sums, values, by_output);
             }
             by_weights.copy_from_slice(&sums);
         }
@@ -324,7 +333,7 @@ impl Geometry {
             while position < self.origins.len() {
                 let left = self.origins.len() - position;
                 position += match (S::F32_LANES, left) {
-                    (16.., 12..) => self.by_input_tile::<S, 12>(
+                    (16.., 8..) => self.by_input_tile::<S, 8>(
                         simd, weights, by_output, position, offset, by_input,
                     ),
                     (_, 6..) => self.by_input_tile::<S, 6>(
@@ -359,8 +368,8 @@ impl Geometry {
         let mut sums: [Panels<S>; ROWS] =
             from_fn(|r| panels::<S>(&by_input[origins[r] + offset..][..lanes])[0]);
         accumulate(simd, &mut sums, rows, weights);
-        for (sums, origin) in sums.iter().zip(origins) {
-            panels_mut::<S>(&mut by_input[origin + offset..][..lanes])[0] = *sums;
+        for (r, sums) in sums.iter().enumerate() {
+            panels_mut::<S>(&mut by_input[origins[r] + offset..][..lanes])[0] = *sums;
         }
         ROWS
     }
@@ -400,35 +409,49 @@ fn accumulate<S: Simd, const ROWS: usize>(
     for (i, weights) in chunks.iter().enumerate() {
         for (k, vectors) in weights.iter().enumerate() {
             let mut values = [0.0; ROWS];
-            for (value, row) in values.iter_mut().zip(rows) {
+            for (value, row) in values.iter_mut().zip(&rows) {
                 *value = row.as_chunks::<DEPTH>().0[i][k];
             }
-            add_product(simd, sums, values, vectors);
+            add_product(simd, sums, &values, vectors);
         }
     }
     let done = DEPTH * chunks.len();
     for (k, vectors) in rest.iter().enumerate() {
         let mut values = [0.0; ROWS];
-        for (value, row) in values.iter_mut().zip(rows) {
+        for (value, row) in values.iter_mut().zip(&rows) {
             *value = row[done + k];
         }
-        add_product(simd, sums, values, vectors);
+        add_product(simd, sums, &values, vectors);
     }
 }
 
 /// `sums[row] += values[row] * vectors`.
 #[inline(always)]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "sums stay in registers only where the compiler unrolls this, which it does most surely so"
+)]
 fn add_product<S: Simd, const ROWS: usize>(
     simd: S,
     sums: &mut [Panels<S>; ROWS],
-    values: [f32; ROWS],
+    values: &[f32; ROWS],
     vectors: &Panels<S>,
 ) {
-    for (sums, value) in sums.iter_mut().zip(values) {
-        let value = simd.splat_f32s(value);
-        for (sum, vector) in sums.iter_mut().zip(vectors) {
-            *sum = simd.mul_add_f32s(value, *vector, *sum);
+    for row in 0..ROWS {
+        let value = simd.splat_f32s(values[row]);
+        for panel in 0..PANELS {
+            sums[row][panel] = simd.mul_add_f32s(value, vectors[panel], sums[row][panel]);
         }
+    }
+}
+
+/// The next row of a tile. A tile's rows are counted by its sums alone, and not by what they are written to: only an
+/// array whose elements are all named by constants, once the loop is unrolled, stays in registers.
+#[inline(always)]
+pub(super) fn next<'a>(rows: &mut impl Iterator<Item = &'a mut [f32]>) -> &'a mut [f32] {
+    match rows.next() {
+        Some(row) => row,
+        None => unreachable!("a tile lies within what it is written to"),
     }
 }
 

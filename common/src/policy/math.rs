@@ -19,6 +19,8 @@
     reason = "a function must be compiled with the vector instructions of its caller"
 )]
 
+use super::spec::Activation;
+
 /// Evaluates a polynomial, lowest coefficient first, by Horner's rule in fused multiply-adds.
 #[inline(always)]
 fn polynomial<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
@@ -161,6 +163,29 @@ pub fn sigmoid(x: f32) -> f32 {
 #[must_use]
 pub fn relu(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
+}
+
+/// Puts an activation's values in the place of its arguments.
+#[inline(always)]
+pub fn activate(activation: Activation, values: &mut [f32]) {
+    let values = values.iter_mut();
+    match activation {
+        Activation::Tanh => values.for_each(|value| *value = tanh(*value)),
+        Activation::Relu => values.for_each(|value| *value = relu(*value)),
+    }
+}
+
+/// Carries a gradient back through an [activation](activate), given what came out of it: `1 - y^2`, and 1
+/// where `y > 0`. Behind a NaN it goes on, as in libtorch, and is found not to be finite.
+#[inline(always)]
+pub fn activation_gradient(activation: Activation, outputs: &[f32], gradient: &mut [f32]) {
+    let pairs = gradient.iter_mut().zip(outputs);
+    match activation {
+        Activation::Tanh => pairs.for_each(|(gradient, y)| *gradient *= 1.0 - y * y),
+        Activation::Relu => pairs.for_each(|(gradient, y)| {
+            *gradient = if *y <= 0.0 { 0.0 } else { *gradient };
+        }),
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub mod image;
 pub mod head;
 pub mod layout;
 pub mod math;
-mod dense;
+pub mod dense;
 pub mod kernels;
 mod convolution;
 pub mod recurrent;

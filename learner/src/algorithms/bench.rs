@@ -144,7 +144,7 @@ pub fn bench_dqn(time: Duration, device: Device) -> Result<StepFigures, Algorith
     let mut column = || rows_of(&mut random, rows, 1).view([-1]).to_device(device);
     let (returns, discounts) = (column(), column().abs());
     let columns = Columns {
-        actions: column().gt(0.0).to_kind(Kind::Int64),
+        actions: column().gt(0.0).to_kind(Kind::Float),
         weights: column().ones_like(),
         returns,
         discounts,

@@ -4,6 +4,7 @@ mod recurrent;
 
 use super::*;
 use crate::policy::image::{Operation, Planes, Stage, Window};
+use crate::policy::math::activate;
 use crate::policy::{ImageEncoder, ValueDistribution};
 use crate::seeds::{Purpose, Random};
 use crate::spaces::Space;

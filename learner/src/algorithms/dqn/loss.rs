@@ -8,6 +8,9 @@
 
 use tch::{Kind, Reduction, Tensor};
 
+use crate::algorithms::replayed::Columns;
+use crate::tensors::{host, host_mut};
+
 /// What a loss gives for `N` rows.
 #[derive(Debug)]
 pub struct Loss {
@@ -53,6 +56,72 @@ pub fn expectation(
         surprise: error.abs(),
         gradient: gradient.unsqueeze(-1),
     }
+}
+
+/// [`expectation`] with everything around it, in one pass over values in this process's memory: the choice of the
+/// next action (of the largest of `values`; NaN counts as that, as in libtorch), and the gradient by the outputs of
+/// all actions. None where a tensor lies elsewhere.
+///
+/// # Shapes
+/// `outputs`, `next` and `values` are `[N, actions]`, and so is the gradient.
+#[must_use]
+pub(crate) fn expectation_on_host(
+    outputs: &Tensor,
+    next: &Tensor,
+    values: &Tensor,
+    columns: &Columns,
+    threshold: Option<f64>,
+) -> Option<Loss> {
+    let num_actions = values.size()[1] as usize;
+    let num_rows = columns.returns.numel();
+    let mut loss = Loss {
+        rows: columns.returns.empty_like(),
+        surprise: columns.returns.empty_like(),
+        gradient: outputs.zeros_like(),
+    };
+    let rows = host_mut(&mut loss.rows)?.iter_mut();
+    let rows = rows.zip(host_mut(&mut loss.surprise)?);
+    let table = host_mut(&mut loss.gradient)?.chunks_exact_mut(num_actions);
+    let table = table.zip(host(outputs)?.chunks_exact(num_actions));
+    let following = host(next)?.chunks_exact(num_actions);
+    let following = following.zip(host(values)?.chunks_exact(num_actions));
+    let returned = host(&columns.returns)?
+        .iter()
+        .zip(host(&columns.discounts)?);
+    let taken = host(&columns.actions)?.iter().zip(host(&columns.weights)?);
+    let threshold = threshold.map_or(f32::INFINITY, |threshold| threshold as f32);
+    for ((((row, table), following), returned), taken) in
+        rows.zip(table).zip(following).zip(returned).zip(taken)
+    {
+        let ((loss, surprise), (gradient, outputs)) = (row, table);
+        let ((next, values), (returned, discount), (action, weight)) = (following, returned, taken);
+        let target = returned + discount * next[largest(values)];
+        let error = outputs[*action as usize] - target;
+        let size = error.abs();
+        *surprise = size;
+        *loss = if size <= threshold {
+            0.5 * error * error
+        } else {
+            threshold * (size - 0.5 * threshold)
+        };
+        let share = weight / num_rows as f32;
+        gradient[*action as usize] = error.clamp(-threshold, threshold) * share;
+    }
+    Some(loss)
+}
+
+/// Where the first of the largest values is, or the first NaN.
+fn largest(values: &[f32]) -> usize {
+    let mut best = 0;
+    for (index, value) in values.iter().enumerate() {
+        if values[best].is_nan() {
+            break;
+        }
+        if *value > values[best] || value.is_nan() {
+            best = index;
+        }
+    }
+    best
 }
 
 /// Cross-entropy of the projected target distribution: the next one's atoms are moved to `R + g a`,
@@ -156,5 +225,71 @@ pub fn quantiles(
         rows,
         surprise: (mean(&targets) - mean(outputs)).abs(),
         gradient,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rookery_common::seeds::{Purpose, Random};
+
+    use super::*;
+    use crate::tensors::to_host;
+
+    #[test]
+    fn both_ways_to_the_loss_of_an_expectation_are_one() {
+        const ROWS: usize = 37;
+        const ACTIONS: i64 = 3;
+        let draws = |count: usize, position| {
+            let mut random = Random::derive(1, Purpose::Minibatch, 3, position);
+            let values: Vec<f32> = (0..count)
+                .map(|_| random.uniform(-3.0, 3.0) as f32)
+                .collect();
+            Tensor::from_slice(&values)
+        };
+        let table = |position| draws(ROWS * ACTIONS as usize, position).view([-1, ACTIONS]);
+        let column = |position| draws(ROWS, position);
+        let (outputs, next, values) = (table(1), table(2), table(3));
+        let columns = Columns {
+            inputs: table(4),
+            next_inputs: table(5),
+            actions: column(6).abs().floor().clamp_max(2.0),
+            returns: column(7),
+            discounts: column(8).abs(),
+            weights: column(9).abs(),
+        };
+        let taken = |of: &Tensor, actions: &Tensor| of.gather(1, &actions.view([-1, 1]), false);
+        let actions = columns.actions.to_kind(Kind::Int64);
+        let of_taken = taken(&outputs, &actions);
+        let of_next = taken(&next, &values.argmax(-1, false));
+        for threshold in [None, Some(0.5), Some(2.0)] {
+            let Columns {
+                returns,
+                discounts,
+                weights,
+                ..
+            } = &columns;
+            let theirs = expectation(&of_taken, &of_next, returns, discounts, weights, threshold);
+            let ours = expectation_on_host(&outputs, &next, &values, &columns, threshold).unwrap();
+            let gradient =
+                outputs
+                    .zeros_like()
+                    .scatter_(1, &actions.view([-1, 1]), &theirs.gradient);
+            for (ours, theirs) in [
+                (&ours.rows, &theirs.rows),
+                (&ours.surprise, &theirs.surprise),
+                (&ours.gradient, &gradient),
+            ] {
+                for (ours, theirs) in to_host(ours).iter().zip(to_host(theirs)) {
+                    assert!((ours - theirs).abs() <= 1e-6 * theirs.abs().max(1.0));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_of_the_largest_is_chosen_and_nan_is_larger() {
+        assert_eq!(largest(&[1.0, 3.0, 3.0]), 1);
+        assert_eq!(largest(&[f32::NAN, 3.0]), 0);
+        assert_eq!(largest(&[4.0, f32::NAN, 3.0, f32::NAN]), 1);
     }
 }

@@ -191,11 +191,8 @@ impl QNetwork {
         let [rows, next_rows] = [inputs, next_inputs].map(|inputs| inputs.size()[0]);
         let next = joint.outputs.narrow(0, rows, next_rows);
         let tape = QTape {
-            encoding: joint.encoding,
-            trunk: joint.trunk.first(rows),
-            head: joint.head.first(rows),
-            value: joint.value.map(|value| value.first(rows)),
             outputs: joint.outputs.narrow(0, 0, rows),
+            ..joint
         };
         (tape, next)
     }
@@ -269,17 +266,17 @@ impl QNetwork {
         }
     }
 
-    /// The action of the largest value among those that can be taken, `[N]`.
+    /// What each action is worth, without hope for those that cannot be taken: the action of the largest is
+    /// chosen.
     ///
     /// # Shapes
-    /// `outputs` is `[N, num_actions, outputs]`, for `inputs` `[N, inputs]`.
-    pub fn greedy(&self, outputs: &Tensor, inputs: &Tensor) -> Tensor {
+    /// `outputs` is `[N, num_actions, outputs]`, for `inputs` `[N, inputs]`; the result `[N, num_actions]`.
+    pub fn choices(&self, outputs: &Tensor, inputs: &Tensor) -> Tensor {
         let values = self.expected(outputs);
-        let values = match &self.mask {
+        match &self.mask {
             None => values,
             Some(mask) => mask.apply(inputs, &values),
-        };
-        values.argmax(-1, false)
+        }
     }
 
     /// The returns of a categorical distribution, `[num_atoms]`; one zero for the others.

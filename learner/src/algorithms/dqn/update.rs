@@ -4,8 +4,9 @@ use rookery_common::policy::ValueDistribution;
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
+use super::Dqn;
+use super::loss::{self, Loss};
 use super::networks::Noise;
-use super::{Dqn, loss};
 use crate::algorithms::replayed::{Columns, ReplayStatistics};
 use crate::algorithms::{AlgorithmError, RoundContext};
 use crate::experience::rollout::CompleteRound;
@@ -113,10 +114,10 @@ impl Dqn {
         is_shared.then(|| super::config::epsilon(&self.config, env_steps))
     }
 
-    /// The sampled batch on the device, with actions as indices `[N]`.
+    /// The sampled batch on the device, with actions `[N]`.
     fn columns(&self) -> Result<Columns, AlgorithmError> {
         let mut columns = self.replay.columns(&self.encoder, self.online.device())?;
-        columns.actions = columns.actions.view([-1]).to_kind(Kind::Int64);
+        columns.actions = columns.actions.view([-1]);
         Ok(columns)
     }
 
@@ -144,10 +145,7 @@ impl Dqn {
         let Columns {
             inputs,
             next_inputs,
-            actions,
-            returns,
-            discounts,
-            weights,
+            ..
         } = columns;
         let network = &self.network;
         let moved = |parameters: &Flat, noise: &Noise| network.perturbed(parameters, noise);
@@ -169,33 +167,15 @@ impl Dqn {
                 (network.forward_taped(trained, inputs), Some(chooser))
             }
         };
-        let next_actions = network.greedy(chooser.as_ref().unwrap_or(&next), next_inputs);
-        let next = taken(&next, &index_of(&next_actions, &next));
-
-        let index = index_of(actions, &tape.outputs);
-        let outputs = taken(&tape.outputs, &index);
-        let threshold = self.config.huber_threshold;
-        let loss = match network.distribution() {
-            ValueDistribution::Expectation => {
-                loss::expectation(&outputs, &next, returns, discounts, weights, threshold)
-            }
-            ValueDistribution::Categorical { .. } => {
-                let support = network.support(inputs.device());
-                loss::categorical(&outputs, &next, returns, discounts, weights, &support)
-            }
-            ValueDistribution::Quantiles { .. } => {
-                loss::quantiles(&outputs, &next, returns, discounts, weights, threshold)
-            }
-        };
-        let output_gradient =
-            Tensor::zeros_like(&tape.outputs).scatter_(1, &index, &loss.gradient.unsqueeze(1));
-        network.backward(trained, &tape, &output_gradient, &self.gradient);
+        let chooser = chooser.as_ref().unwrap_or(&next);
+        let loss = self.loss(&tape.outputs, &next, chooser, columns);
+        network.backward(trained, &tape, &loss.gradient, &self.gradient);
         if let Some(noise) = noise {
             network.spread_gradient(&noise.trained, &self.gradient);
         }
         record.outputs = Some(tape.outputs.shallow_clone());
         record.losses.push(loss.rows);
-        record.weights.push(weights.shallow_clone());
+        record.weights.push(columns.weights.shallow_clone());
         record.surprises.push(loss.surprise.shallow_clone());
 
         let gradient = self.gradient.values().shallow_clone();
@@ -207,6 +187,50 @@ impl Dqn {
             Step::Skipped => record.skipped_steps += 1,
         }
         loss.surprise
+    }
+
+    /// The loss of what the network says, with its gradient by all outputs.
+    ///
+    /// # Shapes
+    /// `outputs`, `next` and `chooser`, of which the next actions are the largest, are `[N, actions, outputs]`.
+    fn loss(&self, outputs: &Tensor, next: &Tensor, chooser: &Tensor, columns: &Columns) -> Loss {
+        let network = &self.network;
+        let values = network.choices(chooser, &columns.next_inputs);
+        let threshold = self.config.huber_threshold;
+        let distribution = network.distribution();
+        if distribution == ValueDistribution::Expectation
+            && let Some(loss) =
+                loss::expectation_on_host(outputs, next, &values, columns, threshold)
+        {
+            return loss;
+        }
+        let Columns {
+            returns,
+            discounts,
+            weights,
+            ..
+        } = columns;
+        let next = taken(next, &index_of(&values.argmax(-1, false), next));
+        let index = index_of(&columns.actions.to_kind(Kind::Int64), outputs);
+        let of_taken = taken(outputs, &index);
+        let loss = match distribution {
+            ValueDistribution::Expectation => {
+                loss::expectation(&of_taken, &next, returns, discounts, weights, threshold)
+            }
+            ValueDistribution::Categorical { .. } => {
+                let support = network.support(outputs.device());
+                loss::categorical(&of_taken, &next, returns, discounts, weights, &support)
+            }
+            ValueDistribution::Quantiles { .. } => {
+                loss::quantiles(&of_taken, &next, returns, discounts, weights, threshold)
+            }
+        };
+        Loss {
+            gradient: outputs
+                .zeros_like()
+                .scatter_(1, &index, &loss.gradient.unsqueeze(1)),
+            ..loss
+        }
     }
 }
 

@@ -7,13 +7,16 @@
     reason = "a function must be compiled with the vector instructions of its caller"
 )]
 
+use std::iter::repeat_with;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use pulp::{Arch, Simd, WithSimd};
 use rookery_common::policy::image::{ImageEncoder, Planes, Stage};
-use rookery_common::policy::kernels::{Geometry, channels_last, lanes, rectify, rectify_gradient};
+use rookery_common::policy::kernels::{
+    Geometry, Packed, channels_last, lanes, rectify, rectify_gradient,
+};
 
 /// Images whose gradients are summed up in turn before those of others are added. No sum depends on the
 /// number of threads.
@@ -33,25 +36,15 @@ pub(super) struct HostConvolutions {
 #[derive(Clone, Debug)]
 struct Layer {
     geometry: Geometry,
-    /// What comes out, without what pads it.
-    output: Planes,
     /// Where the weight `[outputs, inputs, kernel, kernel]` and the bias lie among the encoder's parameters.
     weight: Range<usize>,
     bias: Range<usize>,
 }
 
-/// What a forward pass leaves for its backward pass: of every image what came out of each layer but the
-/// last, then of the last, `[positions, width]` each.
+/// What a forward pass leaves for its backward pass: of every image what came out of each layer in turn,
+/// `[positions, width]`.
 #[derive(Debug)]
 pub(super) struct HostTape(Vec<f32>);
-
-/// The parameters of a layer in the order of the kernels.
-struct Packed {
-    weights: Vec<f32>,
-    bias: Vec<f32>,
-    /// For the gradient of the input; empty where nobody wants it.
-    transposed: Vec<f32>,
-}
 
 impl HostConvolutions {
     /// Those of `encoder`, where it has nothing but convolutions.
@@ -76,7 +69,6 @@ impl HostConvolutions {
                 input_width = geometry.width();
                 Layer {
                     geometry,
-                    output: window.output,
                     weight: next(channels * window.patch()),
                     bias: next(channels),
                 }
@@ -101,11 +93,25 @@ impl HostConvolutions {
         features: &mut [f32],
         wants_tape: bool,
     ) -> Option<HostTape> {
-        let packed = self.packed(parameters, false);
+        let packed: Vec<Packed> = self
+            .layers
+            .iter()
+            .map(|layer| {
+                let [weight, bias] = [&layer.weight, &layer.bias];
+                let [weight, bias] = [weight, bias].map(|range| &parameters[range.clone()]);
+                layer.geometry.packed(weight, bias)
+            })
+            .collect();
         let num_images = images.len() / self.planes.width();
-        let features = features.chunks_mut(GROUP * self.num_features());
-        let groups = images.chunks(GROUP * self.planes.width()).zip(features);
-        let work = |(images, features, values): (&[f32], &mut [f32], &mut [f32])| {
+        let kept = if wants_tape { num_images } else { 0 };
+        let mut values = vec![0.0; kept * self.num_values()];
+        let tapes = values.chunks_mut(GROUP * self.num_values()).map(Some);
+        let groups = images
+            .chunks(GROUP * self.planes.width())
+            .zip(features.chunks_mut(GROUP * self.num_features()))
+            .zip(tapes.chain(repeat_with(|| None)));
+        let threads = self.threads(num_images);
+        in_parallel(threads, groups, |((images, features), values)| {
             self.arch.dispatch(Forward {
                 convolutions: self,
                 packed: &packed,
@@ -113,23 +119,8 @@ impl HostConvolutions {
                 features,
                 values,
             });
-        };
-        let threads = self.threads(num_images);
-        if wants_tape {
-            let mut values = vec![0.0; num_images * self.num_values()];
-            let groups = groups.zip(values.chunks_mut(GROUP * self.num_values()));
-            let groups = groups.map(|((images, features), values)| (images, features, values));
-            in_parallel(threads, groups, work);
-            return Some(HostTape(values));
-        }
-        in_parallel(threads, groups, |(images, features)| {
-            let mut values = vec![0.0; self.num_values()];
-            let images = images.chunks_exact(self.planes.width());
-            for (image, features) in images.zip(features.chunks_exact_mut(self.num_features())) {
-                work((image, features, &mut values));
-            }
         });
-        None
+        wants_tape.then_some(HostTape(values))
     }
 
     /// Overwrites the gradient of the encoder's parameters, given that of the features.
@@ -144,9 +135,16 @@ impl HostConvolutions {
         by_features: &[f32],
         gradient: &mut [f32],
     ) {
-        let packed = self.packed(parameters, true);
+        // Nobody wants the gradient of the images.
+        let behind = self.layers.iter().skip(1);
+        let transposed: Vec<Vec<f32>> = behind
+            .map(|layer| {
+                let weight = &parameters[layer.weight.clone()];
+                layer.geometry.transposed(weight)
+            })
+            .collect();
         let num_images = images.len() / self.planes.width();
-        let len: usize = packed.iter().map(Packed::len).sum();
+        let len: usize = self.layers.iter().map(Layer::num_sums).sum();
         let mut sums = vec![0.0; num_images.div_ceil(GROUP) * len];
         let groups = images
             .chunks(GROUP * self.planes.width())
@@ -161,7 +159,7 @@ impl HostConvolutions {
             |(((images, values), by_features), sums)| {
                 self.arch.dispatch(Backward {
                     convolutions: self,
-                    packed: &packed,
+                    transposed: &transposed,
                     images,
                     values,
                     by_features,
@@ -180,7 +178,7 @@ impl HostConvolutions {
 
     /// Features of an image.
     fn num_features(&self) -> usize {
-        self.last().output.width()
+        self.last().output_planes().width()
     }
 
     /// Values of an image on a [`HostTape`].
@@ -199,43 +197,25 @@ impl HostConvolutions {
         worth.clamp(1, tch::get_num_threads().max(1) as usize)
     }
 
-    fn packed(&self, parameters: &[f32], wants_transposed: bool) -> Vec<Packed> {
-        let layers = self.layers.iter().enumerate();
-        layers
-            .map(|(index, layer)| {
-                let weight = &parameters[layer.weight.clone()];
-                Packed {
-                    weights: layer.geometry.packed(weight),
-                    bias: layer.geometry.packed_bias(&parameters[layer.bias.clone()]),
-                    transposed: if wants_transposed && index > 0 {
-                        layer.geometry.transposed(weight)
-                    } else {
-                        Vec::new()
-                    },
-                }
-            })
-            .collect()
-    }
-
     /// Brings sums that lie as the kernels want them to the order of the parameters.
     fn unpack(&self, sums: &[f32], gradient: &mut [f32]) {
         let mut rest = sums;
         for layer in &self.layers {
             let geometry = &layer.geometry;
-            let (weights, behind) = rest.split_at(geometry.patch() * geometry.width());
+            let (weights, behind) = rest.split_at(geometry.num_weights());
             let bias;
             (bias, rest) = behind.split_at(geometry.width());
             geometry.unpack(weights, &mut gradient[layer.weight.clone()]);
-            gradient[layer.bias.clone()].copy_from_slice(&bias[..layer.output.channels]);
+            gradient[layer.bias.clone()].copy_from_slice(&bias[..layer.bias.len()]);
         }
     }
 
-    fn last(&self) -> &Layer {
-        &self.layers[self.layers.len() - 1]
+    fn last(&self) -> &Geometry {
+        &self.layers[self.layers.len() - 1].geometry
     }
 
     /// # Shapes
-    /// `image`: `[rows, columns, channels]`; `values`: what the tape has of it.
+    /// `image`: `[rows, columns, channels]`; `values`: those of an image on a tape.
     #[inline(always)]
     fn forward_image<S: Simd>(
         &self,
@@ -250,11 +230,11 @@ impl HostConvolutions {
             let geometry = &layer.geometry;
             let output;
             (output, values) = values.split_at_mut(geometry.output_len());
-            geometry.output(simd, &packed.weights, &packed.bias, input, output);
+            geometry.output(simd, packed, input, output);
             rectify(simd, output);
             input = output;
         }
-        let (output, width) = (self.last().output, self.last().geometry.width());
+        let (output, width) = (self.last().output_planes(), self.last().width());
         for (channel, plane) in features.chunks_exact_mut(output.positions()).enumerate() {
             for (feature, values) in plane.iter_mut().zip(input.chunks_exact(width)) {
                 *feature = values[channel];
@@ -263,10 +243,10 @@ impl HostConvolutions {
     }
 }
 
-impl Packed {
-    /// Values of a gradient of weights and bias.
-    fn len(&self) -> usize {
-        self.weights.len() + self.bias.len()
+impl Layer {
+    /// Values of a gradient of its weights and bias in the order of the kernels.
+    fn num_sums(&self) -> usize {
+        self.geometry.num_weights() + self.geometry.width()
     }
 }
 
@@ -297,20 +277,26 @@ struct Forward<'a> {
     packed: &'a [Packed],
     images: &'a [f32],
     features: &'a mut [f32],
-    values: &'a mut [f32],
+    /// The tape, where one is wanted.
+    values: Option<&'a mut [f32]>,
 }
 
 impl WithSimd for Forward<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(mut self, simd: S) {
         let of = self.convolutions;
         let mut turned = vec![0.0; of.planes.width()];
+        let num_values = of.num_values();
+        let mut forgotten = vec![0.0; if self.values.is_none() { num_values } else { 0 }];
         let images = self.images.chunks_exact(turned.len());
         let features = self.features.chunks_exact_mut(of.num_features());
-        let values = self.values.chunks_exact_mut(of.num_values());
-        for ((image, features), values) in images.zip(features).zip(values) {
+        for (index, (image, features)) in images.zip(features).enumerate() {
+            let values = match &mut self.values {
+                Some(tape) => &mut tape[index * num_values..][..num_values],
+                None => &mut forgotten[..],
+            };
             channels_last(of.planes, image, &mut turned);
             of.forward_image(simd, self.packed, &turned, features, values);
         }
@@ -320,7 +306,8 @@ impl WithSimd for Forward<'_> {
 /// The backward pass of some images, compiled for an instruction set.
 struct Backward<'a> {
     convolutions: &'a HostConvolutions,
-    packed: &'a [Packed],
+    /// Of every layer but the first.
+    transposed: &'a [Vec<f32>],
     images: &'a [f32],
     values: &'a [f32],
     by_features: &'a [f32],
@@ -340,22 +327,22 @@ impl Backward<'_> {
     ) {
         let of = self.convolutions;
         let mut sums = &mut *self.sums;
-        let (output, width) = (of.last().output, of.last().geometry.width());
+        let (output, width) = (of.last().output_planes(), of.last().width());
         for (channel, plane) in by_features.chunks_exact(output.positions()).enumerate() {
             for (by_feature, values) in plane.iter().zip(scratch[0].chunks_exact_mut(width)) {
                 values[channel] = *by_feature;
             }
         }
-        for (index, (layer, packed)) in of.layers.iter().zip(self.packed).enumerate().rev() {
+        for (index, layer) in of.layers.iter().enumerate().rev() {
             let geometry = &layer.geometry;
             let [by_output, by_input] = &mut *scratch;
             let (below, output) = values.split_at(values.len() - geometry.output_len());
             values = below;
             let by_output = &mut by_output[..output.len()];
             rectify_gradient(simd, output, by_output);
-            let (others, of_layer) = sums.split_at_mut(sums.len() - packed.len());
+            let (others, of_layer) = sums.split_at_mut(sums.len() - layer.num_sums());
             sums = others;
-            let (by_weights, by_bias) = of_layer.split_at_mut(packed.weights.len());
+            let (by_weights, by_bias) = of_layer.split_at_mut(geometry.num_weights());
             for by_output in by_output.chunks_exact(geometry.width()) {
                 for (sum, by_output) in by_bias.iter_mut().zip(by_output) {
                     *sum += by_output;
@@ -370,7 +357,7 @@ impl Backward<'_> {
             geometry.add_by_weights(simd, input, by_output, by_weights);
             let by_input = &mut by_input[..input_len];
             by_input.fill(0.0);
-            geometry.add_by_input(simd, &packed.transposed, by_output, by_input);
+            geometry.add_by_input(simd, &self.transposed[before], by_output, by_input);
             scratch.swap(0, 1);
         }
     }

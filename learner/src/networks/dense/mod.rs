@@ -1,12 +1,21 @@
 //! Fully connected layers with a backward pass that is derived by hand: a handful of operations a
 //! layer, which write the gradient where the optimiser reads it. Off-policy algorithms take many
-//! small gradient steps, where a graph costs as much as the arithmetic.
+//! small gradient steps, where a graph costs as much as the arithmetic. Layers of the usual sizes have kernels of
+//! their own on a processor: see `docs/decisions/0031-small-layers.md`.
+
+mod host;
 
 use rookery_common::policy::layout::Layout;
 use rookery_common::policy::spec::Activation;
 use tch::{Kind, Tensor};
 
 use super::flat::Flat;
+
+/// Multiply-adds of a layer from which on libtorch is better where it has several threads.
+const WORTH_THREADS: usize = 4_000_000;
+
+/// Weights of a layer that stay in a core's second-level cache. Of more libtorch carries a part at a time there.
+const NEAR_WEIGHTS: usize = 1 << 17;
 
 /// A stack of fully connected layers whose weights and biases are tensors of a [`Flat`]; every layer
 /// but the last has an activation behind it, and the last has one where the stack is a trunk.
@@ -27,19 +36,27 @@ pub struct Tape {
     values: Vec<Tensor>,
 }
 
+/// Whose products are taken. What lies on a GPU is libtorch's either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Host,
+    Libtorch,
+}
+
+impl Way {
+    /// What `compute` gives where this is the way.
+    fn on_host<T>(self, compute: impl FnOnce() -> Option<T>) -> Option<T> {
+        match self {
+            Self::Host => compute(),
+            Self::Libtorch => None,
+        }
+    }
+}
+
 impl Tape {
     /// What came out, `[N, outputs]`.
     pub fn output(&self) -> &Tensor {
         &self.values[self.values.len() - 1]
-    }
-
-    /// What a pass over the first `rows` rows alone would have left: views of this.
-    #[must_use]
-    pub fn first(&self, rows: i64) -> Self {
-        let values = self.values.iter();
-        Self {
-            values: values.map(|value| value.narrow(0, 0, rows)).collect(),
-        }
     }
 }
 
@@ -89,9 +106,10 @@ impl Dense {
     /// # Shapes
     /// `input` is `[N, inputs]`; the result `[N, outputs]`.
     pub fn forward(&self, parameters: &Flat, input: &Tensor) -> Tensor {
+        let way = self.way(parameters, input);
         let mut value = input.shallow_clone();
         for layer in 0..self.weights.len() {
-            value = self.layer(parameters, layer, &value);
+            value = self.layer(parameters, layer, &value, way);
         }
         value
     }
@@ -99,34 +117,58 @@ impl Dense {
     /// As [`Dense::forward`], and keeps what [`Dense::backward`] needs.
     #[must_use]
     pub fn forward_taped(&self, parameters: &Flat, input: &Tensor) -> Tape {
+        let way = self.way(parameters, input);
         let mut values = Vec::with_capacity(self.weights.len() + 1);
         values.push(input.shallow_clone());
         for layer in 0..self.weights.len() {
-            let next = self.layer(parameters, layer, &values[layer]);
+            let next = self.layer(parameters, layer, &values[layer], way);
             values.push(next);
         }
         Tape { values }
     }
 
-    fn layer(&self, parameters: &Flat, layer: usize, input: &Tensor) -> Tensor {
+    /// How rows go through.
+    fn way(&self, parameters: &Flat, rows: &Tensor) -> Way {
+        let of_layers = self
+            .weights
+            .iter()
+            .map(|&index| parameters.view(index).numel());
+        let largest = of_layers.max().unwrap_or(0);
+        let work = largest * rows.size()[0] as usize;
+        if largest > NEAR_WEIGHTS || (work >= WORTH_THREADS && tch::get_num_threads() > 1) {
+            Way::Libtorch
+        } else {
+            Way::Host
+        }
+    }
+
+    fn layer(&self, parameters: &Flat, layer: usize, input: &Tensor, way: Way) -> Tensor {
         let index = self.weights[layer];
-        let mut output = parameters
-            .view(index + 1)
-            .addmm(input, parameters.transposed(index));
-        if layer + 1 < self.weights.len() || self.is_trunk {
-            match self.activation {
-                Activation::Tanh => drop(output.tanh_()),
-                Activation::Relu => drop(output.relu_()),
-            }
+        let activation = self.activation_behind(layer);
+        let (weight, bias) = (parameters.view(index), parameters.view(index + 1));
+        if let Some(output) = way.on_host(|| host::forward(weight, bias, activation, input)) {
+            return output;
+        }
+        let mut output = bias.addmm(input, parameters.transposed(index));
+        match activation {
+            None => {}
+            Some(Activation::Tanh) => drop(output.tanh_()),
+            Some(Activation::Relu) => drop(output.relu_()),
         }
         output
+    }
+
+    fn activation_behind(&self, layer: usize) -> Option<Activation> {
+        let has_one = layer + 1 < self.weights.len() || self.is_trunk;
+        has_one.then_some(self.activation)
     }
 
     /// Writes the gradient of every weight and bias to its place in `gradient`, given that of the
     /// output. Returns the gradient of the input where it is wanted.
     ///
     /// # Shapes
-    /// `output_gradient` is `[N, outputs]` and is overwritten; the result `[N, inputs]`.
+    /// `output_gradient` is `[N, outputs]` and is overwritten; the result `[N, inputs]`. Where the tape has
+    /// more rows, these are its first.
     pub fn backward(
         &self,
         parameters: &Flat,
@@ -135,17 +177,22 @@ impl Dense {
         gradient: &Flat,
         wants_input: bool,
     ) -> Option<Tensor> {
+        let way = self.way(parameters, &output_gradient);
         let mut flowing = output_gradient;
         for (layer, &index) in self.weights.iter().enumerate().rev() {
-            flowing = self.through_activation(tape, layer, flowing);
-            let _ = flowing
-                .tr()
-                .mm_out(gradient.view(index), &tape.values[layer]);
-            let _ = flowing.sum_intlist_out(gradient.view(index + 1), 0_i64, false, None::<Kind>);
+            flowing = self.through_activation(tape, layer, flowing, way);
+            let input = &tape.values[layer];
+            let (by_weight, by_bias) = (gradient.view(index), gradient.view(index + 1));
+            let written = way.on_host(|| host::by_parameters(input, &flowing, by_weight, by_bias));
+            if written.is_none() {
+                let input = first_rows(input, &flowing);
+                let _ = flowing.tr().mm_out(by_weight, &input);
+                let _ = flowing.sum_intlist_out(by_bias, 0_i64, false, None::<Kind>);
+            }
             if layer == 0 && !wants_input {
                 return None;
             }
-            flowing = flowing.mm(parameters.view(index));
+            flowing = by_input(parameters.view(index), &flowing, way);
         }
         Some(flowing)
     }
@@ -160,26 +207,53 @@ impl Dense {
         tape: &Tape,
         output_gradient: Tensor,
     ) -> Tensor {
+        let way = self.way(parameters, &output_gradient);
         let mut flowing = output_gradient;
         for (layer, &index) in self.weights.iter().enumerate().rev() {
-            flowing = self
-                .through_activation(tape, layer, flowing)
-                .mm(parameters.view(index));
+            flowing = self.through_activation(tape, layer, flowing, way);
+            flowing = by_input(parameters.view(index), &flowing, way);
         }
         flowing
     }
 
     /// Turns the gradient of a layer's output into that of its sum.
-    fn through_activation(&self, tape: &Tape, layer: usize, flowing: Tensor) -> Tensor {
-        if layer + 1 == self.weights.len() && !self.is_trunk {
+    fn through_activation(
+        &self,
+        tape: &Tape,
+        layer: usize,
+        mut flowing: Tensor,
+        way: Way,
+    ) -> Tensor {
+        let Some(activation) = self.activation_behind(layer) else {
+            return flowing;
+        };
+        let output = &tape.values[layer + 1];
+        let changed = way.on_host(|| host::back_through(activation, output, &mut flowing));
+        if changed.is_some() {
             return flowing;
         }
-        let output = &tape.values[layer + 1];
-        match self.activation {
+        let output = first_rows(output, &flowing);
+        match activation {
             // Both derivatives follow from the output: 1 - y^2, and 1 where y > 0.
-            Activation::Tanh => Tensor::tanh_backward(&flowing, output),
+            Activation::Tanh => Tensor::tanh_backward(&flowing, &output),
             Activation::Relu => output.threshold_backward(&flowing, 0.0),
         }
+    }
+}
+
+/// The gradient of a layer's input, given that of its sum.
+fn by_input(weight: &Tensor, by_output: &Tensor, way: Way) -> Tensor {
+    way.on_host(|| host::by_input(weight, by_output))
+        .unwrap_or_else(|| by_output.mm(weight))
+}
+
+/// As many rows of a tape's value as the gradient has.
+fn first_rows(value: &Tensor, gradient: &Tensor) -> Tensor {
+    let rows = gradient.size()[0];
+    if value.size()[0] == rows {
+        value.shallow_clone()
+    } else {
+        value.narrow(0, 0, rows)
     }
 }
 
@@ -207,19 +281,28 @@ mod tests {
     #[test]
     fn gradients_are_those_of_autograd() {
         for activation in [Activation::Tanh, Activation::Relu] {
-            for (widths, is_trunk) in [
-                (&[5_usize, 4, 3][..], false),
-                (&[6, 2], true),
-                (&[1], false),
+            for (rows, inputs, widths, is_trunk) in [
+                (9, 7, &[5_usize, 4, 3][..], false),
+                (9, 7, &[6, 2], true),
+                (1, 1, &[1], false),
+                // More than a tile, a panel and a block of rows of each, and a remainder.
+                (301, 37, &[70, 33, 2], false),
+                // More weights than are near.
+                (3, 400, &[400], true),
             ] {
                 let mut layout = Layout::new();
-                let stack = Dense::push(&mut layout, "stack", 7, widths, activation, is_trunk);
-                let host = draws(layout.len(), 0);
+                let stack = Dense::push(&mut layout, "stack", inputs, widths, activation, is_trunk);
+                let scale = 1.0 / (inputs as f32).sqrt();
+                let host: Vec<f32> = draws(layout.len(), 0)
+                    .into_iter()
+                    .map(|x| x * scale)
+                    .collect();
                 let parameters = Flat::from_host(&layout, &host, Device::Cpu).unwrap();
-                let input = Tensor::from_slice(&draws(9 * 7, 1)).view([9, 7]);
-                let outputs = *widths.last().unwrap() as i64;
-                let cotangent =
-                    Tensor::from_slice(&draws(9 * outputs as usize, 2)).view([9, outputs]);
+                let table = |width: usize, position| {
+                    Tensor::from_slice(&draws(rows * width, position)).view([rows as i64, -1])
+                };
+                let input = table(inputs, 1);
+                let cotangent = table(*widths.last().unwrap(), 2);
 
                 let leaf = Tensor::from_slice(&host).set_requires_grad(true);
                 let leaf_input = input.copy().set_requires_grad(true);
@@ -247,17 +330,54 @@ mod tests {
                 let expected = Tensor::run_backward(&[total], &[&leaf, &leaf_input], false, false);
 
                 let tape = stack.forward_taped(&parameters, &input);
-                assert!(distance(tape.output(), &value.detach()) < 1e-6);
+                assert!(distance(tape.output(), &value.detach()) < 2e-6);
                 assert!(distance(&stack.forward(&parameters, &input), tape.output()) == 0.0);
                 let gradient = Flat::zeros(&layout, Device::Cpu);
                 let of_input = stack
                     .backward(&parameters, &tape, cotangent.copy(), &gradient, true)
                     .unwrap();
-                assert!(distance(gradient.values(), &expected[0]) < 1e-6);
-                assert!(distance(&of_input, &expected[1]) < 1e-6);
+                assert!(distance(gradient.values(), &expected[0]) < 2e-6);
+                assert!(distance(&of_input, &expected[1]) < 2e-6);
                 let alone = stack.input_gradient(&parameters, &tape, cotangent.copy());
-                assert!(distance(&alone, &expected[1]) < 1e-6);
+                assert!(distance(&alone, &expected[1]) < 2e-6);
             }
+        }
+    }
+
+    #[test]
+    fn a_tape_of_more_rows_gives_the_gradient_of_its_first() {
+        let mut layout = Layout::new();
+        let stack = Dense::push(&mut layout, "stack", 5, &[40, 3], Activation::Relu, true);
+        let host = draws(layout.len(), 0);
+        let parameters = Flat::from_host(&layout, &host, Device::Cpu).unwrap();
+        let input = Tensor::from_slice(&draws(11 * 5, 1)).view([11, 5]);
+        let cotangent = Tensor::from_slice(&draws(4 * 3, 2)).view([4, 3]);
+        let gradient = |rows: i64| {
+            let tape = stack.forward_taped(&parameters, &input.narrow(0, 0, rows));
+            let gradient = Flat::zeros(&layout, Device::Cpu);
+            let _ = stack.backward(&parameters, &tape, cotangent.copy(), &gradient, false);
+            gradient.export()
+        };
+        assert_eq!(gradient(11), gradient(4));
+    }
+
+    #[test]
+    fn several_threads_make_no_difference_to_a_small_layer_and_little_to_a_large_one() {
+        for (widths, tolerance) in [(&[32_usize, 8][..], 0.0), (&[256, 256, 1], 2e-6)] {
+            let mut layout = Layout::new();
+            let stack = Dense::push(&mut layout, "stack", 4, widths, Activation::Tanh, false);
+            let host: Vec<f32> = draws(layout.len(), 0).iter().map(|x| x * 0.1).collect();
+            let parameters = Flat::from_host(&layout, &host, Device::Cpu).unwrap();
+            let input = Tensor::from_slice(&draws(256 * 4, 1)).view([256, 4]);
+            let pass = |threads| {
+                tch::set_num_threads(threads);
+                let tape = stack.forward_taped(&parameters, &input);
+                let gradient = Flat::zeros(&layout, Device::Cpu);
+                let cotangent = tape.output().copy();
+                let _ = stack.backward(&parameters, &tape, cotangent, &gradient, false);
+                gradient.values().copy()
+            };
+            assert!(distance(&pass(2), &pass(1)) <= tolerance, "{widths:?}");
         }
     }
 
