@@ -427,10 +427,6 @@ fn accumulate<S: Simd, const ROWS: usize>(
 
 /// `sums[row] += values[row] * vectors`.
 #[inline(always)]
-#[expect(
-    clippy::needless_range_loop,
-    reason = "sums stay in registers only where the compiler unrolls this, which it does most surely so"
-)]
 fn add_product<S: Simd, const ROWS: usize>(
     simd: S,
     sums: &mut [Panels<S>; ROWS],
