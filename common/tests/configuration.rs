@@ -271,7 +271,7 @@ fn a_stronger_layer_wins_whatever_the_order_of_the_calls() {
     assert_eq!(configuration.ppo.clip_range, 0.4);
     assert_eq!(configuration.ppo.epochs, 5); // file over preset
     assert_eq!(configuration.ppo.discount, 0.5);
-    assert_eq!(configuration.ppo.minibatch_size, 256); // preset over default
+    assert_eq!(configuration.ppo.minibatch_size, 128); // preset over default
     assert_eq!(configuration.ppo.adam_epsilon, 1e-5); // default
 }
 
