@@ -14,8 +14,6 @@ use std::ops::{Deref, DerefMut, Range};
 use bytemuck::{Pod, Zeroable};
 use pulp::{Arch, Simd, WithSimd};
 
-use super::kernels::next;
-
 /// Inputs that are added between two checks of bounds.
 const DEPTH: usize = 4;
 
@@ -226,17 +224,13 @@ impl Dense {
             let x: [&[f32; DEPTH]; ROWS] = x.map(|(chunks, _)| &chunks[i]);
             let weights: [&[S::f32s; DEPTH]; PANELS] = weights.map(|(chunks, _)| &chunks[i]);
             for k in 0..DEPTH {
-                accumulate(
-                    simd,
-                    &mut sums,
-                    x.map(|x| x[k]),
-                    weights.map(|weights| weights[k]),
-                );
+                let weights = weights.map(|weights| weights[k]);
+                add_product(simd, &mut sums, &x.map(|x| x[k]), &weights);
             }
         }
         for k in 0..self.inputs % DEPTH {
             let weights = weights.map(|(_, rest)| rest[k]);
-            accumulate(simd, &mut sums, x.map(|(_, rest)| rest[k]), weights);
+            add_product(simd, &mut sums, &x.map(|(_, rest)| rest[k]), &weights);
         }
         let mut rows = output.chunks_exact_mut(self.width);
         for sums in &sums {
@@ -334,19 +328,29 @@ impl WithSimd for Product<'_> {
     }
 }
 
-/// Adds one input of each row, times its weights, to a tile of sums.
+/// `sums[row] += values[row] * vectors`.
 #[inline(always)]
-fn accumulate<S: Simd, const ROWS: usize, const PANELS: usize>(
+pub(super) fn add_product<S: Simd, const ROWS: usize, const PANELS: usize>(
     simd: S,
     sums: &mut [[S::f32s; PANELS]; ROWS],
-    x: [f32; ROWS],
-    weights: [S::f32s; PANELS],
+    values: &[f32; ROWS],
+    vectors: &[S::f32s; PANELS],
 ) {
-    for (sums, x) in sums.iter_mut().zip(x) {
-        let x = simd.splat_f32s(x);
-        for (sum, weight) in sums.iter_mut().zip(weights) {
-            *sum = simd.mul_add_f32s(x, weight, *sum);
+    for row in 0..ROWS {
+        let value = simd.splat_f32s(values[row]);
+        for panel in 0..PANELS {
+            sums[row][panel] = simd.mul_add_f32s(value, vectors[panel], sums[row][panel]);
         }
+    }
+}
+
+/// The next row of a tile. A tile's rows are counted by its sums alone, and not by what they are written to: only an
+/// array whose elements are all named by constants, once the loop is unrolled, stays in registers.
+#[inline(always)]
+pub(super) fn next<'a>(rows: &mut impl Iterator<Item = &'a mut [f32]>) -> &'a mut [f32] {
+    match rows.next() {
+        Some(row) => row,
+        None => unreachable!("a tile lies within what it is written to"),
     }
 }
 
@@ -447,8 +451,10 @@ impl Tile<'_> {
         let mut tile = [[simd.splat_f32s(0.0); PANELS]; OUTPUTS];
         let panel = S::as_simd_f32s(panel).0.as_chunks::<PANELS>().0;
         for (vectors, row) in panel.iter().zip(self.rows.clone()) {
-            let values = &self.by_output.row(row)[self.output..][..OUTPUTS];
-            accumulate(simd, &mut tile, from_fn(|output| values[output]), *vectors);
+            let Some(values) = self.by_output.row(row)[self.output..].first_chunk() else {
+                unreachable!("a tile lies within the outputs");
+            };
+            add_product::<S, OUTPUTS, PANELS>(simd, &mut tile, values, vectors);
         }
         for tile in &tile {
             S::as_mut_simd_f32s(sums).0.copy_from_slice(tile);

@@ -14,8 +14,9 @@
 
 use std::array::from_fn;
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Arch, Simd};
 
+use super::dense::{self, add_product, next};
 use super::image::{Planes, Window};
 
 /// Vectors of outputs (or of gradients) that a tile has beside each other.
@@ -36,7 +37,7 @@ const FRAMES: usize = 4;
 /// Values that are computed beside each other on this instruction set: the widths of outputs are multiples.
 #[must_use]
 pub fn lanes(arch: Arch) -> usize {
-    arch.dispatch(PanelLanes)
+    PANELS * dense::lanes(arch)
 }
 
 /// The weights and the bias of one convolution in the order of [`Geometry::output`].
@@ -425,32 +426,6 @@ fn accumulate<S: Simd, const ROWS: usize>(
     }
 }
 
-/// `sums[row] += values[row] * vectors`.
-#[inline(always)]
-fn add_product<S: Simd, const ROWS: usize>(
-    simd: S,
-    sums: &mut [Panels<S>; ROWS],
-    values: &[f32; ROWS],
-    vectors: &Panels<S>,
-) {
-    for row in 0..ROWS {
-        let value = simd.splat_f32s(values[row]);
-        for panel in 0..PANELS {
-            sums[row][panel] = simd.mul_add_f32s(value, vectors[panel], sums[row][panel]);
-        }
-    }
-}
-
-/// The next row of a tile. A tile's rows are counted by its sums alone, and not by what they are written to: only an
-/// array whose elements are all named by constants, once the loop is unrolled, stays in registers.
-#[inline(always)]
-pub(super) fn next<'a>(rows: &mut impl Iterator<Item = &'a mut [f32]>) -> &'a mut [f32] {
-    match rows.next() {
-        Some(row) => row,
-        None => unreachable!("a tile lies within what it is written to"),
-    }
-}
-
 #[inline(always)]
 fn panels<S: Simd>(values: &[f32]) -> &[Panels<S>] {
     S::as_simd_f32s(values).0.as_chunks().0
@@ -478,16 +453,5 @@ pub fn channels_last(planes: Planes, image: &[f32], turned: &mut [f32]) {
         for (value, pixel) in at.zip(plane) {
             *value = *pixel;
         }
-    }
-}
-
-struct PanelLanes;
-
-impl WithSimd for PanelLanes {
-    type Output = usize;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> usize {
-        PANELS * S::F32_LANES
     }
 }
