@@ -45,4 +45,7 @@ fn what_cannot_be_logged_is_refused_all_at_once() {
     ] {
         assert!(error.contains(words), "{words} is not in {error}");
     }
+    // Errors end up in logs.
+    assert!(error.contains("http://...@host:5000"), "{error}");
+    assert!(!error.contains("me:secret"), "{error}");
 }

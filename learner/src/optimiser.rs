@@ -4,7 +4,7 @@
 //! handful of operations and a checkpoint is two arrays. On a processor it is one pass over memory: each of
 //! libtorch's operations costs microseconds beside its arithmetic, and small networks take many steps.
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use tch::{Device, Kind, Tensor};
 use thiserror::Error;
 
@@ -183,14 +183,24 @@ impl Adam {
 
 /// Euclidean norm of a gradient.
 fn norm(gradient: &mut Tensor) -> f64 {
-    /// Sums that are kept side by side, so that as many can be added at once.
-    const LANES: usize = 16;
-    let Some(values) = host_mut(gradient) else {
-        return gradient.norm().double_value(&[]);
-    };
-    let sum = Arch::new().dispatch(|| {
+    match host_mut(gradient) {
+        Some(values) => Arch::new().dispatch(SumOfSquares(values)).sqrt(),
+        None => gradient.norm().double_value(&[]),
+    }
+}
+
+/// In f64, compiled for an instruction set.
+struct SumOfSquares<'a>(&'a [f32]);
+
+impl WithSimd for SumOfSquares<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f64 {
+        /// Sums that are kept side by side, so that as many can be added at once.
+        const LANES: usize = 16;
         let mut sums = [0.0; LANES];
-        let (chunks, rest) = values.as_chunks::<LANES>();
+        let (chunks, rest) = self.0.as_chunks::<LANES>();
         for chunk in chunks {
             for (sum, value) in sums.iter_mut().zip(chunk) {
                 *sum += f64::from(*value) * f64::from(*value);
@@ -200,8 +210,7 @@ fn norm(gradient: &mut Tensor) -> f64 {
             *sum += f64::from(*value) * f64::from(*value);
         }
         sums.iter().sum::<f64>()
-    });
-    sum.sqrt()
+    }
 }
 
 /// What one step does to every parameter.

@@ -266,7 +266,7 @@ impl<'a> Node<'a> {
                 {
                     *got = match value {
                         Value::Table(_) => "a table".to_owned(),
-                        other => other.to_string(),
+                        other => without_credentials(&other.to_string()),
                     };
                 }
                 fault.path = path;
@@ -292,6 +292,17 @@ impl<'a> Node<'a> {
             value,
             keys: self.keys,
         }
+    }
+}
+
+/// A value without the name and the password that an address in it holds: what is refused is printed and logged.
+fn without_credentials(value: &str) -> String {
+    match value.split_once("://") {
+        Some((scheme, rest)) => match rest.rfind('@') {
+            Some(at) => format!("{scheme}://...{}", &rest[at..]),
+            None => value.to_owned(),
+        },
+        None => value.to_owned(),
     }
 }
 

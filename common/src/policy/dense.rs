@@ -126,6 +126,18 @@ impl Dense {
         }
     }
 
+    /// Values of a row of what comes in.
+    #[must_use]
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Values of a row of what comes out that mean something.
+    #[must_use]
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
     /// Values of a row of what comes out: the outputs, and zeros that make whole panels of them.
     #[must_use]
     pub fn width(&self) -> usize {
@@ -379,14 +391,15 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// `by_weights = by_output^T * input`.
+/// `by_weights = by_output^T * input` of some of all outputs.
 ///
 /// # Shapes
-/// `by_output`: `[rows, outputs]`; `input`: `[rows, inputs]`; `by_weights`: `[outputs, inputs]`.
+/// `by_output`: `[rows, all outputs]`; `input`: `[rows, inputs]`; `by_weights`: `[outputs, inputs]`.
 #[inline(always)]
 pub fn weight_gradient<S: Simd>(
     simd: S,
     by_output: Rows<'_>,
+    outputs: Range<usize>,
     input: Rows<'_>,
     by_weights: &mut [f32],
 ) {
@@ -409,7 +422,7 @@ pub fn weight_gradient<S: Simd>(
                 by_output,
                 rows: rows.clone(),
                 columns,
-                output: 0,
+                output: outputs.start,
             };
             let mut rest = by_weights.chunks_exact_mut(input.stride);
             while rest.len() > 0 {
@@ -494,7 +507,7 @@ mod tests {
                 values: self.0[index],
                 stride: self.1[index],
             });
-            weight_gradient(simd, by_output, input, self.2);
+            weight_gradient(simd, by_output, 0..self.1[0], input, self.2);
         }
     }
 

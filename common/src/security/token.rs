@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use rustix::process::geteuid;
 use subtle::ConstantTimeEq;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -51,8 +52,10 @@ impl Token {
             source,
         };
         let text = fs::read_to_string(path).map_err(unreadable)?;
-        let mode = fs::metadata(path).map_err(unreadable)?.permissions().mode();
-        if mode & 0o077 != 0 {
+        let metadata = fs::metadata(path).map_err(unreadable)?;
+        let mode = metadata.permissions().mode();
+        // Only its owner can change that: who mounts secrets in a container chooses their permissions.
+        if mode & 0o077 != 0 && metadata.uid() == geteuid().as_raw() {
             tracing::warn!(
                 path = %path.display(),
                 mode = format!("{:o}", mode & 0o777),

@@ -15,6 +15,7 @@ use super::{AlgorithmError, AlgorithmState};
 use crate::networks::init::VALUE_HEAD_GAIN;
 use crate::networks::{Dense, Flat, NetworkError, Tape};
 use crate::optimiser::{Adam, AdamOptions, Step};
+use crate::tensors::{host, host_mut};
 
 const TARGET: &str = "target_critics";
 const ADAM: &str = "critic_adam";
@@ -159,19 +160,18 @@ impl TwinCritics {
     /// Both critics' values of what [`TwinCritics::inputs`] made.
     #[must_use]
     pub fn values(&self, inputs: &Tensor) -> CriticTapes {
-        self.forward(&self.parameters, inputs)
+        let networks = self.networks.each_ref();
+        CriticTapes(Dense::forward_each_taped(
+            networks,
+            &self.parameters,
+            inputs,
+        ))
     }
 
-    /// The values of those that follow them.
-    #[must_use]
-    pub fn target_values(&self, inputs: &Tensor) -> CriticTapes {
-        self.forward(&self.target, inputs)
-    }
-
-    fn forward(&self, parameters: &Flat, inputs: &Tensor) -> CriticTapes {
-        CriticTapes(
-            [0, 1].map(|critic: usize| self.networks[critic].forward_taped(parameters, inputs)),
-        )
+    /// The lesser of the values of both that follow them, element by element.
+    pub fn least_target(&self, inputs: &Tensor) -> Tensor {
+        let [first, second] = Dense::forward_each(self.networks.each_ref(), &self.target, inputs);
+        first.minimum(&second)
     }
 
     /// What one critic alone says.
@@ -187,9 +187,11 @@ impl TwinCritics {
 
     /// The gradient of both critics' inputs, as [`TwinCritics::input_gradient`].
     pub fn input_gradients(&self, tapes: &CriticTapes, of_values: [Tensor; 2]) -> Tensor {
-        let [first, second] = of_values;
-        let mut total = self.input_gradient(0, &tapes.0[0], first);
-        total += self.input_gradient(1, &tapes.0[1], second);
+        let networks = self.networks.each_ref();
+        let tapes = tapes.0.each_ref();
+        let [mut total, second] =
+            Dense::input_gradients(networks, &self.parameters, tapes, of_values);
+        total += second;
         total
     }
 
@@ -216,21 +218,23 @@ impl TwinCritics {
                 None => values.squeeze_dim(-1),
             }
         });
-        let (errors, gradients) = critic_errors([&taken[0], &taken[1]], targets, weights);
-        for ((critic, tape), gradient) in self.networks.iter().zip(&tapes.0).zip(gradients) {
+        let loss = critic_loss([&taken[0], &taken[1]], targets, weights);
+        let gradients = loss.gradients.map(|gradient| {
             let gradient = gradient.unsqueeze(-1);
-            let of_values = match index {
-                Some(index) => Tensor::zeros_like(tape.output()).scatter_(1, index, &gradient),
+            match index {
+                Some(index) => tapes.values(0).zeros_like().scatter_(1, index, &gradient),
                 None => gradient,
-            };
-            let _ = critic.backward(&self.parameters, tape, of_values, &self.gradient, false);
-        }
-        let squares = errors[0].square() + errors[1].square();
-        record
-            .losses
-            .push((squares * weights).mean(Kind::Float) * 0.5);
-        let size = errors[0].abs();
-        record.errors.push(size.mean(Kind::Float));
+            }
+        });
+        Dense::backward_each(
+            self.networks.each_ref(),
+            &self.parameters,
+            tapes.0.each_ref(),
+            gradients,
+            &self.gradient,
+        );
+        record.losses.push(loss.mean);
+        record.errors.push(loss.error);
         record.values = Some(taken[0].shallow_clone());
         let gradient = self.gradient.values().shallow_clone();
         match self
@@ -240,7 +244,7 @@ impl TwinCritics {
             Step::Taken { gradient_norm } => record.gradient_norms.push(gradient_norm),
             Step::Skipped => record.skipped_steps += 1,
         }
-        (size + errors[1].abs()) * 0.5
+        loss.surprise
     }
 
     /// Moves those that follow by the share `tau`.
@@ -283,19 +287,74 @@ impl TwinCritics {
     }
 }
 
-/// Half the weighted squared error of both critics, `sum over critics of mean(w (Q - y)^2) / 2`.
+/// What [`critic_loss`] gives.
+#[derive(Debug)]
+pub struct CriticLoss {
+    /// By the values of each critic, `[N]`.
+    pub gradients: [Tensor; 2],
+    /// Mean absolute error of both critics, `[N]`.
+    pub surprise: Tensor,
+    /// The loss, a scalar.
+    pub mean: Tensor,
+    /// Mean absolute error of the first critic, a scalar.
+    pub error: Tensor,
+}
+
+/// Half the weighted squared error of both critics, `sum over critics of mean(w (Q - y)^2) / 2`, and its
+/// gradients.
 ///
-/// Returns the errors of the first critic and of the second, `[N]` each, with the gradients of the loss by
-/// their values.
-pub fn critic_errors(
+/// # Shapes
+/// All are `[N]`.
+pub fn critic_loss(values: [&Tensor; 2], targets: &Tensor, weights: &Tensor) -> CriticLoss {
+    critic_loss_on_host(values, targets, weights)
+        .unwrap_or_else(|| critic_loss_by_tensors(values, targets, weights))
+}
+
+fn critic_loss_by_tensors(values: [&Tensor; 2], targets: &Tensor, weights: &Tensor) -> CriticLoss {
+    let errors = values.map(|values| values - targets);
+    let scale = weights / targets.size()[0] as f64;
+    let squares = errors[0].square() + errors[1].square();
+    let size = errors[0].abs();
+    CriticLoss {
+        gradients: errors.each_ref().map(|error| error * &scale),
+        mean: (squares * weights).mean(Kind::Float) * 0.5,
+        error: size.mean(Kind::Float),
+        surprise: (size + errors[1].abs()) * 0.5,
+    }
+}
+
+/// In one pass, where dozens of small operations would cost as much as a layer.
+fn critic_loss_on_host(
     values: [&Tensor; 2],
     targets: &Tensor,
     weights: &Tensor,
-) -> ([Tensor; 2], [Tensor; 2]) {
-    let errors = values.map(|values| values - targets);
-    let scale = weights / targets.size()[0] as f64;
-    let gradients = [0, 1].map(|critic: usize| &errors[critic] * &scale);
-    (errors, gradients)
+) -> Option<CriticLoss> {
+    let mut gradients = values.map(Tensor::empty_like);
+    let mut surprise = targets.empty_like();
+    let [of_first, of_second] = &mut gradients;
+    let written = host_mut(of_first)?.iter_mut().zip(host_mut(of_second)?);
+    let written = written.zip(host_mut(&mut surprise)?);
+    let values = host(values[0])?.iter().zip(host(values[1])?);
+    let (targets, weights) = (host(targets)?, host(weights)?);
+    let rows = targets.len() as f32;
+    let (mut squares, mut sizes) = (0.0, 0.0);
+    for ((((of_first, of_second), surprise), (first, second)), (target, weight)) in
+        written.zip(values).zip(targets.iter().zip(weights))
+    {
+        let (first, second) = (first - target, second - target);
+        *of_first = first * (weight / rows);
+        *of_second = second * (weight / rows);
+        *surprise = 0.5 * (first.abs() + second.abs());
+        squares += f64::from((first * first + second * second) * weight);
+        sizes += f64::from(first.abs());
+    }
+    let mean = |sum: f64| Tensor::from((sum / f64::from(rows)) as f32);
+    Some(CriticLoss {
+        gradients,
+        surprise,
+        mean: mean(0.5 * squares),
+        error: mean(sizes),
+    })
 }
 
 #[cfg(test)]
@@ -314,5 +373,35 @@ impl TwinCritics {
     /// The optimiser.
     pub(crate) fn adam(&self) -> &Adam {
         &self.adam
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensors::to_host;
+
+    #[test]
+    fn a_loss_in_one_pass_is_that_of_tensors() {
+        let column = |seed: usize| {
+            let of = |index: usize| ((index * 7 + seed * 13) % 29) as f32 / 29.0 - 0.5;
+            Tensor::from_slice(&(0..37).map(of).collect::<Vec<f32>>())
+        };
+        let (first, second, targets) = (column(1), column(2), column(3));
+        let weights = column(4).abs();
+        let ours = critic_loss_on_host([&first, &second], &targets, &weights).unwrap();
+        let theirs = critic_loss_by_tensors([&first, &second], &targets, &weights);
+        for (ours, theirs) in [
+            (&ours.gradients[0], &theirs.gradients[0]),
+            (&ours.gradients[1], &theirs.gradients[1]),
+            (&ours.surprise, &theirs.surprise),
+            (&ours.mean, &theirs.mean),
+            (&ours.error, &theirs.error),
+        ] {
+            assert_eq!(ours.size(), theirs.size());
+            for (ours, theirs) in to_host(ours).iter().zip(to_host(theirs)) {
+                assert!((ours - theirs).abs() <= 1e-6, "{ours} {theirs}");
+            }
+        }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::cell::OnceCell;
 
+use pulp::Arch;
 use rookery_common::policy::layout::Layout;
 use tch::{Device, Kind, Tensor};
 
 use super::NetworkError;
-use crate::tensors::to_host;
+use crate::tensors::{host, host_mut, to_host};
 
 /// A flat vector and its named tensors, which are views of it: what is written to one is read from
 /// the other. It is no part of any graph; gradients of it are derived by hand.
@@ -115,9 +116,19 @@ impl Flat {
     pub fn follow(&mut self, source: &Self, tau: f64) {
         if tau >= 1.0 {
             self.values.copy_(&source.values);
-        } else {
-            let _ = self.values.lerp_(&source.values, tau);
+            return;
         }
+        let Some((values, source)) = host_mut(&mut self.values).zip(host(&source.values)) else {
+            let _ = self.values.lerp_(&source.values, tau);
+            return;
+        };
+        // In this thread: to wake libtorch's costs as much as this.
+        let tau = tau as f32;
+        Arch::new().dispatch(|| {
+            for (value, source) in values.iter_mut().zip(source) {
+                *value += tau * (source - *value);
+            }
+        });
     }
 
     /// Where the values live.

@@ -60,6 +60,11 @@ impl SacPolicy {
 
     /// What the policy says: `[N, 2 * dimension]`, means before logarithms of standard deviations, or
     /// logits `[N, num_actions]`.
+    pub fn outputs(&self, parameters: &Flat, inputs: &Tensor) -> Tensor {
+        self.network.forward(parameters, inputs)
+    }
+
+    /// As [`SacNetwork::outputs`], and keeps what [`SacNetwork::backward`] needs.
     #[must_use]
     pub fn forward(&self, parameters: &Flat, inputs: &Tensor) -> Tape {
         self.network.forward_taped(parameters, inputs)

@@ -243,7 +243,7 @@ fn the_temperature_rises_where_the_entropy_is_below_its_target() {
 fn a_density_far_out_is_finite() {
     let outputs = Tensor::from_slice(&[60.0_f32, -60.0, 2.0, -20.0]).view([2, 2]);
     let noise = Tensor::from_slice(&[3.0_f32, -3.0]).view([2, 1]);
-    let drawn = loss::draw(&outputs, noise);
+    let drawn = loss::draw(&outputs, &noise);
     let log_probs = to_host(&drawn.log_probs);
     assert!(
         log_probs.iter().all(|value| value.is_finite()),

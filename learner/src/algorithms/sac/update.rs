@@ -136,11 +136,11 @@ impl Sac {
     /// What the target critics and the policy say about what follows, `[N]`.
     fn targets(&self, columns: &Columns, noise: Option<Tensor>) -> Tensor {
         let alpha = self.temperature();
-        let next = self.network.forward(&self.policy, &columns.next_inputs);
+        let next = self.network.outputs(&self.policy, &columns.next_inputs);
         if let Some(noise) = noise {
-            let drawn = loss::draw(next.output(), noise);
+            let drawn = loss::draw(&next, &noise);
             let inputs = TwinCritics::inputs(&columns.next_inputs, Some(&drawn.actions));
-            let values = self.critics.target_values(&inputs).least();
+            let values = self.critics.least_target(&inputs);
             loss::soft_target(
                 &columns.returns,
                 &columns.discounts,
@@ -149,8 +149,8 @@ impl Sac {
                 alpha,
             )
         } else {
-            let values = self.critics.target_values(&columns.next_inputs).least();
-            let value = loss::discrete_value(next.output(), &values, alpha);
+            let values = self.critics.least_target(&columns.next_inputs);
+            let value = loss::discrete_value(&next, &values, alpha);
             columns.returns.addcmul(&columns.discounts, &value)
         }
     }
@@ -188,7 +188,7 @@ impl Sac {
         let alpha = self.temperature();
         let tape = self.network.forward(&self.policy, &columns.inputs);
         let (entropy, output_gradient) = if let Some(noise) = noise {
-            let drawn = loss::draw(tape.output(), noise);
+            let drawn = loss::draw(tape.output(), &noise);
             let of_actions = self.action_gradient(columns, &drawn.actions);
             let entropy = -drawn.log_probs.mean(Kind::Float).double_value(&[]);
             (entropy, loss::policy_gradient(&drawn, &of_actions, alpha))
@@ -224,17 +224,13 @@ impl Sac {
     fn action_gradient(&self, columns: &Columns, actions: &Tensor) -> Tensor {
         let inputs = TwinCritics::inputs(&columns.inputs, Some(actions));
         let tapes = self.critics.values(&inputs);
-        let rows = actions.size()[0] as f64;
-        // Each row's gradient goes through the critic that values it less; equal ones share it.
-        let (first, second) = (tapes.values(0), tapes.values(1));
-        let share = (first.lt_tensor(second).to_kind(Kind::Float)
-            + first.le_tensor(second).to_kind(Kind::Float))
-            / (2.0 * rows);
-        let rest = share.neg() + 1.0 / rows;
+        // Each row's gradient goes through the critic that values it less.
+        let of_values = loss::gradient_of_least(tapes.values(0), tapes.values(1));
         let width = columns.inputs.size()[1];
         self.critics
-            .input_gradients(&tapes, [share, rest])
+            .input_gradients(&tapes, of_values)
             .narrow(1, width, actions.size()[1])
+            .contiguous()
     }
 }
 

@@ -1,12 +1,23 @@
 //! The losses of TD3 and their gradients, as functions from tensors to tensors. Actions are in units of their
 //! bounds, and gradients of means over the `N` rows of the minibatch. The critics' loss is that of
-//! [twin critics](crate::algorithms::twin_critics::critic_errors).
+//! [twin critics](crate::algorithms::twin_critics::critic_loss).
 
+use pulp::Arch;
+use rookery_common::policy::math::activate;
+use rookery_common::policy::spec::Activation;
 use tch::Tensor;
+
+use crate::tensors::host_mut;
 
 /// What a deterministic policy does, `tanh` of its outputs, `[N, dimension]`.
 pub fn actions(outputs: &Tensor) -> Tensor {
-    outputs.tanh()
+    let mut actions = outputs.copy();
+    match host_mut(&mut actions) {
+        // In this thread: for libtorch's MKL wakes others.
+        Some(values) => Arch::new().dispatch(|| activate(Activation::Tanh, values)),
+        None => drop(actions.tanh_()),
+    }
+    actions
 }
 
 /// The actions of the target policy with clipped noise: `clip(tanh(u) + clip(s e, -c, c), -1, 1)`.

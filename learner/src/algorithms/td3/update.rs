@@ -125,8 +125,7 @@ impl Td3 {
             loss::smoothed_actions(&next, noise, config.target_noise, config.target_noise_clip);
         let least = self
             .critics
-            .target_values(&TwinCritics::inputs(next_inputs, Some(&next)))
-            .least();
+            .least_target(&TwinCritics::inputs(next_inputs, Some(&next)));
         let targets = loss::target(returns, discounts, &least.squeeze_dim(-1));
         self.critics.step(
             &TwinCritics::inputs(inputs, Some(actions)),

@@ -9,8 +9,6 @@
 
 use std::iter::repeat_with;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use pulp::{Arch, Simd, WithSimd};
 use rookery_common::policy::image::{ImageEncoder, Planes, Stage};
@@ -18,12 +16,11 @@ use rookery_common::policy::kernels::{
     Geometry, Packed, channels_last, lanes, rectify, rectify_gradient,
 };
 
+use crate::threads;
+
 /// Images whose gradients are summed up in turn before those of others are added. No sum depends on the
 /// number of threads.
 const GROUP: usize = 16;
-
-/// Multiply-adds of one thread that are worth starting another for.
-const WORTH_A_THREAD: usize = 20_000_000;
 
 /// The convolutions of an encoder that has nothing else, each rectified.
 #[derive(Clone, Debug)]
@@ -111,7 +108,7 @@ impl HostConvolutions {
             .zip(features.chunks_mut(GROUP * self.num_features()))
             .zip(tapes.chain(repeat_with(|| None)));
         let threads = self.threads(num_images);
-        in_parallel(threads, groups, |((images, features), values)| {
+        threads::in_parallel(threads, groups, |((images, features), values)| {
             self.arch.dispatch(Forward {
                 convolutions: self,
                 packed: &packed,
@@ -153,7 +150,7 @@ impl HostConvolutions {
             .zip(sums.chunks_mut(len));
         // Each multiply-add of the forward pass has two in the backward pass.
         let threads = self.threads(2 * num_images);
-        in_parallel(
+        threads::in_parallel(
             threads,
             groups,
             |(((images, values), by_features), sums)| {
@@ -193,8 +190,7 @@ impl HostConvolutions {
         let work: usize = layers
             .map(|layer| layer.geometry.output_len() * layer.geometry.patch())
             .sum();
-        let worth = num_images.saturating_mul(work) / WORTH_A_THREAD;
-        worth.clamp(1, tch::get_num_threads().max(1) as usize)
+        threads::worth(num_images.saturating_mul(work))
     }
 
     /// Brings sums that lie as the kernels want them to the order of the parameters.
@@ -248,27 +244,6 @@ impl Layer {
     fn num_sums(&self) -> usize {
         self.geometry.num_weights() + self.geometry.width()
     }
-}
-
-/// Does the work on every item, on this thread and on `threads - 1` more.
-fn in_parallel<T: Send>(
-    threads: usize,
-    items: impl Iterator<Item = T> + Send,
-    work: impl Fn(T) + Sync,
-) {
-    let items = Mutex::new(items);
-    let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let run = || {
-        while let Some(item) = next() {
-            work(item);
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(run);
-        }
-        run();
-    });
 }
 
 /// The forward pass of some images, compiled for an instruction set.

@@ -5,14 +5,12 @@
 
 mod host;
 
+use host::{Layer, Stack};
 use rookery_common::policy::layout::Layout;
 use rookery_common::policy::spec::Activation;
 use tch::{Kind, Tensor};
 
 use super::flat::Flat;
-
-/// Multiply-adds of a layer from which on libtorch is better where it has several threads.
-const WORTH_THREADS: usize = 4_000_000;
 
 /// Weights of a layer that stay in a core's second-level cache. Of more libtorch carries a part at a time there.
 const NEAR_WEIGHTS: usize = 1 << 17;
@@ -34,23 +32,6 @@ pub struct Dense {
 pub struct Tape {
     /// The input of each layer, `[N, inputs]`, then the output of the last.
     values: Vec<Tensor>,
-}
-
-/// Whose products are taken. What lies on a GPU is libtorch's either way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Host,
-    Libtorch,
-}
-
-impl Way {
-    /// What `compute` gives where this is the way.
-    fn on_host<T>(self, compute: impl FnOnce() -> Option<T>) -> Option<T> {
-        match self {
-            Self::Host => compute(),
-            Self::Libtorch => None,
-        }
-    }
 }
 
 impl Tape {
@@ -106,56 +87,68 @@ impl Dense {
     /// # Shapes
     /// `input` is `[N, inputs]`; the result `[N, outputs]`.
     pub fn forward(&self, parameters: &Flat, input: &Tensor) -> Tensor {
-        let way = self.way(parameters, input);
-        let mut value = input.shallow_clone();
-        for layer in 0..self.weights.len() {
-            value = self.layer(parameters, layer, &value, way);
-        }
-        value
+        let [output] = Self::forward_each([self], parameters, input);
+        output
+    }
+
+    /// As [`Dense::forward`] of stacks that have their parameters in one vector and see the same input.
+    pub fn forward_each<const N: usize>(
+        networks: [&Self; N],
+        parameters: &Flat,
+        input: &Tensor,
+    ) -> [Tensor; N] {
+        Self::outputs(networks, parameters, input, false)
+            .map(|mut outputs| outputs.pop().unwrap_or_else(|| input.shallow_clone()))
     }
 
     /// As [`Dense::forward`], and keeps what [`Dense::backward`] needs.
     #[must_use]
     pub fn forward_taped(&self, parameters: &Flat, input: &Tensor) -> Tape {
-        let way = self.way(parameters, input);
-        let mut values = Vec::with_capacity(self.weights.len() + 1);
-        values.push(input.shallow_clone());
-        for layer in 0..self.weights.len() {
-            let next = self.layer(parameters, layer, &values[layer], way);
-            values.push(next);
-        }
-        Tape { values }
+        let [tape] = Self::forward_each_taped([self], parameters, input);
+        tape
     }
 
-    /// How rows go through.
-    fn way(&self, parameters: &Flat, rows: &Tensor) -> Way {
-        let of_layers = self
-            .weights
-            .iter()
-            .map(|&index| parameters.view(index).numel());
-        let largest = of_layers.max().unwrap_or(0);
-        let work = largest * rows.size()[0] as usize;
-        if largest > NEAR_WEIGHTS || (work >= WORTH_THREADS && tch::get_num_threads() > 1) {
-            Way::Libtorch
-        } else {
-            Way::Host
+    /// As [`Dense::forward_each`], and keeps what [`Dense::backward_each`] needs.
+    #[must_use]
+    pub fn forward_each_taped<const N: usize>(
+        networks: [&Self; N],
+        parameters: &Flat,
+        input: &Tensor,
+    ) -> [Tape; N] {
+        let input = input.contiguous();
+        Self::outputs(networks, parameters, &input, true).map(|outputs| Tape {
+            values: [input.shallow_clone()].into_iter().chain(outputs).collect(),
+        })
+    }
+
+    /// What comes out of the layers of each stack, of the last one in any case.
+    fn outputs<const N: usize>(
+        networks: [&Self; N],
+        parameters: &Flat,
+        input: &Tensor,
+        keeps_all: bool,
+    ) -> [Vec<Tensor>; N] {
+        match stacks(networks, parameters) {
+            Some(stacks) => host::forward(&stacks, &input.contiguous(), keeps_all),
+            None => networks.map(|network| network.outputs_by_tensors(parameters, input)),
         }
     }
 
-    fn layer(&self, parameters: &Flat, layer: usize, input: &Tensor, way: Way) -> Tensor {
-        let index = self.weights[layer];
-        let activation = self.activation_behind(layer);
-        let (weight, bias) = (parameters.view(index), parameters.view(index + 1));
-        if let Some(output) = way.on_host(|| host::forward(weight, bias, activation, input)) {
-            return output;
+    /// What comes out of each layer by libtorch's operations.
+    fn outputs_by_tensors(&self, parameters: &Flat, input: &Tensor) -> Vec<Tensor> {
+        let mut outputs: Vec<Tensor> = Vec::with_capacity(self.weights.len());
+        for (layer, &index) in self.weights.iter().enumerate() {
+            let input = outputs.last().unwrap_or(input);
+            let bias = parameters.view(index + 1);
+            let mut output = bias.addmm(input, parameters.transposed(index));
+            match self.activation_behind(layer) {
+                None => {}
+                Some(Activation::Tanh) => drop(output.tanh_()),
+                Some(Activation::Relu) => drop(output.relu_()),
+            }
+            outputs.push(output);
         }
-        let mut output = bias.addmm(input, parameters.transposed(index));
-        match activation {
-            None => {}
-            Some(Activation::Tanh) => drop(output.tanh_()),
-            Some(Activation::Relu) => drop(output.relu_()),
-        }
-        output
+        outputs
     }
 
     fn activation_behind(&self, layer: usize) -> Option<Activation> {
@@ -177,24 +170,22 @@ impl Dense {
         gradient: &Flat,
         wants_input: bool,
     ) -> Option<Tensor> {
-        let way = self.way(parameters, &output_gradient);
-        let mut flowing = output_gradient;
-        for (layer, &index) in self.weights.iter().enumerate().rev() {
-            flowing = self.through_activation(tape, layer, flowing, way);
-            let input = &tape.values[layer];
-            let (by_weight, by_bias) = (gradient.view(index), gradient.view(index + 1));
-            let written = way.on_host(|| host::by_parameters(input, &flowing, by_weight, by_bias));
-            if written.is_none() {
-                let input = first_rows(input, &flowing);
-                let _ = flowing.tr().mm_out(by_weight, &input);
-                let _ = flowing.sum_intlist_out(by_bias, 0_i64, false, None::<Kind>);
-            }
-            if layer == 0 && !wants_input {
-                return None;
-            }
-            flowing = by_input(parameters.view(index), &flowing, way);
-        }
-        Some(flowing)
+        let (tapes, flowing) = ([tape], [output_gradient]);
+        let places = Some(gradient);
+        let [by_input] = Self::flow_back([self], parameters, tapes, flowing, places, wants_input);
+        wants_input.then_some(by_input)
+    }
+
+    /// As [`Dense::backward`] of stacks that have their parameters in one vector, for these alone.
+    pub fn backward_each<const N: usize>(
+        networks: [&Self; N],
+        parameters: &Flat,
+        tapes: [&Tape; N],
+        output_gradients: [Tensor; N],
+        gradient: &Flat,
+    ) {
+        let places = Some(gradient);
+        let _ = Self::flow_back(networks, parameters, tapes, output_gradients, places, false);
     }
 
     /// The gradient of the input alone, where the parameters are to stay as they are.
@@ -207,44 +198,100 @@ impl Dense {
         tape: &Tape,
         output_gradient: Tensor,
     ) -> Tensor {
-        let way = self.way(parameters, &output_gradient);
-        let mut flowing = output_gradient;
+        let [by_input] = Self::input_gradients([self], parameters, [tape], [output_gradient]);
+        by_input
+    }
+
+    /// As [`Dense::input_gradient`] of stacks that have their parameters in one vector.
+    pub fn input_gradients<const N: usize>(
+        networks: [&Self; N],
+        parameters: &Flat,
+        tapes: [&Tape; N],
+        output_gradients: [Tensor; N],
+    ) -> [Tensor; N] {
+        Self::flow_back(networks, parameters, tapes, output_gradients, None, true)
+    }
+
+    /// Carries gradients back to the inputs, or else to the sums of the first layers, and writes those of the
+    /// parameters to their places where there are some.
+    fn flow_back<const N: usize>(
+        networks: [&Self; N],
+        parameters: &Flat,
+        tapes: [&Tape; N],
+        output_gradients: [Tensor; N],
+        gradient: Option<&Flat>,
+        wants_inputs: bool,
+    ) -> [Tensor; N] {
+        let flowing = output_gradients.map(|gradient| gradient.contiguous());
+        if let Some(stacks) = stacks(networks, parameters) {
+            let places = gradient.map(|gradient| networks.map(|network| network.places(gradient)));
+            let tapes = tapes.map(|tape| tape.values.as_slice());
+            return host::flow_back(&stacks, tapes, flowing, places, wants_inputs);
+        }
+        let mut each = networks.into_iter().zip(tapes);
+        flowing.map(|flowing| match each.next() {
+            Some((network, tape)) => {
+                network.by_tensors(parameters, tape, flowing, gradient, wants_inputs)
+            }
+            None => flowing,
+        })
+    }
+
+    /// Where the gradients of weight and bias of each layer belong.
+    fn places(&self, gradient: &Flat) -> Vec<[Tensor; 2]> {
+        let of =
+            |&index: &usize| [index, index + 1].map(|index| gradient.view(index).shallow_clone());
+        self.weights.iter().map(of).collect()
+    }
+
+    /// [`Dense::flow_back`] of one stack by libtorch's operations.
+    fn by_tensors(
+        &self,
+        parameters: &Flat,
+        tape: &Tape,
+        mut flowing: Tensor,
+        gradient: Option<&Flat>,
+        wants_input: bool,
+    ) -> Tensor {
         for (layer, &index) in self.weights.iter().enumerate().rev() {
-            flowing = self.through_activation(tape, layer, flowing, way);
-            flowing = by_input(parameters.view(index), &flowing, way);
+            if let Some(activation) = self.activation_behind(layer) {
+                let output = first_rows(&tape.values[layer + 1], &flowing);
+                flowing = match activation {
+                    // Both derivatives follow from the output: 1 - y^2, and 1 where y > 0.
+                    Activation::Tanh => Tensor::tanh_backward(&flowing, &output),
+                    Activation::Relu => output.threshold_backward(&flowing, 0.0),
+                };
+            }
+            if let Some(gradient) = gradient {
+                let input = first_rows(&tape.values[layer], &flowing);
+                let (by_weight, by_bias) = (gradient.view(index), gradient.view(index + 1));
+                let _ = flowing.tr().mm_out(by_weight, &input);
+                let _ = flowing.sum_intlist_out(by_bias, 0_i64, false, None::<Kind>);
+            }
+            if layer > 0 || wants_input {
+                flowing = flowing.mm(parameters.view(index));
+            }
         }
         flowing
     }
-
-    /// Turns the gradient of a layer's output into that of its sum.
-    fn through_activation(
-        &self,
-        tape: &Tape,
-        layer: usize,
-        mut flowing: Tensor,
-        way: Way,
-    ) -> Tensor {
-        let Some(activation) = self.activation_behind(layer) else {
-            return flowing;
-        };
-        let output = &tape.values[layer + 1];
-        let changed = way.on_host(|| host::back_through(activation, output, &mut flowing));
-        if changed.is_some() {
-            return flowing;
-        }
-        let output = first_rows(output, &flowing);
-        match activation {
-            // Both derivatives follow from the output: 1 - y^2, and 1 where y > 0.
-            Activation::Tanh => Tensor::tanh_backward(&flowing, &output),
-            Activation::Relu => output.threshold_backward(&flowing, 0.0),
-        }
-    }
 }
 
-/// The gradient of a layer's input, given that of its sum.
-fn by_input(weight: &Tensor, by_output: &Tensor, way: Way) -> Tensor {
-    way.on_host(|| host::by_input(weight, by_output))
-        .unwrap_or_else(|| by_output.mm(weight))
+/// The stacks where they have kernels of their own.
+fn stacks<'a, const N: usize>(
+    networks: [&Dense; N],
+    parameters: &'a Flat,
+) -> Option<[Stack<'a>; N]> {
+    let of = |network: &Dense| -> Option<Stack<'a>> {
+        let layers = network.weights.iter().enumerate().map(|(layer, &index)| {
+            let (weight, bias) = (parameters.view(index), parameters.view(index + 1));
+            let is_near = weight.numel() <= NEAR_WEIGHTS;
+            let layer = Layer::new(weight, bias, network.activation_behind(layer));
+            layer.filter(|_| is_near)
+        });
+        layers.collect::<Option<Vec<_>>>().map(Stack)
+    };
+    let stacks: Option<Vec<Stack<'a>>> = networks.into_iter().map(of).collect();
+    stacks?.try_into().ok()
 }
 
 /// As many rows of a tape's value as the gradient has.
@@ -263,6 +310,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
+    use crate::tensors::to_host;
 
     fn draws(count: usize, position: u64) -> Vec<f32> {
         let mut random = Random::derive(3, Purpose::Initialisation, 7, position);
@@ -362,23 +410,56 @@ mod tests {
     }
 
     #[test]
-    fn several_threads_make_no_difference_to_a_small_layer_and_little_to_a_large_one() {
-        for (widths, tolerance) in [(&[32_usize, 8][..], 0.0), (&[256, 256, 1], 2e-6)] {
-            let mut layout = Layout::new();
-            let stack = Dense::push(&mut layout, "stack", 4, widths, Activation::Tanh, false);
-            let host: Vec<f32> = draws(layout.len(), 0).iter().map(|x| x * 0.1).collect();
-            let parameters = Flat::from_host(&layout, &host, Device::Cpu).unwrap();
-            let input = Tensor::from_slice(&draws(256 * 4, 1)).view([256, 4]);
-            let pass = |threads| {
-                tch::set_num_threads(threads);
-                let tape = stack.forward_taped(&parameters, &input);
-                let gradient = Flat::zeros(&layout, Device::Cpu);
-                let cotangent = tape.output().copy();
-                let _ = stack.backward(&parameters, &tape, cotangent, &gradient, false);
-                gradient.values().copy()
-            };
-            assert!(distance(&pass(2), &pass(1)) <= tolerance, "{widths:?}");
-        }
+    fn the_number_of_threads_makes_no_difference() {
+        let mut layout = Layout::new();
+        let [first, second] = ["first", "second"].map(|name| {
+            Dense::push(
+                &mut layout,
+                name,
+                4,
+                &[256, 256, 1],
+                Activation::Tanh,
+                false,
+            )
+        });
+        let networks = [&first, &second];
+        let host: Vec<f32> = draws(layout.len(), 0).iter().map(|x| x * 0.1).collect();
+        let parameters = Flat::from_host(&layout, &host, Device::Cpu).unwrap();
+        let input = Tensor::from_slice(&draws(301 * 4, 1)).view([301, 4]);
+        let pass = |threads| {
+            tch::set_num_threads(threads);
+            let tapes = Dense::forward_each_taped(networks, &parameters, &input);
+            let tapes = tapes.each_ref();
+            let cotangents = || tapes.map(|tape| tape.output().copy());
+            let gradient = Flat::zeros(&layout, Device::Cpu);
+            Dense::backward_each(networks, &parameters, tapes, cotangents(), &gradient);
+            let by_input = Dense::input_gradients(networks, &parameters, tapes, cotangents());
+            let outputs = Dense::forward_each(networks, &parameters, &input);
+            let [by_input, outputs] = [by_input, outputs].map(|of| of.map(|of| to_host(&of)));
+            (gradient.export(), by_input, outputs)
+        };
+        let alone = pass(1);
+        assert!(alone.0.iter().all(|value| *value != 0.0));
+        assert_eq!(pass(2), alone);
+        assert_eq!(pass(5), alone);
+    }
+
+    #[test]
+    fn a_stack_without_layers_changes_nothing() {
+        let layout = Layout::new();
+        let stack = Dense::existing(Vec::new(), Activation::Relu, true);
+        let parameters = Flat::zeros(&layout, Device::Cpu);
+        let input = Tensor::from_slice(&draws(6, 0)).view([2, 3]);
+        assert_eq!(stack.forward(&parameters, &input), input);
+        let tape = stack.forward_taped(&parameters, &input);
+        assert_eq!(*tape.output(), input);
+        let gradient = Flat::zeros(&layout, Device::Cpu);
+        let by_input = stack.backward(&parameters, &tape, input.copy(), &gradient, true);
+        assert_eq!(by_input, Some(input.copy()));
+        assert_eq!(
+            stack.input_gradient(&parameters, &tape, input.copy()),
+            input
+        );
     }
 
     #[test]
