@@ -11,7 +11,7 @@ mod address_file;
 pub mod resume;
 pub mod device;
 pub mod memory;
-pub mod threads;
+mod threads;
 pub mod run;
 pub mod service;
 pub mod fleet;

@@ -13,7 +13,7 @@ use rookery_common::{health, metric, shutdown, telemetry};
 use rookery_learner::checkpoint::CheckpointStore;
 use rookery_learner::learner::{Learner, LearnerError};
 use rookery_learner::trainer::TrainingError;
-use rookery_learner::{bench, device, memory, metrics, threads};
+use rookery_learner::{bench, device, memory, metrics};
 
 use arguments::{Arguments, Command};
 
@@ -70,11 +70,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         print!("{}", configuration.to_toml());
         return Ok(());
     }
-    let idle = threads::sleep_when_idle(&configuration);
     telemetry::init(&configuration.telemetry)?;
-    if let Err(error) = idle {
-        tracing::warn!(%error, "cannot start again with threads that sleep when idle; they look for work");
-    }
     let metrics_listen = configuration.learner.metrics_listen;
     let has_begun = !CheckpointStore::new(&arguments.run_dir, 1).is_empty();
     let resume = arguments.resume || (arguments.resume_if_begun && has_begun);
