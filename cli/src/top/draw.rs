@@ -60,7 +60,9 @@ pub(super) fn screen(frame: &mut Frame<'_>, view: &View) {
     draw_returns(frame, view, left);
     draw_facts(frame, view, right);
 
-    let [left, right] = Layout::horizontal([Constraint::Fill(1); 2]).areas(middle);
+    // The fleet has longer lines.
+    let [left, right] =
+        Layout::horizontal([Constraint::Fill(4), Constraint::Fill(5)]).areas(middle);
     draw_stages(frame, "Learner", &learner, view, left);
     draw_actors(frame, &actors, view, right);
 

@@ -87,7 +87,7 @@ pub(super) fn throughput(view: &View) -> String {
     let mean = match (&view.status, &view.summary) {
         (Some(status), None) if status.wall_seconds > 0.0 => {
             let mean = status.env_steps as f64 / status.wall_seconds;
-            format!(", {} in the mean", format::rate(mean))
+            format!(", mean {}", format::rate(mean))
         }
         _ => String::new(),
     };
@@ -147,7 +147,7 @@ pub(super) fn facts(view: &View) -> Vec<Fact> {
     match &status.queue {
         Some(queue) => {
             let value = format!(
-                "{:.1} mean, {} at most",
+                "{:.1}, at most {}",
                 queue.mean_policy_lag, queue.max_policy_lag
             );
             facts.push(fact("policy lag", value));
@@ -162,7 +162,7 @@ pub(super) fn facts(view: &View) -> Vec<Fact> {
 fn episodes(status: &StatusReply) -> String {
     let count = format::grouped(status.episodes);
     match status.mean_length {
-        Some(length) => format!("{count} of {length:.1} steps"),
+        Some(length) => format!("{count}, {length:.1} long"),
         None => count,
     }
 }

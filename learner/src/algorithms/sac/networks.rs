@@ -64,7 +64,7 @@ impl SacPolicy {
         self.network.forward(parameters, inputs)
     }
 
-    /// As [`SacNetwork::outputs`], and keeps what [`SacNetwork::backward`] needs.
+    /// As [`SacPolicy::outputs`], and keeps what [`SacPolicy::backward`] needs.
     #[must_use]
     pub fn forward(&self, parameters: &Flat, inputs: &Tensor) -> Tape {
         self.network.forward_taped(parameters, inputs)

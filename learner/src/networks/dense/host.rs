@@ -101,15 +101,22 @@ impl<'a> Packed<'a> {
     }
 }
 
-/// Some rows on their way through a stack.
-struct Job<'a> {
+/// Some rows on their way forward.
+struct Forward<'a> {
     stack: usize,
-    /// What comes in on the way forward.
     input: &'a [f32],
-    /// What came out of each layer on the way forward, of which the way back needs it.
+    /// Where what comes out goes: of all layers in turn, or of the last alone.
+    outputs: Vec<&'a mut [f32]>,
+}
+
+/// Some rows on their way back.
+struct Back<'a> {
+    stack: usize,
+    /// What came out of each layer on the way forward.
     outputs: Vec<&'a [f32]>,
-    /// Where what comes out of the layers goes, in turn: of all of them, or of those alone for which somebody asks.
-    results: Vec<&'a mut [f32]>,
+    /// Gradients by the input, where it is wanted, by the sums of the first layer, and so on: of all layers, or of the
+    /// last alone, whose are those of its output at first.
+    flows: Vec<&'a mut [f32]>,
 }
 
 /// What comes out of each layer of each stack for rows that all of them see, or of the last layer alone.
@@ -125,7 +132,7 @@ pub(super) fn forward<const N: usize>(
     keeps_all: bool,
 ) -> [Vec<Tensor>; N] {
     let [num_rows, width] = [0, 1].map(|axis: usize| input.size()[axis]);
-    let mut results = stacks.each_ref().map(|Stack(layers)| -> Vec<Tensor> {
+    let mut outputs = stacks.each_ref().map(|Stack(layers)| -> Vec<Tensor> {
         let forgotten = if keeps_all {
             0
         } else {
@@ -136,22 +143,18 @@ pub(super) fn forward<const N: usize>(
     });
     let input = values(input);
     let mut jobs = Vec::new();
-    for (stack, results) in results.iter_mut().enumerate() {
-        let layers = &stacks[stack].0;
-        let mut groups: Vec<Job<'_>> = input
+    for (stack, outputs) in outputs.iter_mut().enumerate() {
+        let mut groups: Vec<Forward<'_>> = input
             .chunks(GROUP_ROWS * width as usize)
-            .map(|input| Job {
+            .map(|input| Forward {
                 stack,
                 input,
-                outputs: Vec::new(),
-                results: Vec::with_capacity(layers.len()),
+                outputs: Vec::with_capacity(outputs.len()),
             })
             .collect();
-        for result in results {
-            let width = result.size()[1] as usize;
-            let rows = values_mut(result).chunks_mut(GROUP_ROWS * width);
-            for (group, rows) in groups.iter_mut().zip(rows) {
-                group.results.push(rows);
+        for output in outputs {
+            for (group, rows) in groups.iter_mut().zip(groups_of_rows(output)) {
+                group.outputs.push(rows);
             }
         }
         jobs.push(groups);
@@ -163,27 +166,25 @@ pub(super) fn forward<const N: usize>(
     threads::in_parallel(threads, by_turns(jobs), |job| {
         let layers = &stacks[job.stack].0;
         let num_rows = job.input.len() / width as usize;
-        let forgotten = &layers[..layers.len() - job.results.len()];
+        let forgotten = &layers[..layers.len() - job.outputs.len()];
         let mut forgotten: Vec<Vec<f32>> = forgotten
             .iter()
             .map(|layer| vec![0.0; num_rows * layer.outputs()])
             .collect();
-        let results = forgotten
-            .iter_mut()
-            .map(Vec::as_mut_slice)
-            .chain(job.results);
+        let forgotten = forgotten.iter_mut().map(Vec::as_mut_slice);
         let mut input = job.input;
-        for ((index, layer), result) in layers.iter().enumerate().zip(results) {
+        for ((index, layer), output) in layers.iter().enumerate().zip(forgotten.chain(job.outputs))
+        {
             packed.arch.dispatch(Product {
                 layer: packed.get(job.stack, index),
                 activation: layer.activation,
                 input,
-                output: &mut *result,
+                output: &mut *output,
             });
-            input = result;
+            input = output;
         }
     });
-    results
+    outputs
 }
 
 /// Carries gradients back to the inputs, or else to the sums of the first layers, and writes those of the parameters
@@ -218,12 +219,11 @@ pub(super) fn flow_back<const N: usize>(
     let mut jobs = Vec::new();
     for (stack, (flows, tape)) in flows.iter_mut().zip(tapes).enumerate() {
         let layers = &stacks[stack].0;
-        let mut groups: Vec<Job<'_>> = (0..(num_rows as usize).div_ceil(GROUP_ROWS))
-            .map(|_| Job {
+        let mut groups: Vec<Back<'_>> = (0..(num_rows as usize).div_ceil(GROUP_ROWS))
+            .map(|_| Back {
                 stack,
-                input: &[],
                 outputs: Vec::with_capacity(layers.len()),
-                results: Vec::with_capacity(flows.len()),
+                flows: Vec::with_capacity(flows.len()),
             })
             .collect();
         for (layer, output) in layers.iter().zip(&tape[1..]) {
@@ -234,10 +234,8 @@ pub(super) fn flow_back<const N: usize>(
             }
         }
         for flow in flows {
-            let width = flow.size()[1] as usize;
-            let rows = values_mut(flow).chunks_mut(GROUP_ROWS * width);
-            for (group, rows) in groups.iter_mut().zip(rows) {
-                group.results.push(rows);
+            for (group, rows) in groups.iter_mut().zip(groups_of_rows(flow)) {
+                group.flows.push(rows);
             }
         }
         jobs.push(groups);
@@ -249,7 +247,7 @@ pub(super) fn flow_back<const N: usize>(
     let threads = threads::worth(work(stacks, num_rows as usize));
     threads::in_parallel(threads, by_turns(jobs), |job| {
         let layers = &stacks[job.stack].0;
-        let mut kept = job.results.into_iter().rev();
+        let mut kept = job.flows.into_iter().rev();
         let Some(mut flow) = kept.next() else {
             return;
         };
@@ -358,6 +356,12 @@ fn values_mut(tensor: &mut Tensor) -> &mut [f32] {
         unreachable!("what stacks on the processor compute is there too");
     };
     values
+}
+
+/// The rows of a `[N, width]` tensor, a group at a time.
+fn groups_of_rows(tensor: &mut Tensor) -> impl Iterator<Item = &mut [f32]> {
+    let width = tensor.size()[1] as usize;
+    values_mut(tensor).chunks_mut(GROUP_ROWS * width)
 }
 
 fn empty(num_rows: i64, width: usize) -> Tensor {
