@@ -148,9 +148,9 @@ impl WithSimd for Draw<'_> {
 /// # Source
 /// Haarnoja and others 2018, equation 7, with the lesser of two critics.
 pub fn policy_gradient(drawn: &Drawn, of_actions: &Tensor, alpha: f64) -> Tensor {
-    let rows = drawn.actions.size()[0] as f64;
-    policy_gradient_on_host(drawn, of_actions, alpha / rows)
-        .unwrap_or_else(|| policy_gradient_by_tensors(drawn, of_actions, alpha / rows))
+    let share = alpha / drawn.actions.size()[0] as f64;
+    policy_gradient_on_host(drawn, of_actions, share)
+        .unwrap_or_else(|| policy_gradient_by_tensors(drawn, of_actions, share))
 }
 
 fn policy_gradient_by_tensors(drawn: &Drawn, of_actions: &Tensor, share: f64) -> Tensor {
@@ -191,13 +191,16 @@ fn policy_gradient_on_host(drawn: &Drawn, of_actions: &Tensor, share: f64) -> Op
 /// The values are `[N, 1]`, and so is each gradient.
 pub fn gradient_of_least(first: &Tensor, second: &Tensor) -> [Tensor; 2] {
     let share = 1.0 / first.size()[0] as f64;
-    gradient_of_least_on_host(first, second, share as f32).unwrap_or_else(|| {
-        let of_first = (first.lt_tensor(second).to_kind(Kind::Float)
-            + first.le_tensor(second).to_kind(Kind::Float))
-            * (0.5 * share);
-        let of_second = of_first.neg() + share;
-        [of_first, of_second]
-    })
+    gradient_of_least_on_host(first, second, share as f32)
+        .unwrap_or_else(|| gradient_of_least_by_tensors(first, second, share))
+}
+
+fn gradient_of_least_by_tensors(first: &Tensor, second: &Tensor, share: f64) -> [Tensor; 2] {
+    let of_first = (first.lt_tensor(second).to_kind(Kind::Float)
+        + first.le_tensor(second).to_kind(Kind::Float))
+        * (0.5 * share);
+    let of_second = of_first.neg() + share;
+    [of_first, of_second]
 }
 
 fn gradient_of_least_on_host(first: &Tensor, second: &Tensor, share: f32) -> Option<[Tensor; 2]> {
@@ -323,8 +326,13 @@ mod tests {
             column(&[1.0, 3.0, 2.0, -1.0]),
             column(&[2.0, 1.0, 2.0, 0.0]),
         );
-        let gradients = gradient_of_least(&first, &second);
-        assert_eq!(to_host(&gradients[0]), [0.25, 0.0, 0.125, 0.25]);
-        assert_eq!(to_host(&gradients[1]), [0.0, 0.25, 0.125, 0.0]);
+        for gradients in [
+            gradient_of_least(&first, &second),
+            gradient_of_least_on_host(&first, &second, 0.25).unwrap(),
+            gradient_of_least_by_tensors(&first, &second, 0.25),
+        ] {
+            assert_eq!(to_host(&gradients[0]), [0.25, 0.0, 0.125, 0.25]);
+            assert_eq!(to_host(&gradients[1]), [0.0, 0.25, 0.125, 0.0]);
+        }
     }
 }
