@@ -170,11 +170,16 @@ fn a_finished_run_that_is_resumed_with_more_steps_goes_on_to_them() {
 
 #[test]
 fn the_number_of_actors_and_threads_changes_no_digest() {
-    let cluster = Cluster::new(&Setup::pendulum());
+    // Layers and minibatches that are worth a second thread of the learner.
+    let setup = Setup::pendulum()
+        .set("policy.hidden", vec![256, 256])
+        .set("ppo.minibatch_size", 256);
+    let cluster = Cluster::new(&setup);
     let digests = [["1", "1"], ["3", "2"]].map(|[actors, threads]| {
         let run = format!("run-{actors}");
         let fixed = ["train", "config.toml", "--json", "--run-dir", &run];
-        let fleet = ["--actors", actors, "--threads", threads];
+        let learner = format!("learner.threads={threads}");
+        let fleet = ["--actors", actors, "--threads", threads, "--set", &learner];
         object(&cluster, &[&fixed[..], &fleet].concat())["parameters_sha256"].clone()
     });
     assert_eq!(digests[0], digests[1]);
