@@ -15,7 +15,7 @@ use rookery_common::policy::{Acting, Inputs, Policy, Workspace};
 use rookery_common::seeds::{Purpose, Random};
 use rookery_common::unroll::{
     Column, LeaseEpoch, ObservationLog, PolicyVersion, ShardId, Unroll, UnrollIndex, UnrollKey,
-    UnrollShape, scheduled_version,
+    UnrollShape, bounded_discontinuity, scheduled_version,
 };
 use rookery_common::wire;
 use rookery_common::wrappers::Wrapper;
@@ -133,10 +133,10 @@ struct Work {
     unanswered: u64,
     first_env: u32,
     shard: Shard,
-    /// Whether the next unroll does not continue the one before it.
-    discontinuous: bool,
+    /// Why the next unroll does not continue the one before it.
+    discontinuity: Option<String>,
     /// Faults since the last whole unroll.
-    faults: u32,
+    faults: Faults,
 }
 
 impl Work {
@@ -145,7 +145,7 @@ impl Work {
         let index = self.next_index;
         self.next_index = UnrollIndex(index.0 + 1);
         self.unanswered += 1;
-        self.faults = 0;
+        self.faults = Faults::default();
         UnrollKey {
             run_id: run_id.to_owned(),
             shard,
@@ -257,12 +257,13 @@ impl Collector {
     /// every actor that is given it: the environments are reset, and the next unroll says so.
     fn begin(&self, lease: &LeasedShard) -> Result<Work, EnvironmentError> {
         let plan = &self.plan;
-        let (mut shard, mut faults) = self.make_shard(lease.first_env, 0, 0)?;
+        let (mut shard, mut faults) = self.make_shard(lease.first_env, 0, Faults::default())?;
         // Another episode than the first, if nothing is restored.
-        let mut discontinuous = faults > 0;
+        let mut discontinuity = faults.last.clone();
         if lease.next_index.0 > 0 || !lease.state.is_empty() {
             let restored = shard.restore(&lease.state);
-            discontinuous = restored.is_err();
+            let failure = restored.as_ref().err();
+            discontinuity = failure.map(|error| format!("its state was not restored: {error}"));
             if let Err(error) = restored {
                 tracing::error!(
                     shard = lease.shard.0,
@@ -284,20 +285,19 @@ impl Collector {
             unanswered: 0,
             first_env: lease.first_env,
             shard,
-            discontinuous,
+            discontinuity,
             faults,
         })
     }
 
     /// Makes the environments of a shard, which begin with `first_episode` or, where they fail at
-    /// that, with one after it. Gives them with the number of faults in a row, of which there have
-    /// been `faults`.
+    /// that, with one after it. Gives them with the faults in a row, of which there have been `faults`.
     fn make_shard(
         &self,
         first_env: u32,
         mut first_episode: u64,
-        mut faults: u32,
-    ) -> Result<(Shard, u32), EnvironmentError> {
+        mut faults: Faults,
+    ) -> Result<(Shard, Faults), EnvironmentError> {
         let plan = &self.plan;
         let num_envs = plan.shape.envs_per_shard;
         loop {
@@ -316,7 +316,7 @@ impl Collector {
                 }
                 Err(fault) => {
                     tracing::error!(first_env, error = %fault, "environments failed as they began");
-                    faults = another(faults, fault)?;
+                    faults = faults.and(fault)?;
                     first_episode += 1;
                 }
             }
@@ -365,12 +365,12 @@ impl Collector {
                 "environments failed: they are made again, and the result of the run now depends on \
                  who collects what"
             );
-            let faults = another(work.faults, fault)?;
+            let faults = work.faults.and(fault)?;
             let first_episode = work.shard.next_episode();
             // What is left of the environments goes before new ones come.
             drop(work.shard);
             (work.shard, work.faults) = self.make_shard(work.first_env, first_episode, faults)?;
-            work.discontinuous = true;
+            work.discontinuity = work.faults.last.clone();
             self.work.insert(id, work);
         }
     }
@@ -481,17 +481,34 @@ impl Collector {
             episode_return: column(&episodes, |episode| episode.return_),
             episode_length: column(&episodes, |episode| episode.length),
             state_after: Bytes::from(work.shard.save()),
-            discontinuous: std::mem::take(&mut work.discontinuous),
+            discontinuity: work.discontinuity.take().map(bounded_discontinuity),
         })
     }
 }
 
-/// Counts a fault; an error where there have been too many in a row.
-fn another(faults: u32, fault: EnvironmentFault) -> Result<u32, EnvironmentError> {
-    if faults < MAX_FAULTS_IN_A_ROW {
-        Ok(faults + 1)
-    } else {
-        Err(fault.into())
+/// Faults of a shard's environments in a row.
+#[derive(Debug, Default)]
+struct Faults {
+    count: u32,
+    /// What the last one was.
+    last: Option<String>,
+}
+
+impl Faults {
+    /// One more; an error where there have been too many.
+    fn and(self, fault: EnvironmentFault) -> Result<Self, EnvironmentError> {
+        if self.count >= MAX_FAULTS_IN_A_ROW {
+            return Err(fault.into());
+        }
+        let EnvironmentFault { message, details } = fault;
+        Ok(Self {
+            count: self.count + 1,
+            last: Some(
+                details
+                    .into_iter()
+                    .fold(message, |text, more| text + "\n" + &more),
+            ),
+        })
     }
 }
 

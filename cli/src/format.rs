@@ -50,6 +50,11 @@ pub(crate) fn optional_return(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), episode_return)
 }
 
+/// Text from elsewhere on a line of a terminal, which it cannot command.
+pub(crate) fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
 /// A part of one as a percentage.
 pub(crate) fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)

@@ -64,6 +64,9 @@ pub(crate) struct LearnerSummary {
     pub(crate) parameters_sha256: String,
     /// Consumed unrolls whose environments had been reset before them.
     pub(crate) discontinuities: u64,
+    /// Why the last of them had been.
+    #[serde(default)]
+    pub(crate) last_discontinuity: Option<String>,
     /// What limited the run at its end.
     #[serde(default)]
     pub(crate) bottleneck: Option<Bottleneck>,

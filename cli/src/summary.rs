@@ -47,6 +47,8 @@ pub(crate) struct Closing<'a> {
     pub(crate) outcome: Outcome,
     /// Consumed unrolls whose environments had been reset before them.
     pub(crate) discontinuities: u64,
+    /// Why the last of them had been.
+    pub(crate) last_discontinuity: Option<&'a str>,
     /// What was trained.
     pub(crate) configuration: &'a Configuration,
     /// The policy's file.
@@ -120,9 +122,12 @@ impl Closing<'_> {
             rows.push(row(
                 "determinism",
                 format!(
-                    "off: {} unrolls began from reset environments, whose state could not be \
-                     restored; the actors' logs say why",
-                    format::grouped(self.discontinuities)
+                    "off: {} unrolls began from reset environments{}; metrics.jsonl has every reason",
+                    format::grouped(self.discontinuities),
+                    self.last_discontinuity
+                        .and_then(|reason| reason.lines().next())
+                        .map(|reason| format!(", the last since {}", format::printable(reason)))
+                        .unwrap_or_default()
                 ),
             ));
         }
@@ -208,6 +213,7 @@ mod tests {
             report,
             outcome,
             discontinuities: 0,
+            last_discontinuity: None,
             configuration: &configuration,
             policy: &report.run_dir.join("checkpoints/latest/policy.safetensors"),
             program: "target/release/rookery",
@@ -250,12 +256,14 @@ mod tests {
             report: &report(),
             outcome: Outcome::Finished,
             discontinuities: 3,
+            last_discontinuity: Some("`mine:Env`: a step raised\u{1b}[2J\nTraceback"),
             configuration: &Configuration::default(),
             policy: Path::new("policy.safetensors"),
             program: "rookery",
         }
         .to_string();
-        assert!(text.contains("off: 3 unrolls began from reset"), "{text}");
+        let words = "off: 3 unrolls began from reset environments, the last since `mine:Env`: a step raised\u{fffd}[2J; ";
+        assert!(text.contains(words), "{text}");
     }
 
     #[test]

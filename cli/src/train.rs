@@ -141,6 +141,7 @@ fn close(arguments: &TrainArguments, job: &Job) -> anyhow::Result<()> {
         report: &report,
         outcome: summary.outcome,
         discontinuities: summary.discontinuities,
+        last_discontinuity: summary.last_discontinuity.as_deref(),
         configuration,
         policy: &run.policy_file(Checkpoint::Latest),
         program: &program_name(),

@@ -291,8 +291,25 @@ pub struct Unroll {
     pub episode_length: Column<u32>,
     /// The shard's environments after the last step, opaque.
     pub state_after: Bytes,
-    /// The shard did not continue where its previous unroll had ended.
-    pub discontinuous: bool,
+    /// Why the shard did not continue where its previous unroll had ended: a line, and perhaps more of
+    /// them; none where it did. At most [`MAX_DISCONTINUITY_BYTES`].
+    pub discontinuity: Option<String>,
+}
+
+/// Longest reason for which a shard does not continue.
+pub const MAX_DISCONTINUITY_BYTES: usize = 4_096;
+
+/// Makes a reason short enough: what a traceback says first and last is what matters.
+#[must_use]
+pub fn bounded_discontinuity(reason: String) -> String {
+    const GAP: &str = "\n[..]\n";
+    if reason.len() <= MAX_DISCONTINUITY_BYTES {
+        return reason;
+    }
+    let half = (MAX_DISCONTINUITY_BYTES - GAP.len()) / 2;
+    let head = reason.floor_char_boundary(half);
+    let tail = reason.ceil_char_boundary(reason.len() - half);
+    format!("{}{GAP}{}", &reason[..head], &reason[tail..])
 }
 
 /// Why an unroll cannot be trained on.

@@ -9,8 +9,8 @@ use bytemuck::Pod;
 use rookery_proto::v1;
 
 use crate::unroll::{
-    Column, LeaseEpoch, Observations, PolicyVersion, ShardId, Unroll, UnrollError, UnrollIndex,
-    UnrollKey, UnrollShape,
+    Column, LeaseEpoch, MAX_DISCONTINUITY_BYTES, Observations, PolicyVersion, ShardId, Unroll,
+    UnrollError, UnrollIndex, UnrollKey, UnrollShape,
 };
 
 mod environment;
@@ -206,7 +206,7 @@ pub fn encode_unroll(unroll: &Unroll, shape: &UnrollShape) -> v1::Unroll {
         episode_return: Some(encode_column(&unroll.episode_return, &[episodes])),
         episode_length: Some(encode_column(&unroll.episode_length, &[episodes])),
         state_after: unroll.state_after.clone(),
-        discontinuous: unroll.discontinuous,
+        discontinuity: unroll.discontinuity.clone(),
     }
 }
 
@@ -262,8 +262,20 @@ pub fn decode_unroll(message: v1::Unroll, shape: &UnrollShape) -> Result<Unroll,
         episode_return: decode_column("episode_return", message.episode_return, &[None])?,
         episode_length: decode_column("episode_length", message.episode_length, &[None])?,
         state_after: message.state_after,
-        discontinuous: message.discontinuous,
+        discontinuity: decode_discontinuity(message.discontinuity)?,
     })
+}
+
+/// Reads why a shard did not continue, and keeps it from being long.
+fn decode_discontinuity(reason: Option<String>) -> Result<Option<String>, WireError> {
+    match reason {
+        Some(reason) if reason.len() > MAX_DISCONTINUITY_BYTES => Err(WireError::new(
+            "discontinuity",
+            format!("at most {MAX_DISCONTINUITY_BYTES} bytes"),
+            reason.len().to_string(),
+        )),
+        reason => Ok(reason),
+    }
 }
 
 /// Reads the recurrent state, which is there where the run's policy remembers something.
@@ -368,6 +380,12 @@ mod tests {
         assert_eq!(
             decode_unroll(message, &SHAPE).unwrap_err().to_string(),
             "field `initial_state`: expected a value, got nothing"
+        );
+        let mut message = encode_unroll(&unroll(), &SHAPE);
+        message.discontinuity = Some("x".repeat(4_097));
+        assert_eq!(
+            decode_unroll(message, &SHAPE).unwrap_err().to_string(),
+            "field `discontinuity`: expected at most 4096 bytes, got 4097"
         );
         // A shape whose size overflows claims nothing.
         let mut message = encode_unroll(&unroll(), &SHAPE);

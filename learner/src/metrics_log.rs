@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
+use rookery_common::unroll::ShardId;
 use serde::Serialize;
 
 use crate::algorithms::Statistics;
@@ -32,6 +33,14 @@ pub struct Record<'a> {
     /// The algorithm's.
     #[serde(flatten)]
     pub statistics: &'a Statistics,
+}
+
+#[derive(Serialize)]
+struct DiscontinuityLine<'a> {
+    update: u64,
+    env_steps: u64,
+    shard: u32,
+    discontinuity: &'a str,
 }
 
 #[derive(Serialize)]
@@ -82,6 +91,22 @@ impl MetricsLog {
     /// Notes an update.
     pub fn write(&mut self, record: &Record<'_>) {
         self.write_line(record);
+    }
+
+    /// Notes why a shard did not continue before the unroll that update number `update` was made of.
+    pub fn write_discontinuity(
+        &mut self,
+        update: u64,
+        env_steps: u64,
+        shard: ShardId,
+        reason: &str,
+    ) {
+        self.write_line(&DiscontinuityLine {
+            update,
+            env_steps,
+            shard: shard.0,
+            discontinuity: reason,
+        });
     }
 
     /// Notes an evaluation.

@@ -43,6 +43,8 @@ pub struct Progress {
     pub episodes: u64,
     /// Unrolls whose environments had been reset before them; above 0 elastic determinism is off.
     pub discontinuities: u64,
+    /// Why the last of them had been, of those that this process has consumed.
+    pub last_discontinuity: Option<String>,
     /// Seconds of training since the first actor came, earlier processes included.
     pub wall_seconds: f64,
     /// Over the last 100 training episodes.

@@ -118,6 +118,8 @@ pub struct Summary {
     /// Consumed unrolls whose environments had been reset before them; above 0 elastic determinism
     /// is off.
     pub discontinuities: u64,
+    /// Why the last of them had been, of those that the last learner process consumed.
+    pub last_discontinuity: Option<String>,
     /// Where the unrolls went.
     pub unrolls: UnrollCounts,
     /// What limited the run at its end.
@@ -422,6 +424,8 @@ impl Trainer {
             }
         }
         metrics::record_update(training.env_steps, statistics);
+        self.log
+            .write_discontinuities(training.round, training.env_steps, round);
         self.log.write(&Record {
             update: training.round,
             env_steps: training.env_steps,
@@ -567,6 +571,7 @@ impl Trainer {
             updates: training.round,
             episodes: training.episodes.total,
             discontinuities: training.discontinuities,
+            last_discontinuity: training.last_discontinuity.clone(),
             wall_seconds: training.seconds(),
             mean_return: training.episodes.mean_return(),
             evaluation_return: self.evaluation_return,
@@ -596,6 +601,9 @@ impl Trainer {
             progress.updates = training.round;
             progress.episodes = training.episodes.total;
             progress.discontinuities = training.discontinuities;
+            progress
+                .last_discontinuity
+                .clone_from(&training.last_discontinuity);
             progress.wall_seconds = training.seconds();
             progress.mean_return = training.episodes.mean_return();
             progress.mean_length = training.episodes.mean_length();

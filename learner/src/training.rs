@@ -31,6 +31,8 @@ pub(crate) struct Training {
     pub(crate) episodes: EpisodeWindow,
     /// Consumed unrolls whose environments had been reset before them.
     pub(crate) discontinuities: u64,
+    /// Why the last of them had been, of those that this process has consumed.
+    pub(crate) last_discontinuity: Option<String>,
     /// When the threshold was first reached.
     pub(crate) solved_at: Option<SolvedAt>,
     /// The best mean training return so far.
@@ -68,6 +70,7 @@ impl Training {
             env_steps: 0,
             episodes: EpisodeWindow::default(),
             discontinuities: 0,
+            last_discontinuity: None,
             solved_at: None,
             best_mean_return: None,
             positions: vec![ShardPosition::default(); settings.num_shards()],
@@ -111,6 +114,7 @@ impl Training {
             env_steps: state.env_steps,
             episodes: state.episodes,
             discontinuities: state.discontinuities,
+            last_discontinuity: None,
             solved_at: state.solved_at,
             best_mean_return: state.best_mean_return,
             positions: state.positions,
@@ -204,16 +208,24 @@ impl Training {
         }
     }
 
-    /// Counts what does not continue the round before, and says so the first time.
+    /// Counts what does not continue the round before, and says why.
     fn note_discontinuities(&mut self, round: &CompleteRound) {
         let discontinuous = round.num_discontinuous();
         if discontinuous > 0 && self.discontinuities == 0 {
             tracing::warn!(
                 round = self.round,
                 discontinuous,
-                "elastic determinism is off: environments were reset, because their state could \
-                 not be restored; the actors' logs say why"
+                "elastic determinism is off: environments were reset"
             );
+        }
+        for (shard, reason) in round.discontinuities() {
+            tracing::warn!(
+                round = self.round,
+                shard = shard.0,
+                ?reason,
+                "a shard did not continue"
+            );
+            self.last_discontinuity = Some(reason.to_owned());
         }
         self.discontinuities += discontinuous;
     }

@@ -95,7 +95,7 @@ pub fn unroll(joined: &v1::JoinReply, lease: &v1::Lease) -> v1::Unroll {
         episode_return: column(v1::ElementType::F64, 8, &[0]),
         episode_length: column(v1::ElementType::U32, 4, &[0]),
         state_after: Bytes::new(),
-        discontinuous: false,
+        discontinuity: None,
         initial_state: None,
     }
 }

@@ -25,6 +25,8 @@ pub struct Summary {
     pub unrolls: Unrolls,
     /// Consumed unrolls whose environments had been reset before them.
     pub discontinuities: u64,
+    /// Why the last of them had been.
+    pub last_discontinuity: Option<String>,
     /// What looked sick at the end.
     pub diagnoses: Vec<Diagnosis>,
 }

@@ -167,9 +167,7 @@ impl BatchedEnvironment for Walk {
         let time = self.instances[0].time;
         assert!(self.defect != Defect::Panics || time != 5, "lost at {time}");
         if self.defect == Defect::Breaks && time == 5 {
-            return Err(EnvironmentFault {
-                message: "the line is broken; mend it".to_owned(),
-            });
+            return Err(EnvironmentFault::new("the line is broken; mend it"));
         }
         match self.defect {
             Defect::StepsTogetherOnly => {
@@ -189,9 +187,7 @@ impl BatchedEnvironment for Walk {
         output: StepOutput<'_>,
     ) -> Result<(), EnvironmentFault> {
         if self.defect == Defect::StepsTogetherOnly {
-            return Err(EnvironmentFault {
-                message: "all or none".to_owned(),
-            });
+            return Err(EnvironmentFault::new("all or none"));
         }
         for index in 0..self.instances.len() {
             let is_stepped = active[index] || self.defect == Defect::StepsEveryone;

@@ -121,12 +121,10 @@ pub trait BatchedEnvironment: Send {
         output: StepOutput<'_>,
     ) -> Result<(), EnvironmentFault> {
         let _ = (active, actions, output);
-        Err(EnvironmentFault {
-            message: format!(
-                "`{}` can only step all instances of a batch together",
-                self.spec().id
-            ),
-        })
+        Err(EnvironmentFault::new(format!(
+            "`{}` can only step all instances of a batch together",
+            self.spec().id
+        )))
     }
 
     /// Lives that are left in the game of each instance after its last step or reset, `[B]`, where the
@@ -158,9 +156,9 @@ pub trait BatchedEnvironment: Send {
     /// If there is no such instance or the length differs.
     fn go_on(&mut self, index: usize, observation: &mut [f32]) -> Result<(), EnvironmentFault> {
         let _ = observation;
-        Err(EnvironmentFault {
-            message: format!("the game of environment {index} is over; reset it"),
-        })
+        Err(EnvironmentFault::new(format!(
+            "the game of environment {index} is over; reset it"
+        )))
     }
 
     /// What the last step earned in the environment itself, `[B]`, where a wrapper has made another
@@ -255,12 +253,24 @@ impl<'a> StepOutput<'a> {
 pub struct EnvironmentFault {
     /// What failed, with what to do about it.
     pub message: String,
+    /// What its author wants to see beside that, such as Python's traceback.
+    pub details: Option<String>,
+}
+
+impl EnvironmentFault {
+    /// One without details.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            details: None,
+        }
+    }
 }
 
 impl From<PixelError> for EnvironmentFault {
     fn from(error: PixelError) -> Self {
-        let message = error.to_string();
-        Self { message }
+        Self::new(error.to_string())
     }
 }
 

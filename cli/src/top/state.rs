@@ -455,6 +455,7 @@ mod tests {
             solved_at_env_steps: None,
             parameters_sha256: String::new(),
             discontinuities: 0,
+            last_discontinuity: None,
             bottleneck: None,
             diagnoses: Vec::new(),
         });

@@ -36,7 +36,7 @@ pub(crate) fn unroll() -> Unroll {
         episode_return: vec![500.0, 17.0].into(),
         episode_length: vec![500, 17].into(),
         state_after: Bytes::from_static(b"state"),
-        discontinuous: false,
+        discontinuity: Some("a step raised ValueError\nTraceback".to_owned()),
     }
 }
 
@@ -162,4 +162,18 @@ fn a_column_reads_unaligned_memory() {
     let column = Column::<f32>::from_bytes(Bytes::from(bytes).slice(1..)).unwrap();
     assert_eq!(column.to_vec(), [1.5, -2.0]);
     assert!(Column::<f32>::from_bytes(Bytes::from_static(b"12345")).is_none());
+}
+
+#[test]
+fn a_long_reason_keeps_its_beginning_and_its_end() {
+    let short = "lost\nTraceback".to_owned();
+    assert_eq!(bounded_discontinuity(short.clone()), short);
+    // Of two bytes each, so that half of the room ends within one.
+    let long = format!("first{}last", "\u{e9}".repeat(3_000));
+    let bounded = bounded_discontinuity(long);
+    assert!(bounded.len() <= MAX_DISCONTINUITY_BYTES);
+    assert!(bounded.len() > MAX_DISCONTINUITY_BYTES - 8);
+    assert!(bounded.starts_with("first\u{e9}"));
+    assert!(bounded.ends_with("\u{e9}last"));
+    assert!(bounded.contains("\u{e9}\n[..]\n\u{e9}"));
 }

@@ -183,7 +183,7 @@ pub(crate) fn walking_round(index: u64, unrolls: &[(u32, bool)]) -> (CompleteRou
         episode_return: Vec::new().into(),
         episode_length: Vec::new().into(),
         state_after: Bytes::new(),
-        discontinuous,
+        discontinuity: discontinuous.then(|| "spoilt".to_owned()),
     };
     let round = CompleteRound {
         unrolls: unrolls.iter().map(unroll).collect(),

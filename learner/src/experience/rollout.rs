@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use rookery_common::normaliser::{ObservationNormaliser, RewardScaler, RunningMoments};
-use rookery_common::unroll::{Column, Unroll, UnrollShape};
+use rookery_common::unroll::{Column, ShardId, Unroll, UnrollShape};
 
 use crate::algorithms::round::{Round, ShardColumns};
 use crate::logs::Distributions;
@@ -100,14 +100,18 @@ impl CompleteRound {
 }
 
 impl CompleteRound {
-    /// Number of unrolls whose environments had been reset before them, because their state could
-    /// not be restored: what such a round holds depends on who collected it.
-    #[must_use]
-    pub fn num_discontinuous(&self) -> u64 {
+    /// Shards whose environments had been reset before their unrolls, and why: what such a round holds
+    /// depends on who collected it.
+    pub fn discontinuities(&self) -> impl Iterator<Item = (ShardId, &str)> {
         self.unrolls
             .iter()
-            .filter(|unroll| unroll.discontinuous)
-            .count() as u64
+            .filter_map(|unroll| Some((unroll.key.shard, unroll.discontinuity.as_deref()?)))
+    }
+
+    /// Number of them.
+    #[must_use]
+    pub fn num_discontinuous(&self) -> u64 {
+        self.discontinuities().count() as u64
     }
 
     /// Notes how actions and raw rewards are distributed.
@@ -184,7 +188,7 @@ impl CompleteRound {
             round.shards.push(ShardColumns {
                 first_env: unroll.key.shard.0 as usize * shape.envs_per_shard,
                 num_envs: shape.envs_per_shard,
-                discontinuous: unroll.discontinuous,
+                discontinuous: unroll.discontinuity.is_some(),
                 rewards: unroll.reward.to_vec(),
                 terminated: unroll.terminated.iter().map(|flag| flag == 1).collect(),
                 // A step that did both bootstraps with zero (T1).

@@ -20,6 +20,7 @@ pub use self::histogram::Distributions;
 use self::histogram::Histogram;
 use self::mlflow::{Ending, Mlflow, Server};
 use self::tensorboard::TensorBoard;
+use crate::experience::rollout::CompleteRound;
 use crate::metrics_log::{MetricsLog, Record};
 use crate::run::{EvaluationReport, RunSettings};
 use crate::trainer::Outcome;
@@ -140,6 +141,19 @@ impl RunLog {
         }
         let histograms = self.distributions.take();
         self.note(steps, scalars, histograms);
+    }
+
+    /// Notes which shards of an update did not continue, and why.
+    pub(crate) fn write_discontinuities(
+        &mut self,
+        update: u64,
+        env_steps: u64,
+        round: &CompleteRound,
+    ) {
+        for (shard, reason) in round.discontinuities() {
+            self.lines
+                .write_discontinuity(update, env_steps, shard, reason);
+        }
     }
 
     /// Notes an evaluation.

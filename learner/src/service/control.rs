@@ -88,6 +88,7 @@ impl Control for ControlService {
             updates: progress.updates,
             episodes: progress.episodes,
             discontinuities: progress.discontinuities,
+            last_discontinuity: progress.last_discontinuity,
             wall_seconds: progress.wall_seconds,
             mean_return: progress.mean_return,
             mean_length: progress.mean_length,

@@ -149,5 +149,11 @@ fn a_state_that_cannot_be_restored_starts_its_environments_over_and_the_run_says
     let summary = learner.finish();
     actor.finish();
     assert_eq!(summary.discontinuities, 2);
+    assert_eq!(status.last_discontinuity, summary.last_discontinuity);
+    let reason = summary.last_discontinuity.unwrap();
+    assert!(
+        reason.contains("its state was not restored: the snapshot"),
+        "{reason}"
+    );
     assert_eq!(summary.unrolls.trained, Setup::ROUNDS * Setup::SHARDS);
 }

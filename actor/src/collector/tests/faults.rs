@@ -47,7 +47,11 @@ fn a_fault_makes_environments_anew_until_it_has_been_one_too_many() {
     let unroll = collector.collect(ShardId(0), 0).unwrap();
     assert!(file.exists(), "it has failed");
     std::fs::remove_dir_all(&folder).unwrap();
-    assert!(unroll.discontinuous);
+    let reason = unroll.discontinuity.unwrap();
+    assert!(
+        reason.contains("its host ended with exit code 7"),
+        "{reason}"
+    );
     assert_eq!(unroll.key.index, UnrollIndex(0));
     // Its beginning is another than that of the unroll that was given up.
     let mut fresh = collector.work.remove(&ShardId(0)).unwrap();
@@ -57,7 +61,8 @@ fn a_fault_makes_environments_anew_until_it_has_been_one_too_many() {
         fresh.shard.next_episode()
     );
     assert_eq!(fresh.next_index, UnrollIndex(1));
-    assert_eq!(fresh.faults, 0);
+    assert_eq!(fresh.faults.count, 0);
+    assert_eq!(fresh.discontinuity, None);
     assert!(fresh.shard.recurrent_state().is_empty());
     drop(fresh);
 

@@ -357,7 +357,12 @@ impl Group {
             let length = self.word(Word::TextLength).load(Ordering::Acquire) as usize;
             let mut text = vec![0; length.min(TEXT_BYTES)];
             self.memory.read(self.offsets.text, &mut text);
-            return Err(self.fail(&String::from_utf8_lossy(&text)));
+            let text = String::from_utf8_lossy(&text);
+            let (what, story) = text.split_once('\0').unwrap_or((&text, ""));
+            return Err(EnvironmentFault {
+                details: Some(story.trim_end().to_owned()).filter(|story| !story.is_empty()),
+                ..self.fail(what)
+            });
         }
         if self.request == CALLS_TO_FORGET_RESTARTS {
             self.restarts.store(0, Ordering::Relaxed);
@@ -367,17 +372,16 @@ impl Group {
 
     /// Ends the host because of what came of a command.
     pub(super) fn fail(&self, what: &str) -> EnvironmentFault {
-        let neighbours = format!("was ended, since a group of `{}` failed on it", self.id);
+        let neighbours = format!(
+            "was ended, since a group of `{}` failed on it: {what}",
+            self.id
+        );
         self.host.kill(neighbours);
-        EnvironmentFault {
-            message: format!("`{}`: {what}", self.id),
-        }
+        EnvironmentFault::new(format!("`{}`: {what}", self.id))
     }
 
     fn fault(&self, end: &str) -> EnvironmentFault {
-        EnvironmentFault {
-            message: format!("`{}`: its host {end}", self.id),
-        }
+        EnvironmentFault::new(format!("`{}`: its host {end}", self.id))
     }
 
     fn word(&self, word: Word) -> &AtomicU64 {

@@ -115,8 +115,6 @@ class Group:
         status = OK
         try:
             if command == STEP or command == STEP_SELECTED:
-                memory.terminated.fill(0)
-                memory.truncated.fill(0)
                 memory.began.fill(0)
                 self.instances.step(memory.selected if command == STEP_SELECTED else None)
             elif command == RESET:
@@ -127,8 +125,9 @@ class Group:
                 raise Refused(f"the actor sent the unknown command {command}")
         except BaseException as error:
             status = FAULT
-            traceback.print_exc()
-            text = in_words(error).encode()[:TEXT_BYTES]
+            story = traceback.format_exc()
+            print(story, end="", file=sys.stderr)
+            text = f"{in_words(error)}\0{story}".encode()[:TEXT_BYTES]
             memory.text[: len(text)] = np.frombuffer(text, dtype=np.uint8)
             words[TEXT_LENGTH] = len(text)
             flush()

@@ -229,9 +229,7 @@ extern "C" fn log(message: *const LogMessage) {
 }
 
 fn fault(message: &str) -> EnvironmentFault {
-    EnvironmentFault {
-        message: format!("MuJoCo: {message}"),
-    }
+    EnvironmentFault::new(format!("MuJoCo: {message}"))
 }
 
 #[cfg(test)]

@@ -192,9 +192,9 @@ impl<L: Layer> BatchedEnvironment for Wrapped<L> {
         let width = self.spec.observation.width();
         assert_eq!(observation.len(), width, "[W]");
         if !self.can_go_on(index) {
-            return Err(EnvironmentFault {
-                message: format!("the game of environment {index} is over; reset it"),
-            });
+            return Err(EnvironmentFault::new(format!(
+                "the game of environment {index} is over; reset it"
+            )));
         }
         let mut rows = vec![0.0; self.states.len() * width];
         self.inner.observe(&mut rows);

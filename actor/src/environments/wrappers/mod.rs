@@ -200,7 +200,7 @@ fn require_step_some(inner: &mut dyn BatchedEnvironment) -> Result<(), Refusal> 
     // No instance takes a step, so that nothing happens where this works.
     inner
         .step_some(&vec![false; num_envs], &actions, output)
-        .map_err(|EnvironmentFault { message }| {
+        .map_err(|EnvironmentFault { message, .. }| {
             format!("{message}; leave it out, or do the same inside the environment")
         })
 }

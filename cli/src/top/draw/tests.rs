@@ -151,6 +151,7 @@ fn finished() -> View {
         solved_at_env_steps: Some(475_000),
         parameters_sha256: String::new(),
         discontinuities: 0,
+        last_discontinuity: None,
         bottleneck: None,
         diagnoses: Vec::new(),
     });

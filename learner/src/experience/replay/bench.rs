@@ -215,7 +215,7 @@ fn unroll(
         episode_return: Vec::new().into(),
         episode_length: Vec::new().into(),
         state_after: Bytes::new(),
-        discontinuous: false,
+        discontinuity: None,
     }
 }
 

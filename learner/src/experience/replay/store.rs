@@ -180,7 +180,7 @@ impl ReplayStore {
         let rewards = rewards.as_chunks().0;
         let lane = &mut self.lanes[index];
         let before = lane.sampleable(&self.layout);
-        lane.begin(&self.layout, observation(0), !unroll.discontinuous);
+        lane.begin(&self.layout, observation(0), unroll.discontinuity.is_none());
         for t in 0..shape.unroll_length {
             let step = t * envs + env;
             let is_terminated = terminated[step] == 1;

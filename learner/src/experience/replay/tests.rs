@@ -56,7 +56,7 @@ impl Columns {
             episode_return: Vec::new().into(),
             episode_length: Vec::new().into(),
             state_after: Bytes::new(),
-            discontinuous: self.discontinuous,
+            discontinuity: self.discontinuous.then(|| "spoilt".to_owned()),
         }
     }
 }
