@@ -151,7 +151,9 @@ class Shown(gymnasium.Env):
             "multi_binary": spaces.MultiBinary((2, 2)),
             "choices": spaces.Dict({"stick": spaces.Discrete(4, start=5), "buttons": spaces.MultiBinary(2)}),
             "values": spaces.Tuple([spaces.Box(-1, 1, (1, 2), np.float64), spaces.Box(0, 2, (1,), np.float32)]),
-            "mixed": spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Box(0, 1, (1,))}),
+            "mixed": spaces.Dict(
+                {"a": spaces.Discrete(3, start=5), "b": spaces.Box(0, 1, (2,)), "c": spaces.MultiBinary(2)}
+            ),
         }[action]
 
     def reset(self, *, seed=None, options=None):

@@ -23,9 +23,12 @@ def described(value):
 
 
 class Encoder:
-    """What writes observations of one kind. They are arrays if it has a dtype and a shape."""
+    """What writes observations of one kind."""
 
-    dtype = shape = None
+    def rows(self, table):
+        """The rows of `table` as what takes arrays of the declared shape and dtype and nothing else, and finds out which they
+        are faster than a line of Python could; None where there is nothing of the kind."""
+        return None
 
 
 class Array(Encoder):
@@ -45,6 +48,9 @@ class Array(Encoder):
             views[index, ...] = self.accepted(value)
 
         return write
+
+    def rows(self, table):
+        return [memoryview(row) for row in table] if len(self.shape) == 1 and self.dtype == table.dtype else None
 
     def view(self, table):
         """The rows of `table` as arrays of the declared shape."""
@@ -198,12 +204,43 @@ def named_parts(encoder, prefix="", first=0):
     return parts
 
 
+# The bounds of the values whose largest is a choice. Where they lie changes no choice; they are wide, so that an unbounded
+# policy's values are seldom cut off at them, which would make two of them equal.
+CHOICE_BOUND = 10.0
+
+
 def action_decoder(space, table):
     """A function that gives the actions in `table`, one for each instance, as the environment expects them."""
+    choices = choices_of(space)
+    if not is_mixed(choices):
+        return decoder_of(space, table)
+    rows = np.zeros((len(table), len(choices)), dtype=np.float32)
+    decode = decoder_of(space, rows)
+
+    def decode_mixed():
+        first = 0
+        for place, (n, _, _) in enumerate(choices):
+            end = first + (n or 1)
+            rows[:, place] = table[:, first] if n is None else table[:, first:end].argmax(axis=1)
+            first = end
+        return decode()
+
+    return decode_mixed
+
+
+def is_mixed(choices):
+    """Whether an action consists of choices and of values of a Box. It is written as a Box then: a choice of `n` is `n` values,
+    of which the largest is taken (Hausknecht and Stone 2016, "Deep Reinforcement Learning in Parameterized Action Space")."""
+    return len({n is None for n, _, _ in choices}) == 2
+
+
+def decoder_of(space, table):
+    """As `action_decoder`, of a table with a number for each choice and each value."""
     spaces = gymnasium.spaces
     if isinstance(space, spaces.Discrete):
-        start = int(space.start)
-        return lambda: table[:, 0].astype(np.int64) + start
+        start, column = int(space.start), table[:, 0]
+        # As `space.sample` gives them; Gymnasium checks an `int` for twice as long.
+        return lambda: column.astype(space.dtype) + start if start else column.astype(space.dtype)
     # A fresh array each time: an environment may keep the action that it is given.
     if isinstance(space, spaces.MultiDiscrete):
         return lambda: table.astype(space.dtype).reshape(len(table), *space.shape) + space.start
@@ -211,9 +248,9 @@ def action_decoder(space, table):
         return lambda: table.astype(space.dtype).reshape(len(table), *space.shape)
     names, decoders, first = [], [], 0
     for name, child in items_of(space):
-        width = action_width(child)
+        width = len(choices_of(child))
         names.append(name)
-        decoders.append(action_decoder(child, table[:, first : first + width]))
+        decoders.append(decoder_of(child, table[:, first : first + width]))
         first += width
 
     def parts():
@@ -255,9 +292,8 @@ def items_of(space):
 
 def action_width(space):
     """Numbers of an action."""
-    if isinstance(space, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple)):
-        return sum(action_width(child) for _, child in items_of(space))
-    return 1 if isinstance(space, gymnasium.spaces.Discrete) else int(np.prod(space.shape, dtype=np.int64))
+    choices = choices_of(space)
+    return sum(n or 1 for n, _, _ in choices) if is_mixed(choices) else len(choices)
 
 
 def choices_of(space, path=""):
@@ -269,7 +305,7 @@ def choices_of(space, path=""):
     if isinstance(space, spaces.MultiDiscrete):
         return [(int(n), 0, 0) for n in np.asarray(space.nvec).ravel()]
     if isinstance(space, spaces.MultiBinary):
-        return [(2, 0, 0)] * action_width(space)
+        return [(2, 0, 0)] * int(np.prod(space.shape, dtype=np.int64))
     if isinstance(space, spaces.Box):
         return [(None, low, high) for low, high in zip(space.low.ravel(), space.high.ravel())]
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
@@ -297,12 +333,11 @@ def action_in_words(space):
         if max(nvec) > 1 << 24:
             raise Refused(f"{space} has more elements than a 32-bit float can count")
         return {"kind": "multi_discrete", "nvec": nvec}, b""
-    if any(n is not None for n in nvec):
-        raise Refused(
-            f"the action space is {space}, which asks for choices and for values of a Box at once; a policy does one of both: "
-            "make one kind of it with a wrapper, such as gymnasium.wrappers.TransformAction, and name it in "
-            "`environment.python_wrappers`"
-        )
+    if is_mixed(choices):
+        if max(n or 0 for n in nvec) > 4096:
+            raise Refused(f"{space} has a choice of more than 4,096 beside values of a Box: each takes a value of its own")
+        values = ([(None, low, high)] if n is None else [(None, -CHOICE_BOUND, CHOICE_BOUND)] * n for n, low, high in choices)
+        choices = list(itertools.chain(*values))
     bounds = np.array([[low for _, low, _ in choices], [high for _, _, high in choices]], dtype="<f4")
     return {"kind": "box", "shape": [len(choices)]}, bounds.tobytes()
 

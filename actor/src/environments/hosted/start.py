@@ -21,4 +21,5 @@ except ImportError as error:
         f"{type(error).__name__}: {error}; install what is missing with `{sys.executable} -m pip install "
         '"gymnasium==1.4.0" numpy`'
     )
-import ctypes, faulthandler, fcntl, importlib, inspect, mmap, platform, select, signal, threading, time, traceback
+import copy, ctypes, faulthandler, fcntl, importlib, inspect, itertools, mmap, platform, select, signal, threading, time
+import traceback
