@@ -36,6 +36,7 @@ fn the_defaults_can_run_and_are_what_is_printed() {
     max_restarts = 5
     python = "python3"
     python_path = []
+    shared = false
     spin = "50us"
     startup_timeout = "2m"
     step_timeout = "1m"

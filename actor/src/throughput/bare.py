@@ -51,7 +51,8 @@ def answer(value):
 
 
 request = json.loads(sys.stdin.readline())
-loop = Loop(make(request["id"], request["arguments"], request["num_envs"])[0], request["num_envs"])
+instances = make(request["id"], request["arguments"], request["num_envs"], watched=True)[0]
+loop = Loop(instances, request["num_envs"])
 answer({"vector": isinstance(loop.instances, Vector)})
 for line in sys.stdin:
     answer(loop.measure(**json.loads(line)))

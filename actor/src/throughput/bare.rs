@@ -14,7 +14,7 @@ use crate::environments::hosted;
 
 /// What the loop needs to make the same environments as a host.
 const SCRIPT: [&str; 6] = [
-    "import importlib, inspect, itertools, json, os, sys, time\nimport numpy as np\nimport gymnasium",
+    "import copy, importlib, inspect, itertools, json, os, sys, time\nimport numpy as np\nimport gymnasium",
     include_str!("../environments/hosted/spaces.py"),
     include_str!("../environments/hosted/instances.py"),
     include_str!("../environments/hosted/resets.py"),

@@ -2,7 +2,7 @@
 //! shard, and [`compare`] an environment through the actor beside a loop of Python's own.
 
 use std::collections::BTreeMap;
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use rookery_common::configuration::HostConfiguration;
@@ -19,6 +19,11 @@ mod bare;
 
 /// Rows of actions that are cycled through, so that drawing them is not measured.
 const ACTION_ROWS: usize = 64;
+/// How long a side of a comparison has its turn: long enough for some steps of anything, and short
+/// enough for the machine to be the same one when the others have theirs.
+const TURN: Duration = Duration::from_millis(250);
+/// Turns that each side has at the least.
+const MIN_TURNS: u32 = 7;
 
 /// A shard that is stepped with random actions, and where its steps are written.
 pub struct Stepper {
@@ -149,39 +154,41 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Environment steps a second of both sides: medians over the rounds.
+/// Environment steps a second of both sides: medians over the turns.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Comparison {
-    /// In the actor: in as many shards of one host as `actor.host.groups` says, or in one native shard.
+    /// In the actor: of all its collectors together, or in one native shard.
     pub actor: f64,
     /// In a loop of Python's own that seeds the first episode alone.
     pub bare: f64,
     /// In one that seeds every episode, as a repeatable run must; none of vector environments, which reset
     /// themselves there.
     pub bare_seeded: Option<f64>,
-    /// The actor's rate by the bare loop's of the same round.
+    /// The actor's rate by the bare loop's of the same turn.
     pub ratio: f64,
     /// The same by that of the loop that seeds every episode.
     pub seeded_ratio: Option<f64>,
 }
 
-/// What an actor keeps busy: as many shards as one host carries, each stepped by a collector thread of its
-/// own, so that one is worked on while the host steps another. A native environment has no host that could
-/// be kept busy meanwhile: it is one shard, and one core.
+/// The collectors of an actor, each with a shard. A native environment is one shard, and one core.
 struct Collectors(Vec<Stepper>);
 
 impl Collectors {
-    fn new(settings: &HostConfiguration, case: &Case) -> Result<Self, CompareError> {
+    fn new(case: &Case, threads: usize) -> Result<Self, CompareError> {
         let make = || -> Result<Stepper, CompareError> {
             let made = environments::make(&case.id, &case.arguments, case.num_envs)?;
             Ok(Stepper::new(made)?)
         };
         let mut steppers = vec![make()?];
         let is_hosted = hosted::pool().num_hosts() > 0;
-        let num_shards = if is_hosted { settings.groups } else { 1 };
-        while steppers.len() < num_shards {
-            steppers.push(make()?);
-        }
+        let more = if is_hosted { threads - 1 } else { 0 };
+        // Whoever makes environments has hosts of its own.
+        let made = thread::scope(|scope| {
+            let threads: Vec<_> = (0..more).map(|_| scope.spawn(make)).collect();
+            let made = threads.into_iter().map(joined);
+            made.collect::<Result<Vec<_>, _>>()
+        });
+        steppers.extend(made?);
         Ok(Self(steppers))
     }
 
@@ -192,12 +199,16 @@ impl Collectors {
             let threads: Vec<_> = steppers
                 .map(|stepper| scope.spawn(move || stepper.measure(time)))
                 .collect();
-            let rates = threads.into_iter().map(|thread| match thread.join() {
-                Ok(rate) => rate,
-                Err(panic) => std::panic::resume_unwind(panic),
-            });
-            rates.sum()
+            threads.into_iter().map(joined).sum()
         })
+    }
+}
+
+/// What a thread came to.
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    match thread.join() {
+        Ok(value) => value,
+        Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 
@@ -215,8 +226,8 @@ pub enum CompareError {
     Bare(#[from] BareError),
 }
 
-/// Measures all sides in turn, `rounds` times for `time` each, so that all see the same machine; a
-/// fifth of `time` each goes before, to warm up.
+/// Measures all sides in turn for about `time`, so that all see the same machine; the actor's side with as
+/// many collector `threads` as given.
 ///
 /// It [configures](hosted::configure) this process's hosts.
 ///
@@ -225,23 +236,26 @@ pub enum CompareError {
 pub fn compare(
     settings: &HostConfiguration,
     case: &Case,
-    rounds: usize,
+    threads: usize,
     time: Duration,
 ) -> Result<Comparison, CompareError> {
     hosted::configure(settings);
-    let mut collectors = Collectors::new(settings, case)?;
+    let mut collectors = Collectors::new(case, threads)?;
     let mut bare = Bare::start(settings, case)?;
-    collectors.measure(time / 5)?;
-    bare.measure(time / 5, false)?;
+    let num_sides = if bare.is_vector() { 2 } else { 3 };
+    let num_turns = (time.div_duration_f64(TURN * num_sides) as u32).max(MIN_TURNS);
+    let turn = time / (num_turns * num_sides);
+    collectors.measure(turn)?;
+    bare.measure(turn, false)?;
     let mut measured = Measured::default();
-    for _ in 0..rounds {
-        let actor = collectors.measure(time)?;
-        let unseeded = bare.measure(time, false)?;
+    for _ in 0..num_turns {
+        let actor = collectors.measure(turn)?;
+        let unseeded = bare.measure(turn, false)?;
         measured.actor.push(actor);
         measured.bare.push(unseeded);
         measured.ratio.push(actor / unseeded);
         if !bare.is_vector() {
-            let seeded = bare.measure(time, true)?;
+            let seeded = bare.measure(turn, true)?;
             measured.bare_seeded.push(seeded);
             measured.seeded_ratio.push(actor / seeded);
         }
@@ -255,7 +269,7 @@ pub fn compare(
     })
 }
 
-/// What the rounds came to, in the terms of a [`Comparison`].
+/// What the turns came to, in the terms of a [`Comparison`].
 #[derive(Debug, Default)]
 struct Measured {
     actor: Vec<f64>,

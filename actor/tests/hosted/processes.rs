@@ -4,7 +4,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{pool, run, shard, try_step};
+use rookery_actor::environments::hosted::HostPool;
+use rookery_common::configuration::HostConfiguration;
+
+use crate::support::{pool, run, settings, shard, try_step};
 
 /// Environment variables by which the test below is told to be the actor that is killed.
 const PID_FILE: &str = "ROOKERY_TEST_HOST_PID_FILE";
@@ -44,6 +47,23 @@ fn two_batches_share_a_host_and_a_third_gets_another() {
     });
     drop(shards);
     assert_eq!(pool.num_hosts(), 0);
+}
+
+#[test]
+fn each_thread_has_hosts_of_its_own_unless_they_are_shared() {
+    for (shared, num_hosts) in [(false, 2), (true, 1)] {
+        let pool = HostPool::new(HostConfiguration {
+            shared,
+            ..settings()
+        });
+        let ours = shard(&pool, "peculiar:Scripted", &[], 1);
+        let theirs = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| shard(&pool, "peculiar:Scripted", &[], 1));
+            thread.join().unwrap()
+        });
+        assert_eq!(pool.num_hosts(), num_hosts);
+        drop((ours, theirs));
+    }
 }
 
 /// While a step of one batch takes its time, the other's shard can act: what it last saw is its own.

@@ -241,6 +241,6 @@ pub(crate) fn unroll_of(
         episode_return: Vec::new().into(),
         episode_length: Vec::new().into(),
         state_after: bytes::Bytes::new(),
-        discontinuous: false,
+        discontinuity: None,
     }
 }

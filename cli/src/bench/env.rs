@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::num::NonZero;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use clap::Args;
@@ -22,16 +24,15 @@ const BATCHES: [usize; 4] = [1, 8, 64, 1024];
 const HEADLINE: (&str, usize) = ("CartPole-v1", 64);
 /// Steps of a shard between two looks at the clock.
 const STEPS: usize = 64;
-/// Turns of each side of a comparison.
-const ROUNDS: usize = 7;
 
 /// Step native environments with random actions, or compare with a loop of Python's own
 ///
-/// With `--python`, environments are stepped through the actor and in a bare loop of Python's, in turns:
-/// `bare` is the loop that people write, `seeded` one that seeds every episode, as the actor must for
-/// runs to be repeatable. Rates are medians over seven turns, ratios those of the ratios within a turn.
-/// Ids name what to compare; without any it is one of each kind: cheap and dear environments, one after
-/// the other and vector environments, Python's and a native one.
+/// With `--python`, environments are stepped through the actor and in a bare loop of Python's, in turns of
+/// a quarter of a second: `bare` is the loop that people write, `seeded` one that seeds every episode, as
+/// the actor must for runs to be repeatable. Rates are medians over the turns, ratios those of the ratios
+/// within a turn. The loop is one process; each of the actor's collectors has one. Ids name what to
+/// compare; without any it is one of each kind: cheap and dear environments, one after the other and
+/// vector environments, Python's and a native one.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -51,6 +52,9 @@ pub(super) struct EnvArguments {
     /// Instances that are stepped together in a comparison of named environments
     #[arg(long, value_name = "N", requires = "ids", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
     num_envs: u32,
+    /// Collector threads of the actor, each with as many instances [default: one for each core]
+    #[arg(long, value_name = "N", requires = "python", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
     #[command(flatten)]
     part: PartArguments,
 }
@@ -80,6 +84,7 @@ struct Row {
     environment: String,
     arguments: BTreeMap<String, String>,
     num_envs: usize,
+    threads: usize,
     actor: Option<f64>,
     bare: Option<f64>,
     bare_seeded: Option<f64>,
@@ -150,14 +155,17 @@ fn bench_python(settings: &HostConfiguration, arguments: &EnvArguments) -> anyho
         let ids = arguments.ids.iter();
         ids.map(|id| Case::new(id, num_envs)).collect()
     };
-    // Three sides take turns, and warming up takes a fifth of a turn of two.
-    let time = arguments.part.seconds / (cases.len() * (3 * ROUNDS + 1)) as u32;
+    let time = arguments.part.seconds / cases.len() as u32;
+    let cores = || thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = arguments
+        .threads
+        .map_or_else(cores, |threads| threads as usize);
     let mut table = vec![row([
         "steps/s", "envs", "actor", "bare", "ratio", "seeded", "ratio",
     ])];
     let mut results = Vec::new();
     for case in &cases {
-        let (cells, result) = measure(settings, case, time)?;
+        let (cells, result) = measure(settings, case, threads, time)?;
         table.push(cells);
         results.push(result);
     }
@@ -183,12 +191,14 @@ fn bench_python(settings: &HostConfiguration, arguments: &EnvArguments) -> anyho
 fn measure(
     settings: &HostConfiguration,
     case: &Case,
+    threads: usize,
     time: Duration,
 ) -> anyhow::Result<(Vec<String>, Row)> {
     let result = Row {
         environment: case.id.clone(),
         arguments: case.arguments.clone(),
         num_envs: case.num_envs,
+        threads,
         ..Row::default()
     };
     let mut name = case.id.clone();
@@ -196,7 +206,7 @@ fn measure(
         name = format!("{name}, {argument} = {value}");
     }
     let name = vec![name, case.num_envs.to_string()];
-    match compare(settings, case, ROUNDS, time) {
+    match compare(settings, case, threads, time) {
         Ok(comparison) => {
             let cells = name.into_iter().chain(cells(&comparison)).collect();
             let result = Row {
@@ -256,7 +266,7 @@ mod tests {
             ..HostConfiguration::default()
         };
         let case = Case::new("Nothing-v0", 2);
-        let (cells, row) = measure(&settings, &case, Duration::from_millis(1)).unwrap();
+        let (cells, row) = measure(&settings, &case, 1, Duration::from_millis(1)).unwrap();
         assert_eq!(cells, ["Nothing-v0", "2"]);
         assert!(row.error.is_some_and(|error| error.contains("Nothing-v0")));
     }

@@ -110,9 +110,12 @@ pub struct HostConfiguration {
     pub python: PathBuf,
     /// Folders in which modules of environments are looked for, after the working directory. \[`[]`\]
     pub python_path: Vec<PathBuf>,
-    /// Shards that one process carries; with two, one is stepped while the policy acts in the other.
-    /// \[`2`\]
+    /// Shards that one process carries; it is what fails together. \[`2`\]
     pub groups: usize,
+    /// Whether they may be shards of different collector threads, of which one is stepped while the policy
+    /// acts in another. That saves memory; threads that have processes of their own are faster.
+    /// \[`false`\]
+    pub shared: bool,
     /// Time in which a step or a reset of a shard must be done; a process that takes longer is ended.
     /// \[`"1m"`\]
     pub step_timeout: HumanDuration,
@@ -133,6 +136,7 @@ impl Default for HostConfiguration {
             python: PathBuf::from("python3"),
             python_path: Vec::new(),
             groups: 2,
+            shared: false,
             step_timeout: HumanDuration::from_secs(60),
             startup_timeout: HumanDuration::from_secs(120),
             max_restarts: 5,

@@ -3,8 +3,9 @@
 //!
 //! They run in **hosts**, Python processes that the actor starts ([`HostPool`]), so that a crash, a
 //! hang or a `sys.exit` in one is a fault of that host and not the end of the actor. A host carries
-//! up to `actor.host.groups` batches, each a **group** with its own shared memory and doorbell: while
-//! the policy chooses actions for one, the other is stepped.
+//! up to `actor.host.groups` batches of a collector thread, each a **group** with its own shared memory and
+//! doorbell. Where hosts are `actor.host.shared`, one thread's is stepped while the policy chooses actions
+//! for another's.
 //!
 //! Gymnasium's instances are reset by whoever steps them, which is the [shard](crate::shard) here.
 //! It says beforehand what the next episode draws from ([`BatchedEnvironment::prepare`]), so the host
@@ -184,7 +185,7 @@ impl HostedBatch {
             .find(|index| self.ended[*index] != 0)
         {
             let message = format!("environment {index} was stepped without a reset");
-            return Err(EnvironmentFault { message });
+            return Err(EnvironmentFault::new(message));
         }
         self.set_actions(actions);
         let action_width = self.spec.action.width();
@@ -355,13 +356,11 @@ impl BatchedEnvironment for HostedBatch {
     ) -> Result<(), EnvironmentFault> {
         assert_eq!(active.len(), self.episodes.len(), "[B]");
         if self.group.is_vector() {
-            return Err(EnvironmentFault {
-                message: format!(
-                    "`{}` is a vector environment, which can only step all instances of a batch together; \
-                     arguments.vectorization_mode = \"sync\" steps single ones, more slowly",
-                    self.spec.id
-                ),
-            });
+            return Err(EnvironmentFault::new(format!(
+                "`{}` is a vector environment, which can only step all instances of a batch together; \
+                 arguments.vectorization_mode = \"sync\" steps single ones, more slowly",
+                self.spec.id
+            )));
         }
         if active.contains(&true) {
             self.advance(Some(active), actions, output)?;

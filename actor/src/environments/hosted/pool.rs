@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -17,15 +17,22 @@ use super::{HostedBatch, HostedError};
 /// The first wait before a host is restarted, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
-/// The hosts of a process. They are started when environments are asked for, carry
-/// `groups` batches each, and end with the last of these.
+/// The hosts of a process. They are started when environments are asked for, carry `groups` batches each,
+/// all of one thread unless hosts are `shared`, and end with the last of these.
 #[derive(Debug)]
 pub struct HostPool {
     settings: HostConfiguration,
     /// Held while a host is looked for or started; groups are opened without it.
-    hosts: Mutex<Vec<Weak<Host>>>,
+    hosts: Mutex<Vec<Entry>>,
     spin: Arc<AtomicU64>,
     restarts: Arc<AtomicU32>,
+}
+
+/// A host, and the thread that had it started.
+#[derive(Debug)]
+struct Entry {
+    host: Weak<Host>,
+    thread: ThreadId,
 }
 
 impl HostPool {
@@ -50,7 +57,7 @@ impl HostPool {
     #[must_use]
     pub fn num_hosts(&self) -> usize {
         let hosts = locked(&self.hosts);
-        let living = hosts.iter().filter_map(Weak::upgrade);
+        let living = hosts.iter().filter_map(|entry| entry.host.upgrade());
         living.filter(|host| host.end().is_none()).count()
     }
 
@@ -142,21 +149,31 @@ impl HostPool {
         Ok(())
     }
 
-    /// A host that has room for a group, started where there is none.
+    /// A host that has room for a group of this thread, started where there is none.
     fn host_with_room(&self) -> Result<Arc<Host>, HostedError> {
         let mut hosts = locked(&self.hosts);
-        hosts.retain(|host| host.upgrade().is_some_and(|host| host.end().is_none()));
+        hosts.retain(|entry| {
+            entry
+                .host
+                .upgrade()
+                .is_some_and(|host| host.end().is_none())
+        });
+        let thread = thread::current().id();
         // Each group holds its host once.
         let mut room = hosts
             .iter()
-            .filter(|host| host.strong_count() < self.settings.groups);
-        if let Some(host) = room.find_map(Weak::upgrade) {
+            .filter(|entry| self.settings.shared || entry.thread == thread)
+            .filter(|entry| entry.host.strong_count() < self.settings.groups);
+        if let Some(host) = room.find_map(|entry| entry.host.upgrade()) {
             return Ok(host);
         }
         let host = Host::start(&self.settings, Arc::clone(&self.restarts))
             .map_err(HostedError::NoPython)?;
         let host = Arc::new(host);
-        hosts.push(Arc::downgrade(&host));
+        hosts.push(Entry {
+            host: Arc::downgrade(&host),
+            thread,
+        });
         self.spin
             .store(self.spin_for(hosts.len()), Ordering::Relaxed);
         Ok(host)

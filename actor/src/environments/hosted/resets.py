@@ -3,7 +3,8 @@
 
 class MaskedResets:
     """Resets by `options={"reset_mask": ..}`, one instance after the other, since one seed is given for all. Gives what they
-    show, and where lives are counted the dictionary that tells of them."""
+    show, and where lives are counted the dictionary that tells of them. `words[index, place]` are what NumPy makes of the
+    instances' seeds."""
 
     counts_lives = False
 
@@ -15,7 +16,7 @@ class MaskedResets:
         self.environment, self.num_envs = environment, environment.num_envs
         self.is_fresh = True
 
-    def begin(self, indices, seeds):
+    def begin(self, indices, seeds, words):
         if self.is_fresh:
             self.environment.reset(seed=0)
             self.is_fresh = False
@@ -42,7 +43,7 @@ class AtariResets(MaskedResets):
             "false, and clip what is learnt from by the wrapper sign_reward or clip_reward"
         )
 
-    def begin(self, indices, seeds):
+    def begin(self, indices, seeds, words):
         if self.is_fresh:
             self.environment.reset(seed=np.zeros(self.num_envs, dtype=np.int64))
             self.is_fresh = False
@@ -57,33 +58,23 @@ class AtariResets(MaskedResets):
 
 class CartPoleResets(MaskedResets):
     """Those of Gymnasium's CartPoleVectorEnv, whose only mode is NEXT_STEP: what it does to an instance at the beginning of
-    the next step is done at the end of this one. States are drawn uniformly between the same bounds, from the seeds'
-    own numbers: to seed one of NumPy's generators takes as long as to step 32 instances."""
+    the next step is done at the end of this one. States are drawn uniformly between the same bounds, straight from the words
+    that a generator of NumPy would begin with."""
 
     def __init__(self, environment):
         environment.reset(seed=0)
         self.environment = environment
 
-    def begin(self, indices, seeds):
+    def begin(self, indices, seeds, words):
         environment = self.environment
-        low, span = environment.low, environment.high - environment.low
-        states = np.array([[low + span * unit(seed, place) for place in range(4)] for seed in seeds])
+        low, unit = environment.low, (environment.high - environment.low) * 2.0**-53
+        states = np.array([[low + unit * (words[index, place] >> 11) for place in range(4)] for index in indices])
         for index, state in zip(indices, states):
             environment.state[:, index] = state
             environment.steps[index] = 0
             environment.prev_done[index] = False
         return states.astype(np.float32), None
 
-
-def unit(seed, place):
-    """A number from 0 to 1, the same for the same seed and place (Steele, Lea and Flood 2014, SplitMix64)."""
-    bits = ((seed * 4 + place + 1) * 0x9E3779B97F4A7C15) & MASK
-    bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-    bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & MASK
-    return ((bits ^ (bits >> 31)) >> 11) * 2.0**-53
-
-
-MASK = (1 << 64) - 1
 
 # Vector environments that are used though their own mode is another than DISABLED.
 KNOWN_RESETS = {
