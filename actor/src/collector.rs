@@ -370,7 +370,7 @@ impl Collector {
             // What is left of the environments goes before new ones come.
             drop(work.shard);
             (work.shard, work.faults) = self.make_shard(work.first_env, first_episode, faults)?;
-            work.discontinuity = work.faults.last.clone();
+            work.discontinuity.clone_from(&work.faults.last);
             self.work.insert(id, work);
         }
     }
