@@ -261,10 +261,9 @@ impl Collector {
         // Another episode than the first, if nothing is restored.
         let mut discontinuity = faults.last.clone();
         if lease.next_index.0 > 0 || !lease.state.is_empty() {
-            let restored = shard.restore(&lease.state);
-            let failure = restored.as_ref().err();
-            discontinuity = failure.map(|error| format!("its state was not restored: {error}"));
-            if let Err(error) = restored {
+            discontinuity = None;
+            if let Err(error) = shard.restore(&lease.state) {
+                discontinuity = Some(format!("its state was not restored: {error}"));
                 tracing::error!(
                     shard = lease.shard.0,
                     unroll = lease.next_index.0,
@@ -501,13 +500,13 @@ impl Faults {
             return Err(fault.into());
         }
         let EnvironmentFault { message, details } = fault;
+        let reason = match details {
+            Some(details) => format!("{message}\n{details}"),
+            None => message,
+        };
         Ok(Self {
             count: self.count + 1,
-            last: Some(
-                details
-                    .into_iter()
-                    .fold(message, |text, more| text + "\n" + &more),
-            ),
+            last: Some(reason),
         })
     }
 }

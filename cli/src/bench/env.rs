@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::num::NonZero;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -156,7 +155,7 @@ fn bench_python(settings: &HostConfiguration, arguments: &EnvArguments) -> anyho
         ids.map(|id| Case::new(id, num_envs)).collect()
     };
     let time = arguments.part.seconds / cases.len() as u32;
-    let cores = || thread::available_parallelism().map_or(1, NonZero::get);
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
     let threads = arguments
         .threads
         .map_or_else(cores, |threads| threads as usize);
