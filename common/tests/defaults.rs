@@ -37,7 +37,7 @@ fn the_defaults_can_run_and_are_what_is_printed() {
     python = "python3"
     python_path = []
     shared = false
-    spin = "50us"
+    spin = "100us"
     startup_timeout = "2m"
     step_timeout = "1m"
 

@@ -4,7 +4,6 @@ The first line of standard input says which; each further line asks for a measur
 environment steps a second. What environments print goes to standard error.
 """
 
-ROWS = 64
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 
@@ -12,12 +11,12 @@ os.dup2(2, 1)
 class Loop:
     """Steps every instance with one row of actions after the other."""
 
-    def __init__(self, instances, num_envs):
+    def __init__(self, instances, num_envs, num_rows):
         self.instances = instances
         self.num_envs = num_envs
         self.seeds = itertools.count()
         instances.action_space.seed(0)
-        rows = [[instances.action_space.sample() for _ in range(num_envs)] for _ in range(ROWS)]
+        rows = [[instances.action_space.sample() for _ in range(num_envs)] for _ in range(num_rows)]
         if isinstance(instances, Vector):
             rows = [np.array(row) for row in rows]
             instances.environment.reset(seed=0)
@@ -52,7 +51,7 @@ def answer(value):
 
 request = json.loads(sys.stdin.readline())
 instances = make(request["id"], request["arguments"], request["num_envs"], watched=True)[0]
-loop = Loop(instances, request["num_envs"])
+loop = Loop(instances, request["num_envs"], request["num_rows"])
 answer({"vector": isinstance(loop.instances, Vector)})
 for line in sys.stdin:
     answer(loop.measure(**json.loads(line)))

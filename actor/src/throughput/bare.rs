@@ -1,4 +1,4 @@
-//! The loop of Python's own: a process that steps the same environments whenever it is asked to.
+//! Loops of Python's own: processes that step the same environments whenever they are asked to.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -58,8 +58,12 @@ struct Hello {
 }
 
 impl Bare {
-    /// Starts it and makes its environments.
-    pub(super) fn start(settings: &HostConfiguration, case: &Case) -> Result<Self, BareError> {
+    /// Starts it and makes its environments, for which it draws so many rows of actions.
+    pub(super) fn start(
+        settings: &HostConfiguration,
+        case: &Case,
+        num_rows: usize,
+    ) -> Result<Self, BareError> {
         let python = settings.python.display().to_string();
         let failed = |source| BareError::Io {
             python: python.clone(),
@@ -87,9 +91,10 @@ impl Bare {
             "id": case.id,
             "arguments": case.arguments,
             "num_envs": case.num_envs,
+            "num_rows": num_rows,
         });
-        let hello: Hello = bare.ask(&request)?;
-        bare.is_vector = hello.vector;
+        bare.say(&request)?;
+        bare.is_vector = bare.hear::<Hello>()?.vector;
         Ok(bare)
     }
 
@@ -98,28 +103,45 @@ impl Bare {
         self.is_vector
     }
 
-    /// Steps for about this time, and gives environment steps a second.
-    pub(super) fn measure(&mut self, time: Duration, is_seeded: bool) -> Result<f64, BareError> {
-        self.ask(&json!({ "seconds": time.as_secs_f64(), "is_seeded": is_seeded }))
+    /// Steps all loops at once for about this time, and gives the environment steps a second of all together.
+    pub(super) fn measure(
+        loops: &mut [Self],
+        time: Duration,
+        is_seeded: bool,
+    ) -> Result<f64, BareError> {
+        let question = json!({ "seconds": time.as_secs_f64(), "is_seeded": is_seeded });
+        for bare in &mut *loops {
+            bare.say(&question)?;
+        }
+        loops.iter_mut().map(Self::hear::<f64>).sum()
     }
 
-    fn ask<T: DeserializeOwned>(&mut self, question: &Value) -> Result<T, BareError> {
+    /// One that has ended does not hear it; then there is no answer either.
+    fn say(&mut self, question: &Value) -> Result<(), BareError> {
+        match writeln!(self.questions, "{question}") {
+            Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
+                Err(self.broken(source))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn hear<T: DeserializeOwned>(&mut self) -> Result<T, BareError> {
         let mut line = String::new();
-        let asked = writeln!(self.questions, "{question}");
-        // One that has ended does not hear the question; then there is no answer either.
-        let answered = match asked {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
-            Err(error) => Err(error),
-            Ok(()) => self.answers.read_line(&mut line),
-        };
-        answered.map_err(|source| BareError::Io {
-            python: self.python.clone(),
-            source,
-        })?;
+        if let Err(source) = self.answers.read_line(&mut line) {
+            return Err(self.broken(source));
+        }
         serde_json::from_str(&line).map_err(|_| BareError::Answer {
             python: self.python.clone(),
             said: line.trim().to_owned(),
         })
+    }
+
+    fn broken(&self, source: io::Error) -> BareError {
+        BareError::Io {
+            python: self.python.clone(),
+            source,
+        }
     }
 }
 

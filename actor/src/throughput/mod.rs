@@ -17,8 +17,11 @@ pub use bare::BareError;
 
 mod bare;
 
-/// Rows of actions that are cycled through, so that drawing them is not measured.
-const ACTION_ROWS: usize = 64;
+/// Rows of actions that are cycled through, so that drawing them is not measured: so many that bodies do
+/// not fall into a gait, of which each has its own price, or for large batches as many as this.
+const MIN_ACTION_ROWS: usize = 64;
+/// Values in all rows of actions, where those are more.
+const ACTION_VALUES: usize = 1 << 16;
 /// How long a side of a comparison has its turn: long enough for some steps of anything, and short
 /// enough for the machine to be the same one when the others have theirs.
 const TURN: Duration = Duration::from_millis(250);
@@ -29,7 +32,7 @@ const MIN_TURNS: u32 = 7;
 pub struct Stepper {
     shard: Shard,
     actions: Vec<f32>,
-    action_row: usize,
+    next_action: usize,
     observations: Vec<f32>,
     rewards: Vec<f32>,
     terminated: Vec<u8>,
@@ -47,7 +50,9 @@ impl Stepper {
         let num_envs = shard.num_envs();
         let width = shard.spec().action.width();
         let mut random = Random::derive(1, Purpose::Action, 0, 0);
-        let actions = (0..ACTION_ROWS * num_envs * width)
+        let row = num_envs * width;
+        let num_rows = (ACTION_VALUES / row).max(MIN_ACTION_ROWS);
+        let actions = (0..num_rows * row)
             .map(|index| match &shard.spec().action {
                 Space::Discrete { n } => random.below(*n as u64) as f32,
                 Space::MultiDiscrete { nvec } => random.below(nvec[index % width] as u64) as f32,
@@ -60,7 +65,7 @@ impl Stepper {
             .collect();
         Ok(Self {
             actions,
-            action_row: 0,
+            next_action: 0,
             observations: vec![0.0; num_envs * shard.spec().observation.width()],
             rewards: vec![0.0; num_envs],
             terminated: vec![0; num_envs],
@@ -76,9 +81,9 @@ impl Stepper {
     /// Where the environment fails.
     #[inline]
     pub fn step(&mut self) -> Result<usize, EnvironmentFault> {
-        let width = self.actions.len() / ACTION_ROWS;
-        let actions = &self.actions[self.action_row * width..][..width];
-        self.action_row = (self.action_row + 1) % ACTION_ROWS;
+        let row = self.action_row();
+        let actions = &self.actions[self.next_action..][..row];
+        self.next_action = (self.next_action + row) % self.actions.len();
         self.finals.envs.clear();
         self.finals.observations.clear();
         self.shard.step(
@@ -93,6 +98,16 @@ impl Stepper {
             },
         )?;
         Ok(self.shard.num_envs())
+    }
+
+    /// Values of one row of actions, `B * A`.
+    fn action_row(&self) -> usize {
+        self.shard.num_envs() * self.shard.spec().action.width()
+    }
+
+    /// Rows of actions.
+    fn num_action_rows(&self) -> usize {
+        self.actions.len() / self.action_row()
     }
 
     /// What was observed last, `[B, W]`.
@@ -159,14 +174,14 @@ pub fn cases() -> Vec<Case> {
 pub struct Comparison {
     /// In the actor: of all its collectors together, or in one native shard.
     pub actor: f64,
-    /// In a loop of Python's own that seeds the first episode alone.
+    /// In loops of Python's own that seed the first episode alone: as many as the actor has host processes.
     pub bare: f64,
-    /// In one that seeds every episode, as a repeatable run must; none of vector environments, which reset
+    /// In such that seed every episode, as a repeatable run must; none of vector environments, which reset
     /// themselves there.
     pub bare_seeded: Option<f64>,
-    /// The actor's rate by the bare loop's of the same turn.
+    /// The actor's rate by the bare loops' of the same turn.
     pub ratio: f64,
-    /// The same by that of the loop that seeds every episode.
+    /// The same by that of the loops that seed every episode.
     pub seeded_ratio: Option<f64>,
 }
 
@@ -190,6 +205,11 @@ impl Collectors {
         });
         steppers.extend(made?);
         Ok(Self(steppers))
+    }
+
+    /// Rows of actions that each shard has.
+    fn num_action_rows(&self) -> usize {
+        self.0[0].num_action_rows()
     }
 
     /// Steps all shards for about this time, and gives the environment steps a second of all together.
@@ -241,21 +261,26 @@ pub fn compare(
 ) -> Result<Comparison, CompareError> {
     hosted::configure(settings);
     let mut collectors = Collectors::new(case, threads)?;
-    let mut bare = Bare::start(settings, case)?;
-    let num_sides = if bare.is_vector() { 2 } else { 3 };
+    // Like for like: as many processes on both sides.
+    let num_loops = hosted::pool().num_hosts().max(1);
+    let mut loops = (0..num_loops)
+        .map(|_| Bare::start(settings, case, collectors.num_action_rows()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let is_vector = loops[0].is_vector();
+    let num_sides = if is_vector { 2 } else { 3 };
     let num_turns = (time.div_duration_f64(TURN * num_sides) as u32).max(MIN_TURNS);
     let turn = time / (num_turns * num_sides);
     collectors.measure(turn)?;
-    bare.measure(turn, false)?;
+    Bare::measure(&mut loops, turn, false)?;
     let mut measured = Measured::default();
     for _ in 0..num_turns {
         let actor = collectors.measure(turn)?;
-        let unseeded = bare.measure(turn, false)?;
+        let unseeded = Bare::measure(&mut loops, turn, false)?;
         measured.actor.push(actor);
         measured.bare.push(unseeded);
         measured.ratio.push(actor / unseeded);
-        if !bare.is_vector() {
-            let seeded = bare.measure(turn, true)?;
+        if !is_vector {
+            let seeded = Bare::measure(&mut loops, turn, true)?;
             measured.bare_seeded.push(seeded);
             measured.seeded_ratio.push(actor / seeded);
         }
@@ -307,7 +332,7 @@ mod tests {
             for num_envs in [1, 3] {
                 let made = environments::make(id, &BTreeMap::new(), num_envs).unwrap();
                 let mut stepper = Stepper::new(made).unwrap();
-                for _ in 0..2 * ACTION_ROWS {
+                for _ in 0..=stepper.num_action_rows() {
                     assert_eq!(stepper.step(), Ok(num_envs));
                 }
                 let observations = stepper.observations();

@@ -12,6 +12,7 @@
 mod support;
 mod trajectories;
 mod spaces;
+mod checks;
 mod images;
 mod atari;
 mod pictures;

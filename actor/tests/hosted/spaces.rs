@@ -6,7 +6,7 @@ use rookery_common::policy::{Activation, Behaviour, Policy, PolicySpec, Workspac
 use rookery_common::seeds::{Purpose, Random};
 use rookery_common::spaces::Space;
 
-use crate::support::{arguments, pool, run, shard, try_step};
+use crate::support::{arguments, bits, pool, run, shard, try_step};
 
 fn make(pool: &HostPool, pairs: &[(&str, &str)]) -> Result<HostedBatch, HostedError> {
     pool.make("peculiar:Shown", &arguments(pairs), 1)
@@ -58,6 +58,23 @@ fn observations_are_flattened_in_gymnasiums_order() {
         assert_eq!(batch.spec().observation, space, "{kind}");
         assert_eq!(first_row(&mut batch), row, "{kind}");
     }
+}
+
+#[test]
+fn doubles_are_rounded_to_the_nearest_of_what_policies_see() {
+    let pool = pool();
+    let expected = bits(&[0.1, 16_777_216.0, -0.0]);
+    let mut batch = make(&pool, &[("space", "doubles")]).unwrap();
+    assert_eq!(bits(&first_row(&mut batch)), expected);
+    let mut two = shard(&pool, "peculiar:Shown", &[("space", "doubles")], 2);
+    let step = try_step(&mut two, &[0.0; 4]).unwrap();
+    assert_eq!(bits(&step.next_observations), expected.repeat(2));
+
+    let mut batch = make(&pool, &[("space", "huge")]).unwrap();
+    let random = Random::derive(1, Purpose::Episode, 0, 0);
+    let error = batch.reset(0, random, &mut [0.0; 2]).unwrap_err();
+    let words = "gave inf in value 1 of its first observation";
+    assert!(error.message.contains(words), "{error}");
 }
 
 #[test]

@@ -137,6 +137,8 @@ class Shown(gymnasium.Env):
             ),
             {"where": np.array([0.5, -0.25]), "what": (2, np.array([0, 1], dtype=np.int8))},
         ),
+        "doubles": (spaces.Box(-1e9, 1e9, (3,), np.float64), np.array([0.1, 16777217.0, -1e-46])),
+        "huge": (spaces.Box(-np.inf, np.inf, (2,), np.float64), np.array([0.0, 1e300])),
         "text": (spaces.Text(5), "hello"),
         "missing": (spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Discrete(2)}), {"a": 0}),
         "outside": (spaces.Discrete(3), 3),

@@ -125,8 +125,9 @@ pub struct HostConfiguration {
     /// Failed processes, without a thousand steps in between, that are started again; after one more
     /// the actor ends. With 0 it ends at the first. \[`5`\]
     pub max_restarts: u32,
-    /// How long actor and process look for each other's answer before they sleep; `"0s"`: not at all.
-    /// They do not where there are as many processes as cores. \[`"50us"`\]
+    /// How long actor and process look for each other's answer, from before it is expected until after, in
+    /// place of sleeping; `"0s"`: not at all. They do not where there are as many processes as cores.
+    /// \[`"100us"`\]
     pub spin: HumanDuration,
 }
 
@@ -140,7 +141,7 @@ impl Default for HostConfiguration {
             step_timeout: HumanDuration::from_secs(60),
             startup_timeout: HumanDuration::from_secs(120),
             max_restarts: 5,
-            spin: HumanDuration::from_micros(50),
+            spin: HumanDuration::from_micros(100),
         }
     }
 }

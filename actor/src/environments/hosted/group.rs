@@ -1,11 +1,12 @@
 //! The actor's end of a group of environments: commands into its shared memory, answers out of it.
 
-use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
+use bytemuck::AnyBitPattern;
 use rookery_common::spaces::Space;
 use rookery_common::unroll::pixel_value;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -27,6 +28,7 @@ enum Word {
     ActorSleeps = 5,
     SpinNanoseconds = 6,
     TextLength = 7,
+    Nanoseconds = 8,
 }
 
 /// What a host is told to do with a group.
@@ -46,6 +48,7 @@ pub(super) enum Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Element {
     F32,
+    F64,
     /// Whole numbers.
     U8,
     /// 255ths, of images.
@@ -63,8 +66,8 @@ pub(super) enum Table {
 
 /// Status words.
 const STATUS_OK: u64 = 0;
-/// Bytes that are made floats at a time: so many stay in the first cache.
-const CHUNK_BYTES: usize = 4_096;
+/// Values that are made floats at a time: so many stay in the first cache.
+const CHUNK: usize = 2_048;
 /// Room for what a host says about a fault.
 const TEXT_BYTES: usize = 16_384;
 /// How long to sleep at the most before looking again, so that a ring that was lost costs little.
@@ -123,7 +126,11 @@ impl Offsets {
 #[derive(Debug)]
 pub(super) struct Group {
     host: Arc<Host>,
-    doorbell: UnixStream,
+    /// A socket that the host's end closes.
+    line: OwnedFd,
+    /// What wakes the host, and what it wakes this side with: both event files.
+    bell: OwnedFd,
+    own_bell: OwnedFd,
     memory: SharedMemory,
     offsets: Offsets,
     element: Element,
@@ -132,6 +139,8 @@ pub(super) struct Group {
     is_vector: bool,
     picture: Option<[usize; 3]>,
     request: u64,
+    /// What a step takes the host, as it has been of late.
+    step_time: Duration,
     timeout: Duration,
     spin: Arc<AtomicU64>,
     restarts: Arc<AtomicU32>,
@@ -142,7 +151,8 @@ pub(super) struct Group {
 /// What a group shares with all others of its actor.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
-    /// Nanoseconds for which both sides look for an answer before they sleep.
+    /// Nanoseconds for which both sides look for an answer around the time at which it is expected; they
+    /// sleep before that, and after it.
     pub(super) spin: Arc<AtomicU64>,
     /// Hosts that had to be restarted, since it was last forgotten.
     pub(super) restarts: Arc<AtomicU32>,
@@ -168,21 +178,21 @@ impl Group {
         let size = message["size"].as_u64().ok_or_else(absurd)? as usize;
         let element = match message["element"].as_str() {
             Some("f32") => Element::F32,
+            Some("f64") => Element::F64,
             Some("u8") if observation.image().is_some() => Element::Pixel,
             Some("u8") => Element::U8,
             _ => return Err(absurd()),
         };
-        let mut files = reply.files.into_iter();
-        let (Some(file), Some(doorbell)) = (files.next(), files.next()) else {
+        let Ok([file, line, bell, own_bell]) = <[OwnedFd; 4]>::try_from(reply.files) else {
             return Err(absurd());
         };
-        let doorbell = UnixStream::from(doorbell);
         let broken = |error: io::Error| format!("cannot share memory with a host: {error}");
-        doorbell.set_nonblocking(true).map_err(broken)?;
         let memory = SharedMemory::map(&file, size).map_err(broken)?;
         Ok(Self {
             host,
-            doorbell,
+            line,
+            bell,
+            own_bell,
             memory,
             offsets,
             element,
@@ -191,6 +201,7 @@ impl Group {
             is_vector: message["mode"] == "vector",
             picture: serde_json::from_value(message["picture"].clone()).map_err(|_| absurd())?,
             request: 0,
+            step_time: Duration::ZERO,
             timeout: shared.timeout,
             spin: shared.spin,
             restarts: shared.restarts,
@@ -294,19 +305,26 @@ impl Group {
         let skipped = first * self.width;
         match self.element {
             Element::F32 => self.memory.read(start + skipped * 4, rows),
-            Element::U8 => self.bytes(start + skipped, rows, f32::from),
-            Element::Pixel => self.bytes(start + skipped, rows, pixel_value),
+            Element::F64 => self.converted(start + skipped * 8, rows, |value: f64| value as f32),
+            Element::U8 => self.converted(start + skipped, rows, |value: u8| f32::from(value)),
+            Element::Pixel => self.converted(start + skipped, rows, pixel_value),
         }
     }
 
-    /// Reads bytes as floats.
-    fn bytes(&self, start: usize, rows: &mut [f32], convert: impl Fn(u8) -> f32) {
-        let mut bytes = [0_u8; CHUNK_BYTES];
-        for (chunk, rows) in rows.chunks_mut(CHUNK_BYTES).enumerate() {
-            let bytes = &mut bytes[..rows.len()];
-            self.memory.read(start + chunk * CHUNK_BYTES, bytes);
-            for (value, byte) in rows.iter_mut().zip(bytes) {
-                *value = convert(*byte);
+    /// Reads values of another kind as floats.
+    fn converted<T: AnyBitPattern>(
+        &self,
+        start: usize,
+        rows: &mut [f32],
+        convert: impl Fn(T) -> f32,
+    ) {
+        let mut values = [T::zeroed(); CHUNK];
+        for (chunk, rows) in rows.chunks_mut(CHUNK).enumerate() {
+            let values = &mut values[..rows.len()];
+            self.memory
+                .read(start + chunk * CHUNK * size_of::<T>(), values);
+            for (row, value) in rows.iter_mut().zip(values) {
+                *row = convert(*value);
             }
         }
     }
@@ -330,7 +348,7 @@ impl Group {
 
     /// Whether observations can be anything but finite.
     pub(super) fn is_float(&self) -> bool {
-        self.element == Element::F32
+        matches!(self.element, Element::F32 | Element::F64)
     }
 
     /// Has the host do something, and waits until it is done.
@@ -350,9 +368,17 @@ impl Group {
         fence(Ordering::SeqCst);
         if self.word(Word::HostSleeps).load(Ordering::Acquire) != 0 {
             // Where this fails the host is gone, which waiting finds out.
-            let _ = self.doorbell.write(&[0]);
+            let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
         }
-        self.wait(spin)?;
+        let expected = match command {
+            Command::Step => self.step_time,
+            Command::StepSelected | Command::Reset | Command::Draw => Duration::ZERO,
+        };
+        self.wait(expected, spin)?;
+        if command == Command::Step {
+            let taken = Duration::from_nanos(self.word(Word::Nanoseconds).load(Ordering::Acquire));
+            self.step_time = (self.step_time * 7 + taken.min(self.timeout)) / 8;
+        }
         if self.word(Word::Status).load(Ordering::Acquire) != STATUS_OK {
             let length = self.word(Word::TextLength).load(Ordering::Acquire) as usize;
             let mut text = vec![0; length.min(TEXT_BYTES)];
@@ -396,33 +422,30 @@ impl Group {
         self.word(Word::Response).load(Ordering::Acquire) == self.request
     }
 
-    /// Waits for the answer: awake for a moment, then asleep until the doorbell rings.
-    fn wait(&mut self, spin: Duration) -> Result<(), EnvironmentFault> {
+    /// Waits for the answer: asleep until shortly before it is expected, then awake for a moment, then
+    /// asleep until the doorbell rings. Whoever is woken comes tens of microseconds late, and an answer
+    /// that is seen comes at once; where nobody may look, all of the time is slept.
+    fn wait(&mut self, expected: Duration, spin: Duration) -> Result<(), EnvironmentFault> {
         let mut since = Instant::now();
-        while since.elapsed() < spin {
-            for _ in 0..64 {
-                if self.is_answered() {
+        if !spin.is_zero() {
+            let early = expected.saturating_sub(spin);
+            while let Some(rest) = early.checked_sub(since.elapsed()) {
+                if self.sleep(rest.min(NAP))? {
                     return Ok(());
                 }
-                std::hint::spin_loop();
+            }
+            while since.elapsed() < expected + spin {
+                for _ in 0..64 {
+                    if self.is_answered() {
+                        return Ok(());
+                    }
+                    std::hint::spin_loop();
+                }
             }
         }
         loop {
-            self.store(Word::ActorSleeps, 1);
-            fence(Ordering::SeqCst);
-            if self.is_answered() {
-                self.store(Word::ActorSleeps, 0);
+            if self.sleep(NAP.min(self.timeout))? {
                 return Ok(());
-            }
-            let is_closed = self.sleep();
-            self.store(Word::ActorSleeps, 0);
-            if self.is_answered() {
-                return Ok(());
-            }
-            if is_closed {
-                let obituary = self.host.obituary();
-                let end = self.host.kill(obituary);
-                return Err(self.fault(&end));
             }
             if self.host.is_opening() {
                 // It makes environments for another, which takes as long as it takes.
@@ -437,24 +460,41 @@ impl Group {
         }
     }
 
-    /// Sleeps until the doorbell rings; says whether nobody will ring it any more.
-    fn sleep(&mut self) -> bool {
-        let nap = NAP.min(self.timeout);
+    /// Sleeps until the doorbell rings, for so long at the most; says whether there is an answer.
+    ///
+    /// # Errors
+    /// Where nobody will ring any more.
+    fn sleep(&mut self, nap: Duration) -> Result<bool, EnvironmentFault> {
+        self.store(Word::ActorSleeps, 1);
+        fence(Ordering::SeqCst);
+        let is_closed = !self.is_answered() && self.is_closed_after(nap);
+        self.store(Word::ActorSleeps, 0);
+        if self.is_answered() {
+            return Ok(true);
+        }
+        if is_closed {
+            let obituary = self.host.obituary();
+            let end = self.host.kill(obituary);
+            return Err(self.fault(&end));
+        }
+        Ok(false)
+    }
+
+    /// Waits for a ring, for so long at the most; says whether the host has closed the line.
+    fn is_closed_after(&self, nap: Duration) -> bool {
         let timeout = Timespec {
             tv_sec: nap.as_secs() as i64,
             tv_nsec: i64::from(nap.subsec_nanos()),
         };
-        let mut files = [PollFd::new(&self.doorbell, PollFlags::IN)];
-        if !matches!(rustix::event::poll(&mut files, Some(&timeout)), Ok(1..)) {
+        let mut files = [&self.own_bell, &self.line].map(|file| PollFd::new(file, PollFlags::IN));
+        if rustix::event::poll(&mut files, Some(&timeout)).is_err() {
             return false;
         }
-        let mut rings = [0; 64];
-        match self.doorbell.read(&mut rings) {
-            Ok(count) => count == 0,
-            Err(error) => !matches!(
-                error.kind(),
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-            ),
+        let [bell, line] = files.map(|file| !file.revents().is_empty());
+        if bell {
+            // Nobody else takes rings, so that there is one.
+            let _ = rustix::io::read(&self.own_bell, &mut [0; 8]);
         }
+        line
     }
 }

@@ -1,15 +1,15 @@
 """A host of environments: a process that an actor starts and that ends with it.
 
 Standard input is a socket to the actor. Over it the actor asks for groups of environments, one at a time; the answer
-describes their spaces and carries the group's shared memory and the end of a doorbell. From then on a step is a number
-that the actor writes into that memory and another that the host writes back; whoever has not seen a number for a while
-sleeps until the doorbell rings. Actor and host both end a group by closing the doorbell.
+describes their spaces and carries the group's shared memory, a doorbell for each side and the end of a line. From then on
+a step is a number that the actor writes into that memory and another that the host writes back; whoever has not seen a
+number for a while sleeps until its doorbell rings. Actor and host both end a group by closing the line.
 """
 
 PROTOCOL = 1
 
 # Words at the beginning of a group's memory, 8 bytes each.
-REQUEST, RESPONSE, COMMAND, STATUS, HOST_SLEEPS, ACTOR_SLEEPS, SPIN_NANOSECONDS, TEXT_LENGTH = range(8)
+REQUEST, RESPONSE, COMMAND, STATUS, HOST_SLEEPS, ACTOR_SLEEPS, SPIN_NANOSECONDS, TEXT_LENGTH, NANOSECONDS = range(9)
 HEADER_BYTES = 128
 # What is commanded.
 STEP, STEP_SELECTED, RESET, DRAW = 1, 2, 3, 4
@@ -20,6 +20,7 @@ ALIGNMENT = 64
 NAP_MILLISECONDS = 100
 
 fence = threading.Lock()
+now = time.perf_counter_ns
 
 
 class Memory:
@@ -73,8 +74,10 @@ class Group:
         self.instances, limit, note = make(name, request["arguments"], num_envs, pictures)
         instances = self.instances
         self.picture = picture_shape(instances) if pictures else None
-        is_bytes = isinstance(instances.encoder, Array) and instances.encoder.dtype == np.uint8
-        self.element = "u1" if is_bytes else "<f4"
+        # Rows of these dtypes are copied as they are; anything else becomes what policies see, 32-bit floats.
+        own = {np.dtype("u1"): ("u8", "u1"), np.dtype("<f8"): ("f64", "<f8")}
+        declared = instances.encoder.dtype if isinstance(instances.encoder, Array) else None
+        element, self.element = own.get(declared, ("f32", "<f4"))
         images = images_of(instances)
         if images is None:
             observation, observation_bounds = space_in_words(instances.observation_space)
@@ -84,8 +87,8 @@ class Group:
         action, action_bounds = action_in_words(instances.action_space)
         width = action_width(instances.action_space)
         self.memory = Memory(num_envs, width, instances.encoder.width, self.element, self.picture)
-        self.doorbell, self.actors_end = socket.socketpair()
-        self.doorbell.setblocking(False)
+        self.line, self.actors_line = socket.socketpair()
+        self.bell, self.actors_bell = (os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(2))
         instances.bind(self.memory)
         self.answered = 0
         goal, goal_note = goal_of(instances)
@@ -99,7 +102,7 @@ class Group:
             "counts_lives": instances.counts_lives,
             "action_mask": instances.masked,
             "notes": [text for text in (note, goal_note) if text],
-            "element": "u8" if is_bytes else "f32",
+            "element": element,
             "offsets": self.memory.offsets,
             "size": self.memory.size,
             "picture": self.picture,
@@ -110,6 +113,7 @@ class Group:
         """Does what the request says."""
         memory = self.memory
         words = memory.words
+        begin = now()
         request = words[REQUEST]
         command = words[COMMAND]
         status = OK
@@ -132,15 +136,12 @@ class Group:
             words[TEXT_LENGTH] = len(text)
             flush()
         words[STATUS] = status
+        words[NANOSECONDS] = now() - begin
         self.answered = request
         words[RESPONSE] = request
         full_fence()
         if words[ACTOR_SLEEPS]:
-            try:
-                self.doorbell.send(b"\0")
-            except BlockingIOError:
-                # So many rings are unheard that one more changes nothing.
-                pass
+            os.eventfd_write(self.actors_bell, 1)
 
     def draw(self, index):
         picture = self.instances.picture(index)
@@ -153,7 +154,9 @@ class Group:
 
     def close(self):
         """Ends the environments; what they say to that harms nobody."""
-        self.doorbell.close()
+        self.line.close()
+        os.close(self.bell)
+        os.close(self.actors_bell)
         try:
             self.instances.close()
         except BaseException:
@@ -218,10 +221,11 @@ def open_group(control, groups):
         flush()
         reply(control, {"error": in_words(error), "unknown": isinstance(error, gymnasium.error.UnregisteredEnv)})
         return
-    reply(control, group.description, group.bounds, (group.memory.file, group.actors_end.fileno()))
-    group.actors_end.close()
+    files = group.memory.file, group.actors_line.fileno(), group.bell, group.actors_bell
+    reply(control, group.description, group.bounds, files)
+    group.actors_line.close()
     os.close(group.memory.file)
-    groups[group.doorbell.fileno()] = group
+    groups[group.line.fileno()] = group
 
 
 def serve(control):
@@ -230,7 +234,6 @@ def serve(control):
     poller = select.poll()
     poller.register(control, select.POLLIN)
     active = ()
-    now = time.perf_counter_ns
     spin_until = 0
     while True:
         busy = False
@@ -262,15 +265,17 @@ def serve(control):
                     return
                 for group in groups.values():
                     if group not in active:
-                        poller.register(group.doorbell, select.POLLIN)
+                        # In this order events are told, so that no bell is read after its group has been closed.
+                        poller.register(group.bell, select.POLLIN)
+                        poller.register(group.line, select.POLLIN)
+            elif file in groups:
+                # Nothing is ever said on it but that it is closed.
+                group = groups.pop(file)
+                poller.unregister(group.bell)
+                poller.unregister(group.line)
+                group.close()
             else:
-                try:
-                    rung = groups[file].doorbell.recv(4096)
-                except ConnectionError:
-                    rung = b""
-                if not rung:
-                    poller.unregister(file)
-                    groups.pop(file).close()
+                os.eventfd_read(file)
         active = tuple(groups.values())
 
 

@@ -21,9 +21,10 @@ use serde_json::{Value, json};
 /// What this side of the protocol speaks.
 const PROTOCOL: u64 = 1;
 /// The host, in the order in which its parts are read.
-const SCRIPT: [&str; 9] = [
+const SCRIPT: [&str; 10] = [
     include_str!("start.py"),
     include_str!("seeding.py"),
+    include_str!("checks.py"),
     include_str!("spaces.py"),
     include_str!("instances.py"),
     include_str!("resets.py"),
@@ -307,7 +308,7 @@ fn kill(child: &mut Child) {
 
 /// Receives one answer: the lengths of text and blob with files beside them, then both.
 fn receive(control: &UnixStream) -> io::Result<Reply> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut head = [0; 8];
     let buffers = &mut [io::IoSliceMut::new(&mut head)];
