@@ -4,6 +4,7 @@
 //! environments, and no unroll grows old on its way.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,6 +30,10 @@ use crate::shard::{EpisodeRecord, FinalObservations, Shard, StepRow};
 /// Faults of a shard's environments, without a whole unroll between them, after which the collector
 /// gives up, whatever the environments would still take.
 const MAX_FAULTS_IN_A_ROW: u32 = 100;
+
+/// Shards that a collector works on in turn where environments are stepped elsewhere: one is stepped while the
+/// policy acts in the other.
+pub(crate) const OVERLAPPED_SHARDS: usize = 2;
 
 /// Environment steps between two that are timed: the clock costs as much as a small batch.
 const TIMED_STEP_INTERVAL: usize = 16;
@@ -196,7 +201,8 @@ impl Collector {
             while let Ok(instruction) = self.instructions.try_recv() {
                 self.follow(instruction)?;
             }
-            let Some((shard, version)) = self.next() else {
+            let next = self.next();
+            if next.is_empty() {
                 let idle_since = Instant::now();
                 let Ok(instruction) = self.instructions.recv() else {
                     return Ok(());
@@ -204,18 +210,19 @@ impl Collector {
                 self.times.record(Stage::Wait, idle_since.elapsed());
                 self.follow(instruction)?;
                 continue;
-            };
-            let unroll = self.collect(shard, version)?;
-            let message = wire::encode_unroll(&unroll, &self.plan.shape);
-            let request = v1::CollectRequest {
-                kind: Some(v1::collect_request::Kind::Unroll(message)),
-            };
-            let send_since = Instant::now();
-            if self.uplink.blocking_send(request).is_err() {
-                return Ok(());
             }
-            self.times.record(Stage::Send, send_since.elapsed());
-            metrics::count_unroll(&unroll, &self.plan.shape);
+            for unroll in self.collect(&next)? {
+                let message = wire::encode_unroll(&unroll, &self.plan.shape);
+                let request = v1::CollectRequest {
+                    kind: Some(v1::collect_request::Kind::Unroll(message)),
+                };
+                let send_since = Instant::now();
+                if self.uplink.blocking_send(request).is_err() {
+                    return Ok(());
+                }
+                self.times.record(Stage::Send, send_since.elapsed());
+                metrics::count_unroll(&unroll, &self.plan.shape);
+            }
         }
     }
 
@@ -322,13 +329,22 @@ impl Collector {
         }
     }
 
-    /// The shard that is furthest behind among those that can be collected now, with its version.
-    fn next(&self) -> Option<(ShardId, u64)> {
-        self.work
-            .iter()
-            .filter_map(|(shard, work)| Some((*shard, work.next_index, self.version_for(work)?)))
-            .min_by_key(|(shard, index, _)| (*index, *shard))
-            .map(|(shard, _, version)| (shard, version))
+    /// The shard that is furthest behind among those that can be collected now, with its version; and
+    /// where its environments are stepped elsewhere, the one after it, of which the policy chooses the
+    /// actions meanwhile.
+    fn next(&self) -> Vec<(ShardId, u64)> {
+        let ready = self.work.iter();
+        let mut ready: Vec<_> = ready
+            .filter_map(|(shard, work)| Some((work.next_index, *shard, self.version_for(work)?)))
+            .collect();
+        ready.sort_unstable();
+        let is_elsewhere = |shard: &ShardId| self.work[shard].shard.is_elsewhere();
+        let count = match ready.first() {
+            Some((_, first, _)) if is_elsewhere(first) => OVERLAPPED_SHARDS,
+            _ => 1,
+        };
+        let next = ready.into_iter().take(count);
+        next.map(|(_, shard, version)| (shard, version)).collect()
     }
 
     /// The version of a shard's next unroll; `None` where it must wait.
@@ -345,14 +361,26 @@ impl Collector {
         }
     }
 
-    /// Collects the next unroll of a shard that [`Collector::next`] named. Where its environments
-    /// fail, they are made again at episodes that nobody has begun, and the unroll is collected anew.
-    fn collect(&mut self, id: ShardId, version: u64) -> Result<Unroll, EnvironmentError> {
+    /// Collects the next unrolls of the shards that [`Collector::next`] named, step by step in turn.
+    fn collect(&mut self, next: &[(ShardId, u64)]) -> Result<Vec<Unroll>, EnvironmentError> {
+        let collected = self.try_collect(next);
+        let pairs = next.iter().zip(collected);
+        pairs
+            .map(|((id, version), collected)| {
+                collected.or_else(|fault| self.collect_anew(*id, *version, fault))
+            })
+            .collect()
+    }
+
+    /// Collects an unroll of a shard whose environments have failed: they are made again at episodes that
+    /// nobody has begun.
+    fn collect_anew(
+        &mut self,
+        id: ShardId,
+        version: u64,
+        mut fault: EnvironmentFault,
+    ) -> Result<Unroll, EnvironmentError> {
         loop {
-            let fault = match self.try_collect(id, version) {
-                Ok(unroll) => return Ok(unroll),
-                Err(fault) => fault,
-            };
             // `try_collect` has found it there.
             let Some(mut work) = self.work.remove(&id) else {
                 return Err(fault.into());
@@ -371,6 +399,11 @@ impl Collector {
             (work.shard, work.faults) = self.make_shard(work.first_env, first_episode, faults)?;
             work.discontinuity.clone_from(&work.faults.last);
             self.work.insert(id, work);
+            match self.try_collect(&[(id, version)]).pop() {
+                Some(Ok(unroll)) => return Ok(unroll),
+                Some(Err(next)) => fault = next,
+                None => unreachable!("as many results as shards"),
+            }
         }
     }
 
@@ -378,107 +411,223 @@ impl Collector {
         clippy::expect_used,
         reason = "`next` names only shards and versions that are held"
     )]
-    fn try_collect(&mut self, id: ShardId, version: u64) -> Result<Unroll, EnvironmentFault> {
-        let work = self.work.get_mut(&id).expect("the shard is held");
-        let held = self.policies.get(&version).expect("the version is held");
-        let plan = &self.plan;
-        let behaviour = held.acting.behaviour(id);
-        let noisy = held.noisy(plan.seed, id, work.next_index);
-        let policy = noisy.as_ref().unwrap_or(&held.policy);
-        let UnrollShape {
-            unroll_length,
-            envs_per_shard,
-            observation_width,
-            action_width,
-            ..
-        } = plan.shape;
-        let num_steps = plan.shape.num_steps();
-
-        let mut log = ObservationLog::new(&plan.shape);
-        let mut seen = vec![0.0; envs_per_shard * observation_width];
-        let mut next = seen.clone();
-        let mut action = vec![0.0; num_steps * action_width];
-        let mut log_prob = vec![0.0; num_steps];
-        let mut reward = vec![0.0; num_steps];
-        let mut terminated = vec![0; num_steps];
-        let mut truncated = vec![0; num_steps];
-        let mut finals = FinalObservations::default();
-        let mut episodes: Vec<EpisodeRecord> = Vec::new();
-        let mut times = StageTimes::default();
-
-        let mut final_index = Vec::new();
-        let mut episode_index = Vec::new();
-        work.shard.observe(&mut seen);
-        let initial_state = work.shard.recurrent_state().to_vec();
-        let first_step = work.next_index.0 * unroll_length as u64;
-        for t in 0..unroll_length {
-            let draw = held.acting.draw_of(first_step + t as u64);
-            let timed = t.is_multiple_of(TIMED_STEP_INTERVAL).then(Instant::now);
-            let steps = t * envs_per_shard..(t + 1) * envs_per_shard;
-            log.push(&seen)?;
-            let actions = &mut action[steps.start * action_width..steps.end * action_width];
-            policy.act(
-                &mut self.workspace,
-                behaviour,
-                Inputs {
-                    observations: &seen,
-                    state: work.shard.recurrent_state(),
-                },
-                |env| {
-                    let env = u64::from(work.first_env) + env as u64;
-                    Random::derive(plan.seed, Purpose::Action, env, draw)
-                },
-                actions,
-                &mut log_prob[steps.clone()],
-            );
-            let acted = timed.map(|since| (since.elapsed(), Instant::now()));
-            work.shard.step(
-                actions,
-                StepRow {
-                    next_observations: &mut next,
-                    rewards: &mut reward[steps.clone()],
-                    terminated: &mut terminated[steps.clone()],
-                    truncated: &mut truncated[steps.clone()],
-                    finals: &mut finals,
-                    episodes: &mut episodes,
-                },
-            )?;
-            log.push_finals(&finals.observations)?;
-            finals.observations.clear();
-            std::mem::swap(&mut seen, &mut next);
-            let first = steps.start as u32;
-            final_index.extend(finals.envs.drain(..).map(|env| first + env));
-            episode_index.extend(
-                episodes[episode_index.len()..]
-                    .iter()
-                    .map(|e| first + e.env),
-            );
-            if let Some((forward, since)) = acted {
-                times.add(forward, since.elapsed());
+    fn try_collect(&mut self, next: &[(ShardId, u64)]) -> Vec<Result<Unroll, EnvironmentFault>> {
+        let mut collections: Vec<Result<Collection, EnvironmentFault>> = next
+            .iter()
+            .map(|(id, version)| {
+                let work = self.work.get_mut(id).expect("the shard is held");
+                let held = self.policies.get(version).expect("the version is held");
+                Ok(Collection::new(
+                    *id,
+                    *version,
+                    Arc::clone(held),
+                    work,
+                    &self.plan,
+                ))
+            })
+            .collect();
+        let rounds = (0..=self.plan.shape.unroll_length)
+            .flat_map(|t| (0..next.len()).map(move |place| (t, place)));
+        for (t, place) in rounds {
+            let Ok(collection) = &mut collections[place] else {
+                continue;
+            };
+            let work = self
+                .work
+                .get_mut(&collection.id)
+                .expect("the shard is held");
+            let mut advance = || {
+                if t > 0 {
+                    collection.step(work)?;
+                }
+                if t < self.plan.shape.unroll_length {
+                    collection.act(work, &self.plan, &mut self.workspace)?;
+                }
+                Ok(())
+            };
+            if let Err(fault) = advance() {
+                collections[place] = Err(fault);
             }
         }
-        log.push(&seen)?;
-        times.record(unroll_length, &self.times);
-        let (observation, final_observation) = log.finish();
+        let finished = collections.into_iter().map(|collection| {
+            let collection = collection?;
+            let work = self
+                .work
+                .get_mut(&collection.id)
+                .expect("the shard is held");
+            collection.finish(work, &self.plan, &self.times)
+        });
+        finished.collect()
+    }
+}
 
+/// An unroll that is being collected.
+struct Collection {
+    id: ShardId,
+    version: u64,
+    held: Arc<ActingPolicy>,
+    /// What acts, where that is not what is held.
+    noisy: Option<Policy>,
+    /// Steps that have been taken.
+    taken: usize,
+    initial_state: Vec<f32>,
+    log: ObservationLog,
+    seen: Vec<f32>,
+    next: Vec<f32>,
+    action: Vec<f32>,
+    log_prob: Vec<f32>,
+    reward: Vec<f32>,
+    terminated: Vec<u8>,
+    truncated: Vec<u8>,
+    finals: FinalObservations,
+    final_index: Vec<u32>,
+    episodes: Vec<EpisodeRecord>,
+    episode_index: Vec<u32>,
+    times: StageTimes,
+    /// The time that the policy took for the step in work, if that is timed.
+    forward: Option<Duration>,
+}
+
+impl Collection {
+    fn new(
+        id: ShardId,
+        version: u64,
+        held: Arc<ActingPolicy>,
+        work: &mut Work,
+        plan: &CollectionPlan,
+    ) -> Self {
+        let shape = &plan.shape;
+        let num_steps = shape.num_steps();
+        let mut seen = vec![0.0; shape.envs_per_shard * shape.observation_width];
+        work.shard.observe(&mut seen);
+        Self {
+            id,
+            version,
+            noisy: held.noisy(plan.seed, id, work.next_index),
+            held,
+            taken: 0,
+            initial_state: work.shard.recurrent_state().to_vec(),
+            log: ObservationLog::new(shape),
+            next: seen.clone(),
+            seen,
+            action: vec![0.0; num_steps * shape.action_width],
+            log_prob: vec![0.0; num_steps],
+            reward: vec![0.0; num_steps],
+            terminated: vec![0; num_steps],
+            truncated: vec![0; num_steps],
+            finals: FinalObservations::default(),
+            final_index: Vec::new(),
+            episodes: Vec::new(),
+            episode_index: Vec::new(),
+            times: StageTimes::default(),
+            forward: None,
+        }
+    }
+
+    /// Places of the step in work in columns of one value a step of an environment.
+    fn steps(&self, work: &Work) -> Range<usize> {
+        let num_envs = work.shard.num_envs();
+        self.taken * num_envs..(self.taken + 1) * num_envs
+    }
+
+    /// Places of its actions.
+    fn actions(&self, work: &Work) -> Range<usize> {
+        let Range { start, end } = self.steps(work);
+        let width = work.shard.spec().action.width();
+        start * width..end * width
+    }
+
+    /// Chooses the actions of the next step, and has environments that are stepped elsewhere begin it.
+    fn act(
+        &mut self,
+        work: &mut Work,
+        plan: &CollectionPlan,
+        workspace: &mut Workspace,
+    ) -> Result<(), EnvironmentFault> {
+        let (steps, actions) = (self.steps(work), self.actions(work));
+        let step = work.next_index.0 * plan.shape.unroll_length as u64 + self.taken as u64;
+        let draw = self.held.acting.draw_of(step);
+        let is_timed = self.taken.is_multiple_of(TIMED_STEP_INTERVAL);
+        let since = is_timed.then(Instant::now);
+        self.log.push(&self.seen)?;
+        let policy = self.noisy.as_ref().unwrap_or(&self.held.policy);
+        policy.act(
+            workspace,
+            self.held.acting.behaviour(self.id),
+            Inputs {
+                observations: &self.seen,
+                state: work.shard.recurrent_state(),
+            },
+            |env| {
+                let env = u64::from(work.first_env) + env as u64;
+                Random::derive(plan.seed, Purpose::Action, env, draw)
+            },
+            &mut self.action[actions.clone()],
+            &mut self.log_prob[steps],
+        );
+        self.forward = since.map(|since| since.elapsed());
+        work.shard.begin_step(&self.action[actions])
+    }
+
+    /// Takes the step whose actions have been chosen.
+    fn step(&mut self, work: &mut Work) -> Result<(), EnvironmentFault> {
+        let (steps, actions) = (self.steps(work), self.actions(work));
+        let since = self.forward.map(|_| Instant::now());
+        work.shard.step(
+            &self.action[actions],
+            StepRow {
+                next_observations: &mut self.next,
+                rewards: &mut self.reward[steps.clone()],
+                terminated: &mut self.terminated[steps.clone()],
+                truncated: &mut self.truncated[steps.clone()],
+                finals: &mut self.finals,
+                episodes: &mut self.episodes,
+            },
+        )?;
+        self.log.push_finals(&self.finals.observations)?;
+        self.finals.observations.clear();
+        std::mem::swap(&mut self.seen, &mut self.next);
+        let first = steps.start as u32;
+        let envs = self.finals.envs.drain(..);
+        self.final_index.extend(envs.map(|env| first + env));
+        let ended = &self.episodes[self.episode_index.len()..];
+        self.episode_index
+            .extend(ended.iter().map(|episode| first + episode.env));
+        if let (Some(forward), Some(since)) = (self.forward, since) {
+            self.times.add(forward, since.elapsed());
+        }
+        self.taken += 1;
+        Ok(())
+    }
+
+    /// The unroll, once all of its steps have been taken.
+    fn finish(
+        mut self,
+        work: &mut Work,
+        plan: &CollectionPlan,
+        times: &StageTotals,
+    ) -> Result<Unroll, EnvironmentFault> {
+        self.log.push(&self.seen)?;
+        self.times.record(plan.shape.unroll_length, times);
+        let (observation, final_observation) = self.log.finish();
         Ok(Unroll {
-            key: work.next_key(&plan.run_id, id),
+            key: work.next_key(&plan.run_id, self.id),
             version: PolicyVersion {
                 learner_epoch: plan.learner_epoch,
-                version,
+                version: self.version,
             },
             observation,
-            initial_state: initial_state.into(),
-            action: action.into(),
-            log_prob: log_prob.into(),
-            reward: reward.into(),
-            terminated: terminated.into(),
-            truncated: truncated.into(),
-            final_index: final_index.into(),
+            initial_state: self.initial_state.into(),
+            action: self.action.into(),
+            log_prob: self.log_prob.into(),
+            reward: self.reward.into(),
+            terminated: self.terminated.into(),
+            truncated: self.truncated.into(),
+            final_index: self.final_index.into(),
             final_observation,
-            episode_index: episode_index.into(),
-            episode_return: column(&episodes, |episode| episode.return_),
-            episode_length: column(&episodes, |episode| episode.length),
+            episode_index: self.episode_index.into(),
+            episode_return: column(&self.episodes, |episode| episode.return_),
+            episode_length: column(&self.episodes, |episode| episode.length),
             state_after: Bytes::from(work.shard.save()),
             discontinuity: work.discontinuity.take().map(bounded_discontinuity),
         })

@@ -252,6 +252,27 @@ impl Shard {
         self.final_frame.take()
     }
 
+    /// Whether the environments are stepped on another core, as [`BatchedEnvironment::is_elsewhere`] has it.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        self.environment.is_elsewhere()
+    }
+
+    /// Has environments that are stepped elsewhere begin the step that [`step`](Self::step) takes next,
+    /// which nothing may come before.
+    ///
+    /// # Shapes
+    /// `actions`: `[B, A]`, the same as that step's.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    ///
+    /// # Panics
+    /// If the length differs.
+    pub fn begin_step(&mut self, actions: &[f32]) -> Result<(), EnvironmentFault> {
+        self.environment.begin_step(actions)
+    }
+
     /// Takes one step of every environment and begins the next episode where one ends.
     ///
     /// # Shapes

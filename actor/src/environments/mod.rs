@@ -85,6 +85,28 @@ pub trait BatchedEnvironment: Send {
     /// same, and may be given something else.
     fn prepare(&mut self, _index: usize, _random: &Random) {}
 
+    /// Whether instances are stepped on another core than the calling thread's, which can do something else
+    /// between [`begin_step`](Self::begin_step) and [`step`](Self::step).
+    fn is_elsewhere(&self) -> bool {
+        false
+    }
+
+    /// Says what the next [`step`](Self::step) will be given, so that a batch that is stepped
+    /// [elsewhere](Self::is_elsewhere) can begin with it. The step comes all the same, before anything else
+    /// is asked of the batch and with the same actions.
+    ///
+    /// # Shapes
+    /// `actions`: `[B, A]`.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    ///
+    /// # Panics
+    /// If the length differs.
+    fn begin_step(&mut self, _actions: &[f32]) -> Result<(), EnvironmentFault> {
+        Ok(())
+    }
+
     /// Takes one step of every instance. An episode that ends here is not reset.
     ///
     /// An action must lie in the action space, except that values of a box are clipped to its

@@ -119,9 +119,7 @@ impl Bare {
     /// One that has ended does not hear it; then there is no answer either.
     fn say(&mut self, question: &Value) -> Result<(), BareError> {
         match writeln!(self.questions, "{question}") {
-            Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
-                Err(self.broken(source))
-            }
+            Err(source) if source.kind() != io::ErrorKind::BrokenPipe => Err(self.broken(source)),
             _ => Ok(()),
         }
     }

@@ -2,6 +2,7 @@
 //! shard, and [`compare`] an environment through the actor beside a loop of Python's own.
 
 use std::collections::BTreeMap;
+use std::sync::Barrier;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use rookery_common::configuration::HostConfiguration;
 use rookery_common::seeds::{Purpose, Random};
 use rookery_common::spaces::Space;
 
+use crate::collector::OVERLAPPED_SHARDS;
 use crate::environments::{self, BatchedEnvironment, EnvironmentError, EnvironmentFault, hosted};
 use crate::shard::{FinalObservations, Shard, StepRow};
 use bare::Bare;
@@ -75,6 +77,15 @@ impl Stepper {
         })
     }
 
+    /// Has instances that are stepped elsewhere begin the next step.
+    ///
+    /// # Errors
+    /// Where the environment fails.
+    fn begin_step(&mut self) -> Result<(), EnvironmentFault> {
+        let actions = &self.actions[self.next_action..][..self.action_row()];
+        self.shard.begin_step(actions)
+    }
+
     /// Takes one step of every instance, and gives how many there are.
     ///
     /// # Errors
@@ -114,18 +125,6 @@ impl Stepper {
     #[must_use]
     pub fn observations(&self) -> &[f32] {
         &self.observations
-    }
-
-    /// Steps for about this time, and gives environment steps a second.
-    fn measure(&mut self, time: Duration) -> Result<f64, EnvironmentFault> {
-        let (mut steps, begin) = (0, Instant::now());
-        loop {
-            let elapsed = begin.elapsed();
-            if elapsed >= time {
-                return Ok(steps as f64 / elapsed.as_secs_f64());
-            }
-            steps += self.step()?;
-        }
     }
 }
 
@@ -185,8 +184,9 @@ pub struct Comparison {
     pub seeded_ratio: Option<f64>,
 }
 
-/// The collectors of an actor, each with a shard. A native environment is one shard, and one core.
-struct Collectors(Vec<Stepper>);
+/// The collectors of an actor, each with the shards that it steps in turn, as a collector would: two where
+/// there is a core for their host beside its own. A native environment is one shard, and one core.
+struct Collectors(Vec<Vec<Stepper>>);
 
 impl Collectors {
     fn new(case: &Case, threads: usize) -> Result<Self, CompareError> {
@@ -194,34 +194,65 @@ impl Collectors {
             let made = environments::make(&case.id, &case.arguments, case.num_envs)?;
             Ok(Stepper::new(made)?)
         };
-        let mut steppers = vec![make()?];
-        let is_hosted = hosted::pool().num_hosts() > 0;
-        let more = if is_hosted { threads - 1 } else { 0 };
+        let first = make()?;
+        if hosted::pool().num_hosts() == 0 {
+            return Ok(Self(vec![vec![first]]));
+        }
+        drop(first);
+        let all_have_one = Barrier::new(threads);
         // Whoever makes environments has hosts of its own.
+        let make_some = || -> Result<Vec<Stepper>, CompareError> {
+            let first = make();
+            all_have_one.wait();
+            let mut made = vec![first?];
+            if made[0].shard.is_elsewhere() {
+                for _ in 1..OVERLAPPED_SHARDS {
+                    made.push(make()?);
+                }
+            }
+            Ok(made)
+        };
         let made = thread::scope(|scope| {
-            let threads: Vec<_> = (0..more).map(|_| scope.spawn(make)).collect();
-            let made = threads.into_iter().map(joined);
-            made.collect::<Result<Vec<_>, _>>()
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(make_some)).collect();
+            threads.into_iter().map(joined).collect::<Result<_, _>>()
         });
-        steppers.extend(made?);
-        Ok(Self(steppers))
+        Ok(Self(made?))
     }
 
     /// Rows of actions that each shard has.
     fn num_action_rows(&self) -> usize {
-        self.0[0].num_action_rows()
+        self.0[0][0].num_action_rows()
     }
 
     /// Steps all shards for about this time, and gives the environment steps a second of all together.
     fn measure(&mut self, time: Duration) -> Result<f64, EnvironmentFault> {
         thread::scope(|scope| {
-            let steppers = self.0.iter_mut();
-            let threads: Vec<_> = steppers
-                .map(|stepper| scope.spawn(move || stepper.measure(time)))
+            let collectors = self.0.iter_mut();
+            let threads: Vec<_> = collectors
+                .map(|steppers| scope.spawn(move || measure(steppers, time)))
                 .collect();
             threads.into_iter().map(joined).sum()
         })
     }
+}
+
+/// Steps the shards of a collector for about this time, one while the others are stepped elsewhere, and
+/// gives environment steps a second.
+fn measure(steppers: &mut [Stepper], time: Duration) -> Result<f64, EnvironmentFault> {
+    let (mut steps, since) = (0, Instant::now());
+    for stepper in &mut *steppers {
+        stepper.begin_step()?;
+    }
+    while since.elapsed() < time {
+        for stepper in &mut *steppers {
+            steps += stepper.step()?;
+            stepper.begin_step()?;
+        }
+    }
+    for stepper in &mut *steppers {
+        steps += stepper.step()?;
+    }
+    Ok(steps as f64 / since.elapsed().as_secs_f64())
 }
 
 /// What a thread came to.

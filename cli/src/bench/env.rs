@@ -28,17 +28,16 @@ const STEPS: usize = 64;
 ///
 /// With `--python`, environments are stepped through the actor and in a bare loop of Python's, in turns of
 /// a quarter of a second: `bare` is the loop that people write, `seeded` one that seeds every episode, as
-/// the actor must for runs to be repeatable. There are as many loops as the actor has host processes: one
-/// for each of its collectors, or with `--shared` for two of them. Rates are those of all together, medians
-/// over the turns; ratios are the medians of the ratios within a turn. Ids name what to compare; without
-/// any it is one of each kind: cheap and dear environments, one after the other and vector environments,
-/// Python's and a native one.
+/// the actor must for runs to be repeatable. There are as many loops as the actor has collectors, each of
+/// which has one host process, and where there are more cores than hosts two shards, of which one is
+/// stepped while it works on the other. Rates are those of all together, medians over the turns; ratios are the medians of the ratios within a turn. Ids name what to
+/// compare; without any it is one of each kind: cheap and dear environments, one after the other and vector
+/// environments, Python's and a native one.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   rookery bench env
   rookery bench env --python .venv/bin/python --seconds 120
-  rookery bench env --python .venv/bin/python --threads 2 --shared
   rookery bench env --python .venv/bin/python LunarLander-v3 mine:Env --num-envs 16")]
 pub(super) struct EnvArguments {
     /// Environments to compare, as `environment.id` has them
@@ -53,12 +52,9 @@ pub(super) struct EnvArguments {
     /// Instances that are stepped together in a comparison of named environments
     #[arg(long, value_name = "N", requires = "ids", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
     num_envs: u32,
-    /// Collector threads of the actor, each with as many instances [default: one for each core]
+    /// Collector threads of the actor, each with shards of as many instances [default: one for each core]
     #[arg(long, value_name = "N", requires = "python", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
-    /// Have two collectors share a host process: one's environments are stepped while the other works
-    #[arg(long, requires = "python")]
-    shared: bool,
     #[command(flatten)]
     part: PartArguments,
 }
@@ -89,7 +85,6 @@ struct Row {
     arguments: BTreeMap<String, String>,
     num_envs: usize,
     threads: usize,
-    shared: bool,
     actor: Option<f64>,
     bare: Option<f64>,
     bare_seeded: Option<f64>,
@@ -104,7 +99,6 @@ pub(super) fn bench(arguments: &EnvArguments) -> anyhow::Result<()> {
             let settings = HostConfiguration {
                 python: python.clone(),
                 python_path: arguments.python_path.clone(),
-                shared: arguments.shared,
                 ..HostConfiguration::default()
             };
             bench_python(&settings, arguments)
@@ -205,7 +199,6 @@ fn measure(
         arguments: case.arguments.clone(),
         num_envs: case.num_envs,
         threads,
-        shared: settings.shared,
         ..Row::default()
     };
     let mut name = case.id.clone();

@@ -67,7 +67,8 @@ pub struct ActorConfiguration {
     /// Where the learner listens: `host:port`, `http://host:port`, `https://host:port` or
     /// `unix:///path`. \[`"127.0.0.1:50051"`\]
     pub learner: Address,
-    /// Collector threads; each carries one shard at a time. \[`1`\]
+    /// Collector threads; each works on one shard at a time, or on two in turn where environments are stepped
+    /// in processes that have cores of their own. \[`1`\]
     pub threads: usize,
     /// Where Prometheus reads metrics; none: nowhere. \[none\]
     #[serde(serialize_with = "or_none")]

@@ -44,7 +44,7 @@ fn a_fault_makes_environments_anew_until_it_has_been_one_too_many() {
     let (mut collector, version) = failing(file.to_str());
     collector.follow(version).unwrap();
     collector.follow(lease(0, None)).unwrap();
-    let unroll = collector.collect(ShardId(0), 0).unwrap();
+    let unroll = collect_one(&mut collector, ShardId(0), 0);
     assert!(file.exists(), "it has failed");
     std::fs::remove_dir_all(&folder).unwrap();
     let reason = unroll.discontinuity.unwrap();
@@ -69,7 +69,8 @@ fn a_fault_makes_environments_anew_until_it_has_been_one_too_many() {
     let (mut collector, version) = failing(None);
     collector.follow(version).unwrap();
     collector.follow(lease(0, None)).unwrap();
-    let error = collector.collect(ShardId(0), 0).unwrap_err().to_string();
+    let error = collector.collect(&[(ShardId(0), 0)]).unwrap_err();
+    let error = error.to_string();
     assert!(error.contains("actor.host.max_restarts = 1"), "{error}");
     environments::hosted::configure(&HostConfiguration::default());
 }

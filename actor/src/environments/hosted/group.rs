@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use bytemuck::AnyBitPattern;
@@ -67,7 +67,7 @@ pub(super) enum Table {
 /// Status words.
 const STATUS_OK: u64 = 0;
 /// Values that are made floats at a time: so many stay in the first cache.
-const CHUNK: usize = 2_048;
+const CHUNK: usize = 512;
 /// Room for what a host says about a fault.
 const TEXT_BYTES: usize = 16_384;
 /// How long to sleep at the most before looking again, so that a ring that was lost costs little.
@@ -139,9 +139,14 @@ pub(super) struct Group {
     is_vector: bool,
     picture: Option<[usize; 3]>,
     request: u64,
+    /// What was sent last, when, and how long its answer may be looked for.
+    command: Command,
+    sent: Instant,
+    looked_for: Duration,
     /// What a step takes the host, as it has been of late.
     step_time: Duration,
     timeout: Duration,
+    has_free_core: Arc<AtomicBool>,
     spin: Arc<AtomicU64>,
     restarts: Arc<AtomicU32>,
     /// Its name in messages.
@@ -151,6 +156,8 @@ pub(super) struct Group {
 /// What a group shares with all others of its actor.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
+    /// Whether there are fewer hosts than cores, so that a collector can work while its host does.
+    pub(super) has_free_core: Arc<AtomicBool>,
     /// Nanoseconds for which both sides look for an answer around the time at which it is expected; they
     /// sleep before that, and after it.
     pub(super) spin: Arc<AtomicU64>,
@@ -201,8 +208,12 @@ impl Group {
             is_vector: message["mode"] == "vector",
             picture: serde_json::from_value(message["picture"].clone()).map_err(|_| absurd())?,
             request: 0,
+            command: Command::Reset,
+            sent: Instant::now(),
+            looked_for: Duration::ZERO,
             step_time: Duration::ZERO,
             timeout: shared.timeout,
+            has_free_core: shared.has_free_core,
             spin: shared.spin,
             restarts: shared.restarts,
             id: id.to_owned(),
@@ -255,6 +266,11 @@ impl Group {
         self.memory.read(self.offsets.terminated, terminated);
         self.memory.read(self.offsets.truncated, truncated);
         self.memory.read(self.offsets.began, began);
+    }
+
+    /// Whether a collector can work while its host does.
+    pub(super) fn has_free_core(&self) -> bool {
+        self.has_free_core.load(Ordering::Relaxed)
     }
 
     /// Whether all instances can only be stepped together.
@@ -356,12 +372,23 @@ impl Group {
     /// # Errors
     /// How it failed; the host has been ended then.
     pub(super) fn call(&mut self, command: Command) -> Result<(), EnvironmentFault> {
+        self.send(command)?;
+        self.receive()
+    }
+
+    /// Has the host do something.
+    ///
+    /// # Errors
+    /// Where the host has ended.
+    pub(super) fn send(&mut self, command: Command) -> Result<(), EnvironmentFault> {
         if let Some(end) = self.host.end() {
             return Err(self.fault(&end));
         }
+        assert!(self.is_answered(), "one thing after the other");
         self.request += 1;
-        let spin = Duration::from_nanos(self.spin.load(Ordering::Relaxed));
-        self.store(Word::SpinNanoseconds, spin.as_nanos() as u64);
+        self.command = command;
+        self.looked_for = Duration::from_nanos(self.spin.load(Ordering::Relaxed));
+        self.store(Word::SpinNanoseconds, self.looked_for.as_nanos() as u64);
         self.store(Word::Command, command as u64);
         self.word(Word::Request)
             .store(self.request, Ordering::Release);
@@ -370,12 +397,23 @@ impl Group {
             // Where this fails the host is gone, which waiting finds out.
             let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
         }
-        let expected = match command {
-            Command::Step => self.step_time,
-            Command::StepSelected | Command::Reset | Command::Draw => Duration::ZERO,
-        };
-        self.wait(expected, spin)?;
-        if command == Command::Step {
+        self.sent = Instant::now();
+        Ok(())
+    }
+
+    /// Waits until what was sent is done.
+    ///
+    /// # Errors
+    /// How it failed; the host has been ended then.
+    pub(super) fn receive(&mut self) -> Result<(), EnvironmentFault> {
+        let is_step = self.command == Command::Step;
+        self.wait(if is_step {
+            self.step_time
+        } else {
+            Duration::ZERO
+        })?;
+        self.host.note_answer();
+        if is_step {
             let taken = Duration::from_nanos(self.word(Word::Nanoseconds).load(Ordering::Acquire));
             self.step_time = (self.step_time * 7 + taken.min(self.timeout)) / 8;
         }
@@ -425,8 +463,10 @@ impl Group {
     /// Waits for the answer: asleep until shortly before it is expected, then awake for a moment, then
     /// asleep until the doorbell rings. Whoever is woken comes tens of microseconds late, and an answer
     /// that is seen comes at once; where nobody may look, all of the time is slept.
-    fn wait(&mut self, expected: Duration, spin: Duration) -> Result<(), EnvironmentFault> {
-        let mut since = Instant::now();
+    fn wait(&mut self, expected: Duration) -> Result<(), EnvironmentFault> {
+        let spin = self.looked_for;
+        // It has worked at this since it was told to, or since it was done with another group.
+        let mut since = self.sent.max(self.host.last_answer());
         if !spin.is_zero() {
             let early = expected.saturating_sub(spin);
             while let Some(rest) = early.checked_sub(since.elapsed()) {

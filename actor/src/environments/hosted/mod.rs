@@ -4,8 +4,8 @@
 //! They run in **hosts**, Python processes that the actor starts ([`HostPool`]), so that a crash, a
 //! hang or a `sys.exit` in one is a fault of that host and not the end of the actor. A host carries
 //! up to `actor.host.groups` batches of a collector thread, each a **group** with its own shared memory and
-//! doorbell. Where hosts are `actor.host.shared`, one thread's is stepped while the policy chooses actions
-//! for another's.
+//! doorbells: one is stepped ([`BatchedEnvironment::begin_step`]) while the policy chooses actions for
+//! another.
 //!
 //! Gymnasium's instances are reset by whoever steps them, which is the [shard](crate::shard) here.
 //! It says beforehand what the next episode draws from ([`BatchedEnvironment::prepare`]), so the host
@@ -92,6 +92,8 @@ pub struct HostedBatch {
     /// Which have been brought to an end and not been reset.
     ended: Vec<u8>,
     actions: Vec<f32>,
+    /// Whether a step has been begun, and waits to be told to.
+    is_stepping: bool,
     /// Where observations are stacks of images.
     stacks: Option<Stacks>,
     /// Lives that are left, `[B]`, where the environment counts them.
@@ -113,6 +115,7 @@ impl HostedBatch {
             began: vec![0; num_envs],
             ended: vec![1; num_envs],
             actions: vec![0.0; num_envs * spec.action.width()],
+            is_stepping: false,
             stacks: FrameLayout::of(&spec.observation)
                 .filter(|layout| layout.stack > 1)
                 .map(|layout| Stacks::new(layout, num_envs)),
@@ -170,13 +173,8 @@ impl HostedBatch {
         }
     }
 
-    /// Steps the instances that are active, all of them where none are named.
-    fn advance(
-        &mut self,
-        active: Option<&[bool]>,
-        actions: &[f32],
-        output: StepOutput<'_>,
-    ) -> Result<(), EnvironmentFault> {
+    /// Has the host begin a step of the instances that are active, all of them where none are named.
+    fn begin(&mut self, active: Option<&[bool]>, actions: &[f32]) -> Result<(), EnvironmentFault> {
         assert_eq!(actions.len(), self.actions.len(), "[B, A]");
         let num_envs = self.episodes.len();
         let is_active = |index: &usize| active.is_none_or(|active| active[*index]);
@@ -197,12 +195,28 @@ impl HostedBatch {
                 self.format.write(action, &mut episode.actions);
             }
         }
-        if active.is_some() {
+        let command = if active.is_some() {
             self.select(|index| is_active(&index));
-            self.group.call(Command::StepSelected)?;
+            Command::StepSelected
         } else {
-            self.group.call(Command::Step)?;
+            Command::Step
+        };
+        self.group.send(command)
+    }
+
+    /// Steps the instances that are active, all of them where none are named.
+    fn advance(
+        &mut self,
+        active: Option<&[bool]>,
+        actions: &[f32],
+        output: StepOutput<'_>,
+    ) -> Result<(), EnvironmentFault> {
+        if !std::mem::take(&mut self.is_stepping) {
+            self.begin(active, actions)?;
         }
+        self.group.receive()?;
+        let num_envs = self.episodes.len();
+        let is_active = |index: &usize| active.is_none_or(|active| active[*index]);
         let mut earned = vec![0.0; num_envs];
         let (mut ended, mut cut) = (vec![0; num_envs], vec![0; num_envs]);
         let mut began = vec![0; num_envs];
@@ -342,6 +356,18 @@ impl BatchedEnvironment for HostedBatch {
         let seed = seed_of(random);
         self.next_seeds[index] = Some(seed);
         self.group.set_next_seed(index, Some(seed));
+    }
+
+    /// While there is a core for it: otherwise two shards in turn would only take each other's place in the
+    /// caches of the one that there is.
+    fn is_elsewhere(&self) -> bool {
+        self.group.has_free_core()
+    }
+
+    fn begin_step(&mut self, actions: &[f32]) -> Result<(), EnvironmentFault> {
+        self.begin(None, actions)?;
+        self.is_stepping = true;
+        Ok(())
     }
 
     fn step(&mut self, actions: &[f32], output: StepOutput<'_>) -> Result<(), EnvironmentFault> {

@@ -1,7 +1,7 @@
 //! Which host carries which environments, and when to try again.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
@@ -24,6 +24,7 @@ pub struct HostPool {
     settings: HostConfiguration,
     /// Held while a host is looked for or started; groups are opened without it.
     hosts: Mutex<Vec<Entry>>,
+    has_free_core: Arc<AtomicBool>,
     spin: Arc<AtomicU64>,
     restarts: Arc<AtomicU32>,
 }
@@ -42,6 +43,7 @@ impl HostPool {
         Self {
             settings,
             hosts: Mutex::default(),
+            has_free_core: Arc::default(),
             spin: Arc::default(),
             restarts: Arc::default(),
         }
@@ -104,6 +106,7 @@ impl HostPool {
                     let description =
                         description::read(id, arguments, &reply).map_err(HostedError::Refused)?;
                     let shared = Shared {
+                        has_free_core: Arc::clone(&self.has_free_core),
                         spin: Arc::clone(&self.spin),
                         restarts: Arc::clone(&self.restarts),
                         timeout: self.settings.step_timeout.get(),
@@ -174,20 +177,22 @@ impl HostPool {
             host: Arc::downgrade(&host),
             thread,
         });
-        self.spin
-            .store(self.spin_for(hosts.len()), Ordering::Relaxed);
+        self.share_cores(hosts.len());
         Ok(host)
     }
 
-    /// Nanoseconds of looking before sleeping, with this many hosts. Where they and the collectors
-    /// cannot all have a core, whoever looks would only keep others from working.
-    fn spin_for(&self, num_hosts: usize) -> u64 {
+    /// Says what so many hosts mean. Where they and the collectors cannot all have a core, whoever looks
+    /// for an answer would only keep others from working.
+    fn share_cores(&self, num_hosts: usize) {
         let cores = thread::available_parallelism().map_or(1, usize::from);
+        let has_free_core = num_hosts < cores;
         // Elsewhere a number could be seen before what it stands for, and the doorbell is in between.
-        if num_hosts >= cores || !cfg!(target_arch = "x86_64") {
-            0
-        } else {
+        let spin = if has_free_core && cfg!(target_arch = "x86_64") {
             self.settings.spin.get().as_nanos() as u64
-        }
+        } else {
+            0
+        };
+        self.has_free_core.store(has_free_core, Ordering::Relaxed);
+        self.spin.store(spin, Ordering::Relaxed);
     }
 }

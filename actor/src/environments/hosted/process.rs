@@ -54,6 +54,7 @@ pub(super) struct Host {
     tail: Arc<Mutex<VecDeque<String>>>,
     end: Mutex<Option<String>>,
     is_opening: AtomicBool,
+    last_answer: Mutex<Instant>,
     restarts: Arc<AtomicU32>,
 }
 
@@ -121,6 +122,7 @@ impl Host {
             tail,
             end: Mutex::default(),
             is_opening: AtomicBool::new(false),
+            last_answer: Mutex::new(Instant::now()),
             restarts,
         };
         let hello = sent.and_then(|()| receive(&locked(&host.control)));
@@ -192,6 +194,16 @@ impl Host {
                 Err(OpenError::Died(self.kill(obituary)))
             }
         }
+    }
+
+    /// Notes that a group has been answered.
+    pub(super) fn note_answer(&self) {
+        *locked(&self.last_answer) = Instant::now();
+    }
+
+    /// When a group was answered last.
+    pub(super) fn last_answer(&self) -> Instant {
+        *locked(&self.last_answer)
     }
 
     /// Whether it is busy making a group, for which its other groups wait.

@@ -165,6 +165,11 @@ struct Actions {
 impl Layer for Actions {
     type State = ();
 
+    fn actions_inside<'a>(&'a mut self, actions: &'a [f32]) -> Option<&'a [f32]> {
+        self.map(actions);
+        Some(&self.mapped)
+    }
+
     fn step(
         &mut self,
         _states: &mut [()],
@@ -172,6 +177,13 @@ impl Layer for Actions {
         actions: &[f32],
         output: StepOutput<'_>,
     ) -> Result<(), EnvironmentFault> {
+        self.map(actions);
+        inner.step(&self.mapped, output)
+    }
+}
+
+impl Actions {
+    fn map(&mut self, actions: &[f32]) {
         self.mapped.clear();
         match &self.map {
             Map::Clip(bounds) => {
@@ -190,6 +202,5 @@ impl Layer for Actions {
                 }
             }
         }
-        inner.step(&self.mapped, output)
     }
 }

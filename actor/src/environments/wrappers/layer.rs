@@ -44,6 +44,13 @@ pub(super) trait Layer: Send {
         inner.step(actions, output)
     }
 
+    /// What a step gives the environment inside, `[B, A]`, where that is known beforehand: one step of it, and
+    /// these actions.
+    fn actions_inside<'a>(&'a mut self, actions: &'a [f32]) -> Option<&'a [f32]> {
+        let _ = actions;
+        None
+    }
+
     /// Whether an instance with this memory has ended its episode and not its game.
     fn can_go_on(&self, state: &Self::State) -> bool {
         let _ = state;
@@ -164,6 +171,17 @@ impl<L: Layer> BatchedEnvironment for Wrapped<L> {
 
     fn prepare(&mut self, index: usize, random: &Random) {
         self.inner.prepare(index, random);
+    }
+
+    fn is_elsewhere(&self) -> bool {
+        self.inner.is_elsewhere()
+    }
+
+    fn begin_step(&mut self, actions: &[f32]) -> Result<(), EnvironmentFault> {
+        match self.layer.actions_inside(actions) {
+            Some(actions) => self.inner.begin_step(actions),
+            None => Ok(()),
+        }
     }
 
     fn step(&mut self, actions: &[f32], output: StepOutput<'_>) -> Result<(), EnvironmentFault> {

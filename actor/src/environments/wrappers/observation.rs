@@ -190,6 +190,10 @@ struct Observations {
 impl Layer for Observations {
     type State = ();
 
+    fn actions_inside<'a>(&'a mut self, actions: &'a [f32]) -> Option<&'a [f32]> {
+        Some(actions)
+    }
+
     fn reset(
         &mut self,
         _state: &mut (),
