@@ -1,7 +1,8 @@
-//! A collector thread: it works the shards that are leased to it, one unroll after the other,
-//! each with the version that the schedule asks for. In an asynchronous run it stands still while
-//! unrolls that it has sent wait to be acknowledged: so the learner's back-pressure reaches the
-//! environments, and no unroll grows old on its way.
+//! A collector thread: it works the shards that are leased to it, one unroll after the other, or two
+//! in turn where environments are stepped on another core, each with the version that the schedule
+//! asks for. In an asynchronous run it stands still while unrolls that it has sent wait to be
+//! acknowledged: so the learner's back-pressure reaches the environments, and no unroll grows old on
+//! its way.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
