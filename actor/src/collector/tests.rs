@@ -1,7 +1,7 @@
 use rookery_common::policy::exploration::{EPSILON, NOISE_HOLD, UNIFORM};
 use rookery_common::policy::{
-    Activation, ApeX, Behaviour, Exploration, PolicySpec, Recurrent, RecurrentCell, SpecError,
-    ValueDistribution,
+    Activation, ApeX, Behaviour, Exploration, Inputs, PolicySpec, Recurrent, RecurrentCell,
+    SpecError, ValueDistribution,
 };
 use rookery_common::spaces::EnvironmentSpec;
 use rookery_common::unroll::FrameLayout;
