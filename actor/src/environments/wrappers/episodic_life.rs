@@ -75,10 +75,6 @@ fn lives_of(inner: &dyn BatchedEnvironment, index: usize) -> i32 {
 impl Layer for EpisodicLife {
     type State = Memory;
 
-    fn actions_inside<'a>(&'a mut self, actions: &'a [f32]) -> Option<&'a [f32]> {
-        Some(actions)
-    }
-
     fn reset(
         &mut self,
         memory: &mut Memory,

@@ -75,6 +75,10 @@ struct Memory {
 impl Layer for Skip {
     type State = Memory;
 
+    fn actions_inside<'a>(&'a mut self, _actions: &'a [f32]) -> Option<&'a [f32]> {
+        None
+    }
+
     fn reset(
         &mut self,
         memory: &mut Memory,

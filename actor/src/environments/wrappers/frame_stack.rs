@@ -81,10 +81,6 @@ impl Layer for Stack {
     /// The frames, the oldest first, `[S, W]`.
     type State = Vec<f32>;
 
-    fn actions_inside<'a>(&'a mut self, actions: &'a [f32]) -> Option<&'a [f32]> {
-        Some(actions)
-    }
-
     fn reset(
         &mut self,
         frames: &mut Vec<f32>,

@@ -44,11 +44,10 @@ pub(super) trait Layer: Send {
         inner.step(actions, output)
     }
 
-    /// What a step gives the environment inside, `[B, A]`, where that is known beforehand: one step of it, and
-    /// these actions.
+    /// What [`step`](Self::step) gives the environment inside, `[B, A]`; none where it takes another number of
+    /// steps than one or does not know beforehand which actions. A hosted batch checks what it was told.
     fn actions_inside<'a>(&'a mut self, actions: &'a [f32]) -> Option<&'a [f32]> {
-        let _ = actions;
-        None
+        Some(actions)
     }
 
     /// Whether an instance with this memory has ended its episode and not its game.

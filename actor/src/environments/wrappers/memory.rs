@@ -106,10 +106,6 @@ impl Layer for Remembering {
     /// What is appended, `[M]`.
     type State = Vec<f32>;
 
-    fn actions_inside<'a>(&'a mut self, actions: &'a [f32]) -> Option<&'a [f32]> {
-        Some(actions)
-    }
-
     fn reset(
         &mut self,
         memory: &mut Vec<f32>,

@@ -65,6 +65,10 @@ struct NoopStarts {
 impl Layer for NoopStarts {
     type State = ();
 
+    fn actions_inside<'a>(&'a mut self, _actions: &'a [f32]) -> Option<&'a [f32]> {
+        None
+    }
+
     fn reset(
         &mut self,
         _state: &mut (),

@@ -190,10 +190,6 @@ struct Observations {
 impl Layer for Observations {
     type State = ();
 
-    fn actions_inside<'a>(&'a mut self, actions: &'a [f32]) -> Option<&'a [f32]> {
-        Some(actions)
-    }
-
     fn reset(
         &mut self,
         _state: &mut (),

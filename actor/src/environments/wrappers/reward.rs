@@ -45,10 +45,6 @@ struct Rewards {
 impl Layer for Rewards {
     type State = ();
 
-    fn actions_inside<'a>(&'a mut self, actions: &'a [f32]) -> Option<&'a [f32]> {
-        Some(actions)
-    }
-
     fn step(
         &mut self,
         _states: &mut [()],

@@ -45,6 +45,10 @@ struct Memory {
 impl Layer for Sticky {
     type State = Memory;
 
+    fn actions_inside<'a>(&'a mut self, _actions: &'a [f32]) -> Option<&'a [f32]> {
+        None
+    }
+
     fn reset(
         &mut self,
         memory: &mut Memory,
