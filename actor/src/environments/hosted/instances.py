@@ -299,8 +299,8 @@ class Vector:
         )
         self.actions = action_decoder(self.action_space, memory.actions)
         # As above: for numbers that are read one by one.
-        self.seeds = memoryview(memory.seeds), memoryview(memory.seed_words)
-        self.next_seeds = memoryview(memory.next_seeds), memoryview(memory.next_seed_words)
+        self.seeds = memoryview(memory.seeds), memory.seed_words
+        self.next_seeds = memoryview(memory.next_seeds), memory.next_seed_words
 
     def checked(self, observations):
         """The observations of all instances, if they are what was declared."""
@@ -327,7 +327,7 @@ class Vector:
                 self.consoles.step(actions, infos)
         except BaseException as error:
             raise Failure("a step of all, the first being that", 0) from error
-        indices = ones(memory.terminated.tobytes(), memory.truncated.tobytes())
+        indices = (memory.terminated | memory.truncated).nonzero()[0].tolist()
         if not indices:
             return
         if selected is None:
@@ -374,14 +374,3 @@ class Vector:
 
     def close(self):
         self.environment.close()
-
-
-def ones(*flags):
-    """Where there is a one in any of these bytes. Few are expected, and bytes are searched faster than arrays."""
-    places = set()
-    for each in flags:
-        place = each.find(1)
-        while place >= 0:
-            places.add(place)
-            place = each.find(1, place + 1)
-    return sorted(places)

