@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rookery_actor::environments::hosted::HostPool;
 use rookery_common::configuration::HostConfiguration;
 
-use crate::support::{pool, run, settings, shard, try_step};
+use crate::support::{actions, pool, run, settings, shard, try_step};
 
 /// Environment variables by which the test below is told to be the actor that is killed.
 const PID_FILE: &str = "ROOKERY_TEST_HOST_PID_FILE";
@@ -83,6 +83,39 @@ fn one_batch_can_be_read_while_the_other_is_stepped() {
         stepping.join().unwrap();
     });
     run(&mut other, 2..4);
+}
+
+/// With so many instances a step takes a millisecond or more, for which a thread that has another shard in the
+/// same host sleeps without being rung; with one it looks.
+#[test]
+fn shards_in_turn_show_what_each_shows_alone() {
+    for num_envs in [1, 200] {
+        let pool = pool();
+        let make = || shard(&pool, "peculiar:Scripted", &[], num_envs);
+        let alone = run(&mut make(), 0..40);
+        let mut shards = [make(), make()];
+        assert_eq!(pool.num_hosts(), 1);
+        for shard in &mut shards {
+            shard.begin_step(&actions(shard, 0)).unwrap();
+        }
+        for (step, alone) in alone.iter().enumerate() {
+            for shard in &mut shards {
+                let given = actions(shard, step as u64);
+                assert_eq!(try_step(shard, &given).unwrap(), *alone);
+                let next = actions(shard, step as u64 + 1);
+                shard.begin_step(&next).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "a step is taken with what it was begun with")]
+fn a_step_that_is_not_the_one_that_was_begun_is_a_mistake() {
+    let pool = pool();
+    let mut shard = shard(&pool, "peculiar:Scripted", &[], 2);
+    shard.begin_step(&[0.0, 1.0]).unwrap();
+    let _ = try_step(&mut shard, &[1.0, 1.0]);
 }
 
 #[test]

@@ -4,15 +4,16 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
 use rookery_common::spaces::Space;
 use rookery_common::unroll::pixel_value;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::thread::{sched_getaffinity, sched_getcpu, sched_setaffinity};
 use serde_json::Value;
 
-use super::process::{Host, Reply};
+use super::process::{Host, Reply, monotonic_time};
 use super::seed_words::seed_words;
 use super::shared::SharedMemory;
 use crate::environments::{EnvironmentFault, Frame};
@@ -29,6 +30,8 @@ enum Word {
     SpinNanoseconds = 6,
     TextLength = 7,
     Nanoseconds = 8,
+    Answered = 9,
+    Core = 10,
 }
 
 /// What a host is told to do with a group.
@@ -72,6 +75,8 @@ const CHUNK: usize = 512;
 const TEXT_BYTES: usize = 16_384;
 /// How long to sleep at the most before looking again, so that a ring that was lost costs little.
 const NAP: Duration = Duration::from_millis(100);
+/// How much later than it wanted to whoever sleeps wakes on a virtual machine.
+const OVERSLEEPING: Duration = Duration::from_micros(125);
 /// Steps without a fault after which earlier restarts are forgotten.
 const CALLS_TO_FORGET_RESTARTS: u64 = 1_000;
 
@@ -139,10 +144,10 @@ pub(super) struct Group {
     is_vector: bool,
     picture: Option<[usize; 3]>,
     request: u64,
-    /// What was sent last, when, and how long its answer may be looked for.
+    /// What was sent last, when, and whether it is still to be received.
     command: Command,
-    sent: Instant,
-    looked_for: Duration,
+    sent: Duration,
+    is_pending: bool,
     /// What a step takes the host, as it has been of late.
     step_time: Duration,
     timeout: Duration,
@@ -209,8 +214,8 @@ impl Group {
             picture: serde_json::from_value(message["picture"].clone()).map_err(|_| absurd())?,
             request: 0,
             command: Command::Reset,
-            sent: Instant::now(),
-            looked_for: Duration::ZERO,
+            sent: Duration::ZERO,
+            is_pending: false,
             step_time: Duration::ZERO,
             timeout: shared.timeout,
             has_free_core: shared.has_free_core,
@@ -387,8 +392,7 @@ impl Group {
         assert!(self.is_answered(), "one thing after the other");
         self.request += 1;
         self.command = command;
-        self.looked_for = Duration::from_nanos(self.spin.load(Ordering::Relaxed));
-        self.store(Word::SpinNanoseconds, self.looked_for.as_nanos() as u64);
+        self.store(Word::SpinNanoseconds, self.spin.load(Ordering::Relaxed));
         self.store(Word::Command, command as u64);
         self.word(Word::Request)
             .store(self.request, Ordering::Release);
@@ -397,7 +401,9 @@ impl Group {
             // Where this fails the host is gone, which waiting finds out.
             let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
         }
-        self.sent = Instant::now();
+        self.sent = monotonic_time();
+        self.is_pending = true;
+        self.host.begin_task();
         Ok(())
     }
 
@@ -412,7 +418,12 @@ impl Group {
         } else {
             Duration::ZERO
         })?;
-        self.host.note_answer();
+        self.is_pending = false;
+        let answered = Duration::from_nanos(self.word(Word::Answered).load(Ordering::Acquire));
+        self.host.end_task(answered.min(monotonic_time()));
+        if self.has_free_core() {
+            step_aside(self.word(Word::Core).load(Ordering::Acquire));
+        }
         if is_step {
             let taken = Duration::from_nanos(self.word(Word::Nanoseconds).load(Ordering::Acquire));
             self.step_time = (self.step_time * 7 + taken.min(self.timeout)) / 8;
@@ -460,38 +471,49 @@ impl Group {
         self.word(Word::Response).load(Ordering::Acquire) == self.request
     }
 
-    /// Waits for the answer: asleep until shortly before it is expected, then awake for a moment, then
-    /// asleep until the doorbell rings. Whoever is woken comes tens of microseconds late, and an answer
-    /// that is seen comes at once; where nobody may look, all of the time is slept.
+    /// Waits for the answer, for which the host works for the time `expected`: asleep until shortly before it
+    /// is due, then awake for a moment, then asleep until the doorbell rings. Whoever is woken comes tens of
+    /// microseconds late, and an answer that is seen comes at once; where nobody may look, all of the time is
+    /// slept.
+    ///
+    /// While the host has something else to do, coming late costs nothing: then nobody looks or rings, since a
+    /// thread that is rung often wakes on the ringer's core, and interrupts it.
     fn wait(&mut self, expected: Duration) -> Result<(), EnvironmentFault> {
-        let spin = self.looked_for;
+        let spin = Duration::from_nanos(self.spin.load(Ordering::Relaxed));
         // It has worked at this since it was told to, or since it was done with another group.
         let mut since = self.sent.max(self.host.last_answer());
-        if !spin.is_zero() {
-            let early = expected.saturating_sub(spin);
-            while let Some(rest) = early.checked_sub(since.elapsed()) {
-                if self.sleep(rest.min(NAP))? {
+        if expected > 2 * OVERSLEEPING && self.host.num_tasks() > 1 {
+            let mut rest = expected.saturating_sub(elapsed(since));
+            while elapsed(since) < 2 * expected {
+                if self.sleep(rest.min(NAP), false)? {
                     return Ok(());
                 }
+                rest = expected / 8;
             }
-            while since.elapsed() < expected + spin {
-                for _ in 0..64 {
-                    if self.is_answered() {
-                        return Ok(());
-                    }
-                    std::hint::spin_loop();
+        }
+        let early = expected.saturating_sub(spin);
+        while let Some(rest) = early.checked_sub(elapsed(since)) {
+            if self.sleep(rest.min(NAP), true)? {
+                return Ok(());
+            }
+        }
+        while elapsed(since) < expected + spin {
+            for _ in 0..64 {
+                if self.is_answered() {
+                    return Ok(());
                 }
+                std::hint::spin_loop();
             }
         }
         loop {
-            if self.sleep(NAP.min(self.timeout))? {
+            if self.sleep(NAP.min(self.timeout), true)? {
                 return Ok(());
             }
             if self.host.is_opening() {
                 // It makes environments for another, which takes as long as it takes.
-                since = Instant::now();
+                since = monotonic_time();
             }
-            if since.elapsed() > self.timeout {
+            if elapsed(since) > self.timeout {
                 return Err(self.fail(&format!(
                     "no answer within actor.host.step_timeout, {:?}; its host was ended",
                     self.timeout
@@ -500,12 +522,13 @@ impl Group {
         }
     }
 
-    /// Sleeps until the doorbell rings, for so long at the most; says whether there is an answer.
+    /// Sleeps for so long, or, if `is_rung`, until the doorbell rings before that; says whether there is an
+    /// answer.
     ///
     /// # Errors
-    /// Where nobody will ring any more.
-    fn sleep(&mut self, nap: Duration) -> Result<bool, EnvironmentFault> {
-        self.store(Word::ActorSleeps, 1);
+    /// Where the host has closed the line.
+    fn sleep(&mut self, nap: Duration, is_rung: bool) -> Result<bool, EnvironmentFault> {
+        self.store(Word::ActorSleeps, u64::from(is_rung));
         fence(Ordering::SeqCst);
         let is_closed = !self.is_answered() && self.is_closed_after(nap);
         self.store(Word::ActorSleeps, 0);
@@ -536,5 +559,55 @@ impl Group {
             let _ = rustix::io::read(&self.own_bell, &mut [0; 8]);
         }
         line
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if self.is_pending {
+            self.host.end_task(Duration::ZERO);
+        }
+    }
+}
+
+/// The time since a [monotonic time](monotonic_time).
+fn elapsed(since: Duration) -> Duration {
+    monotonic_time().saturating_sub(since)
+}
+
+/// Moves this thread to another core, if it runs on this one, where its host does: a scheduler that sees one
+/// of the two asleep most of the time may leave both there, and each waking then interrupts the host.
+fn step_aside(core: u64) {
+    if sched_getcpu() as u64 != core {
+        return;
+    }
+    // Where one of these fails the thread stays where it is, which is slower and nothing else.
+    let Ok(allowed) = sched_getaffinity(None) else {
+        return;
+    };
+    let mut others = allowed;
+    others.unset(core as usize);
+    if others.count() > 0 && sched_setaffinity(None, &others).is_ok() {
+        let _ = sched_setaffinity(None, &allowed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_on_the_core_of_its_host_moves_and_may_run_where_it_could_before() {
+        let allowed = sched_getaffinity(None).unwrap();
+        // The scheduler moves threads too.
+        let moves = (0..100).any(|_| {
+            let core = sched_getcpu();
+            step_aside(core as u64);
+            sched_getcpu() != core
+        });
+        assert_eq!(moves, allowed.count() > 1);
+        assert_eq!(sched_getaffinity(None).unwrap(), allowed);
+        step_aside(u64::MAX);
+        assert_eq!(sched_getaffinity(None).unwrap(), allowed);
     }
 }

@@ -9,7 +9,7 @@ number for a while sleeps until its doorbell rings. Actor and host both end a gr
 PROTOCOL = 1
 
 # Words at the beginning of a group's memory, 8 bytes each.
-REQUEST, RESPONSE, COMMAND, STATUS, HOST_SLEEPS, ACTOR_SLEEPS, SPIN_NANOSECONDS, TEXT_LENGTH, NANOSECONDS = range(9)
+REQUEST, RESPONSE, COMMAND, STATUS, HOST_SLEEPS, ACTOR_SLEEPS, SPIN_NANOSECONDS, TEXT_LENGTH, NANOSECONDS, ANSWERED, CORE = range(11)
 HEADER_BYTES = 128
 # What is commanded.
 STEP, STEP_SELECTED, RESET, DRAW = 1, 2, 3, 4
@@ -20,7 +20,11 @@ ALIGNMENT = 64
 NAP_MILLISECONDS = 100
 
 fence = threading.Lock()
-now = time.perf_counter_ns
+# The clock that the actor reads too.
+now = time.monotonic_ns
+# The core that it runs on.
+core = ctypes.CDLL(None).sched_getcpu
+core.restype = ctypes.c_uint
 
 
 class Memory:
@@ -136,7 +140,9 @@ class Group:
             words[TEXT_LENGTH] = len(text)
             flush()
         words[STATUS] = status
-        words[NANOSECONDS] = now() - begin
+        words[ANSWERED] = end = now()
+        words[NANOSECONDS] = end - begin
+        words[CORE] = core()
         self.answered = request
         words[RESPONSE] = request
         full_fence()

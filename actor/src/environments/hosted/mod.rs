@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use bytemuck::cast_slice;
 use rookery_common::configuration::HostConfiguration;
 use rookery_common::seeds::Random;
 use rookery_common::spaces::EnvironmentSpec;
@@ -92,8 +93,8 @@ pub struct HostedBatch {
     /// Which have been brought to an end and not been reset.
     ended: Vec<u8>,
     actions: Vec<f32>,
-    /// Whether a step has been begun, and waits to be told to.
-    is_stepping: bool,
+    /// What a step has been begun with that waits to be told to.
+    begun: Option<Vec<f32>>,
     /// Where observations are stacks of images.
     stacks: Option<Stacks>,
     /// Lives that are left, `[B]`, where the environment counts them.
@@ -115,7 +116,7 @@ impl HostedBatch {
             began: vec![0; num_envs],
             ended: vec![1; num_envs],
             actions: vec![0.0; num_envs * spec.action.width()],
-            is_stepping: false,
+            begun: None,
             stacks: FrameLayout::of(&spec.observation)
                 .filter(|layout| layout.stack > 1)
                 .map(|layout| Stacks::new(layout, num_envs)),
@@ -211,8 +212,16 @@ impl HostedBatch {
         actions: &[f32],
         output: StepOutput<'_>,
     ) -> Result<(), EnvironmentFault> {
-        if !std::mem::take(&mut self.is_stepping) {
-            self.begin(active, actions)?;
+        match self.begun.take() {
+            None => self.begin(active, actions)?,
+            Some(begun) => {
+                assert!(active.is_none(), "all instances have begun a step");
+                assert_eq!(
+                    cast_slice::<_, u32>(&begun),
+                    cast_slice::<_, u32>(actions),
+                    "a step is taken with what it was begun with"
+                );
+            }
         }
         self.group.receive()?;
         let num_envs = self.episodes.len();
@@ -366,7 +375,7 @@ impl BatchedEnvironment for HostedBatch {
 
     fn begin_step(&mut self, actions: &[f32]) -> Result<(), EnvironmentFault> {
         self.begin(None, actions)?;
-        self.is_stepping = true;
+        self.begun = Some(actions.to_vec());
         Ok(())
     }
 

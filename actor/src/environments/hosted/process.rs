@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -54,7 +54,10 @@ pub(super) struct Host {
     tail: Arc<Mutex<VecDeque<String>>>,
     end: Mutex<Option<String>>,
     is_opening: AtomicBool,
-    last_answer: Mutex<Instant>,
+    /// Groups that wait for an answer, and when the last of all answers was given, in nanoseconds of the
+    /// [monotonic clock](monotonic_time).
+    tasks: AtomicUsize,
+    last_answer: AtomicU64,
     restarts: Arc<AtomicU32>,
 }
 
@@ -122,7 +125,8 @@ impl Host {
             tail,
             end: Mutex::default(),
             is_opening: AtomicBool::new(false),
-            last_answer: Mutex::new(Instant::now()),
+            tasks: AtomicUsize::new(0),
+            last_answer: AtomicU64::new(0),
             restarts,
         };
         let hello = sent.and_then(|()| receive(&locked(&host.control)));
@@ -196,14 +200,26 @@ impl Host {
         }
     }
 
-    /// Notes that a group has been answered.
-    pub(super) fn note_answer(&self) {
-        *locked(&self.last_answer) = Instant::now();
+    /// Notes that it has been told to do something.
+    pub(super) fn begin_task(&self) {
+        self.tasks.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// When a group was answered last.
-    pub(super) fn last_answer(&self) -> Instant {
-        *locked(&self.last_answer)
+    /// Notes that it has done that, and when.
+    pub(super) fn end_task(&self, answered: Duration) {
+        let answered = answered.as_nanos() as u64;
+        self.last_answer.fetch_max(answered, Ordering::Relaxed);
+        self.tasks.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many things it has to do, or has done without anybody having noticed.
+    pub(super) fn num_tasks(&self) -> usize {
+        self.tasks.load(Ordering::Relaxed)
+    }
+
+    /// When it was done last with anything that has been noticed.
+    pub(super) fn last_answer(&self) -> Duration {
+        Duration::from_nanos(self.last_answer.load(Ordering::Relaxed))
     }
 
     /// Whether it is busy making a group, for which its other groups wait.
@@ -302,6 +318,12 @@ fn described(status: ExitStatus) -> String {
         (None, Some(signal)) => format!("was ended by signal {signal}"),
         (None, None) => "ended".to_owned(),
     }
+}
+
+/// The time of the system's monotonic clock, which a host reads too.
+pub(super) fn monotonic_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Ends a host together with whatever it has started, and waits for it.
