@@ -8,8 +8,8 @@ answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 
 
-class Loop:
-    """Steps every instance with one row of actions after the other."""
+class Group:
+    """Instances that are stepped together, with one row of actions after the other."""
 
     def __init__(self, instances, num_envs, num_rows):
         self.instances = instances
@@ -36,13 +36,15 @@ class Loop:
             if terminated or truncated:
                 environment.reset(seed=next(self.seeds) if is_seeded else None)
 
-    def measure(self, seconds, is_seeded):
-        """Steps for about this time."""
-        steps, begin = 0, time.perf_counter()
-        while (elapsed := time.perf_counter() - begin) < seconds:
-            self.step(is_seeded)
-            steps += self.num_envs
-        return steps / elapsed
+
+def measure(groups, seconds, is_seeded):
+    """Steps groups in turn for about this time."""
+    steps, begin = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - begin) < seconds:
+        for group in groups:
+            group.step(is_seeded)
+            steps += group.num_envs
+    return steps / elapsed
 
 
 def answer(value):
@@ -50,8 +52,11 @@ def answer(value):
 
 
 request = json.loads(sys.stdin.readline())
-instances = make(request["id"], request["arguments"], request["num_envs"], watched=True)[0]
-loop = Loop(instances, request["num_envs"], request["num_rows"])
-answer({"vector": isinstance(loop.instances, Vector)})
+num_envs = request["num_envs"]
+groups = []
+for _ in range(request["num_groups"]):
+    instances = make(request["id"], request["arguments"], num_envs, watched=True)[0]
+    groups.append(Group(instances, num_envs, request["num_rows"]))
+answer({"vector": isinstance(groups[0].instances, Vector)})
 for line in sys.stdin:
-    answer(loop.measure(**json.loads(line)))
+    answer(measure(groups, **json.loads(line)))

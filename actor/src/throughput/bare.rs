@@ -58,10 +58,12 @@ struct Hello {
 }
 
 impl Bare {
-    /// Starts it and makes its environments, for which it draws so many rows of actions.
+    /// Starts it and makes its environments, so many groups of them that it steps in turn, for each of which it
+    /// draws so many rows of actions.
     pub(super) fn start(
         settings: &HostConfiguration,
         case: &Case,
+        num_groups: usize,
         num_rows: usize,
     ) -> Result<Self, BareError> {
         let python = settings.python.display().to_string();
@@ -91,6 +93,7 @@ impl Bare {
             "id": case.id,
             "arguments": case.arguments,
             "num_envs": case.num_envs,
+            "num_groups": num_groups,
             "num_rows": num_rows,
         });
         bare.say(&request)?;

@@ -173,7 +173,8 @@ pub fn cases() -> Vec<Case> {
 pub struct Comparison {
     /// In the actor: of all its collectors together, or in one native shard.
     pub actor: f64,
-    /// In loops of Python's own that seed the first episode alone: as many as the actor has host processes.
+    /// In loops of Python's own that seed the first episode alone: as many as the actor has host processes, each
+    /// of which steps as many groups of instances in turn.
     pub bare: f64,
     /// In such that seed every episode, as a repeatable run must; none of vector environments, which reset
     /// themselves there.
@@ -194,11 +195,6 @@ impl Collectors {
             let made = environments::make(&case.id, &case.arguments, case.num_envs)?;
             Ok(Stepper::new(made)?)
         };
-        let first = make()?;
-        if hosted::pool().num_hosts() == 0 {
-            return Ok(Self(vec![vec![first]]));
-        }
-        drop(first);
         let all_have_one = Barrier::new(threads);
         // Whoever makes environments has hosts of its own.
         let make_some = || -> Result<Vec<Stepper>, CompareError> {
@@ -212,11 +208,22 @@ impl Collectors {
             }
             Ok(made)
         };
-        let made = thread::scope(|scope| {
+        let mut made = thread::scope(|scope| {
             let threads: Vec<_> = (0..threads).map(|_| scope.spawn(make_some)).collect();
-            threads.into_iter().map(joined).collect::<Result<_, _>>()
-        });
-        Ok(Self(made?))
+            threads
+                .into_iter()
+                .map(joined)
+                .collect::<Result<Vec<_>, _>>()
+        })?;
+        if hosted::pool().num_hosts() == 0 {
+            made.truncate(1);
+        }
+        Ok(Self(made))
+    }
+
+    /// Shards of each collector.
+    fn num_groups(&self) -> usize {
+        self.0[0].len()
     }
 
     /// Rows of actions that each shard has.
@@ -292,10 +299,11 @@ pub fn compare(
 ) -> Result<Comparison, CompareError> {
     hosted::configure(settings);
     let mut collectors = Collectors::new(case, threads)?;
-    // Like for like: as many processes on both sides.
+    // Like for like: as many processes on both sides, each with as many instances.
     let num_loops = hosted::pool().num_hosts().max(1);
+    let (num_groups, num_rows) = (collectors.num_groups(), collectors.num_action_rows());
     let mut loops = (0..num_loops)
-        .map(|_| Bare::start(settings, case, collectors.num_action_rows()))
+        .map(|_| Bare::start(settings, case, num_groups, num_rows))
         .collect::<Result<Vec<_>, _>>()?;
     let is_vector = loops[0].is_vector();
     let num_sides = if is_vector { 2 } else { 3 };

@@ -30,7 +30,8 @@ const STEPS: usize = 64;
 /// a quarter of a second: `bare` is the loop that people write, `seeded` one that seeds every episode, as
 /// the actor must for runs to be repeatable. There are as many loops as the actor has collectors, each of
 /// which has one host process, and where there are more cores than hosts two shards, of which one is
-/// stepped while it works on the other. Rates are those of all together, medians over the turns; ratios are the medians of the ratios within a turn. Ids name what to
+/// stepped while it works on the other; a loop steps as many, one after the other. Rates are those of all
+/// together, medians over the turns; ratios are the medians of the ratios within a turn. Ids name what to
 /// compare; without any it is one of each kind: cheap and dear environments, one after the other and vector
 /// environments, Python's and a native one.
 #[derive(Clone, Debug, Args)]
