@@ -10,10 +10,10 @@ use bytemuck::AnyBitPattern;
 use rookery_common::spaces::Space;
 use rookery_common::unroll::pixel_value;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::thread::{sched_getaffinity, sched_getcpu, sched_setaffinity};
 use serde_json::Value;
 
-use super::process::{Host, Reply, monotonic_time};
+use super::kernel::{elapsed, monotonic_time, step_aside};
+use super::process::{Host, Reply};
 use super::seed_words::seed_words;
 use super::shared::SharedMemory;
 use crate::environments::{EnvironmentFault, Frame};
@@ -567,47 +567,5 @@ impl Drop for Group {
         if self.is_pending {
             self.host.end_task(Duration::ZERO);
         }
-    }
-}
-
-/// The time since a [monotonic time](monotonic_time).
-fn elapsed(since: Duration) -> Duration {
-    monotonic_time().saturating_sub(since)
-}
-
-/// Moves this thread to another core, if it runs on this one, where its host does: a scheduler that sees one
-/// of the two asleep most of the time may leave both there, and each waking then interrupts the host.
-fn step_aside(core: u64) {
-    if sched_getcpu() as u64 != core {
-        return;
-    }
-    // Where one of these fails the thread stays where it is, which is slower and nothing else.
-    let Ok(allowed) = sched_getaffinity(None) else {
-        return;
-    };
-    let mut others = allowed;
-    others.unset(core as usize);
-    if others.count() > 0 && sched_setaffinity(None, &others).is_ok() {
-        let _ = sched_setaffinity(None, &allowed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whoever_is_on_the_core_of_its_host_moves_and_may_run_where_it_could_before() {
-        let allowed = sched_getaffinity(None).unwrap();
-        // The scheduler moves threads too.
-        let moves = (0..100).any(|_| {
-            let core = sched_getcpu();
-            step_aside(core as u64);
-            sched_getcpu() != core
-        });
-        assert_eq!(moves, allowed.count() > 1);
-        assert_eq!(sched_getaffinity(None).unwrap(), allowed);
-        step_aside(u64::MAX);
-        assert_eq!(sched_getaffinity(None).unwrap(), allowed);
     }
 }

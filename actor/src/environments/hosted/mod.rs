@@ -33,6 +33,7 @@ mod pool;
 mod process;
 mod description;
 mod group;
+mod kernel;
 mod seed_words;
 mod shared;
 mod history;

@@ -55,7 +55,7 @@ pub(super) struct Host {
     end: Mutex<Option<String>>,
     is_opening: AtomicBool,
     /// Groups that wait for an answer, and when the last of all answers was given, in nanoseconds of the
-    /// [monotonic clock](monotonic_time).
+    /// [monotonic clock](super::kernel::monotonic_time).
     tasks: AtomicUsize,
     last_answer: AtomicU64,
     restarts: Arc<AtomicU32>,
@@ -318,12 +318,6 @@ fn described(status: ExitStatus) -> String {
         (None, Some(signal)) => format!("was ended by signal {signal}"),
         (None, None) => "ended".to_owned(),
     }
-}
-
-/// The time of the system's monotonic clock, which a host reads too.
-pub(super) fn monotonic_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Ends a host together with whatever it has started, and waits for it.
