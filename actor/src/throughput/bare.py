@@ -1,7 +1,7 @@
 """The same environments in a loop of Python's own, to be compared with.
 
 The first line of standard input says which; each further line asks for a measurement, which is answered by a line with
-environment steps a second. What environments print goes to standard error.
+the environment steps that were taken, and in how many seconds. What environments print goes to standard error.
 """
 
 answers = os.fdopen(os.dup(1), "w")
@@ -44,7 +44,7 @@ def measure(groups, seconds, is_seeded):
         for group in groups:
             group.step(is_seeded)
             steps += group.num_envs
-    return steps / elapsed
+    return {"steps": steps, "seconds": elapsed}
 
 
 def answer(value):

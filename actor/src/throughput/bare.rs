@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::Case;
+use super::{Case, Measured};
 use crate::environments::hosted;
 
 /// What the loop needs to make the same environments as a host.
@@ -106,17 +106,17 @@ impl Bare {
         self.is_vector
     }
 
-    /// Steps all loops at once for about this time, and gives the environment steps a second of all together.
+    /// Steps all loops at once for about this time.
     pub(super) fn measure(
         loops: &mut [Self],
         time: Duration,
         is_seeded: bool,
-    ) -> Result<f64, BareError> {
+    ) -> Result<Measured, BareError> {
         let question = json!({ "seconds": time.as_secs_f64(), "is_seeded": is_seeded });
         for bare in &mut *loops {
             bare.say(&question)?;
         }
-        loops.iter_mut().map(Self::hear::<f64>).sum()
+        loops.iter_mut().map(Self::hear::<Measured>).sum()
     }
 
     /// One that has ended does not hear it; then there is no answer either.

@@ -2,6 +2,8 @@
 //! shard, and [`compare`] an environment through the actor beside a loop of Python's own.
 
 use std::collections::BTreeMap;
+use std::iter::Sum;
+use std::ops::AddAssign;
 use std::sync::Barrier;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -9,6 +11,7 @@ use std::time::{Duration, Instant};
 use rookery_common::configuration::HostConfiguration;
 use rookery_common::seeds::{Purpose, Random};
 use rookery_common::spaces::Space;
+use serde::Deserialize;
 
 use crate::collector::OVERLAPPED_SHARDS;
 use crate::environments::{self, BatchedEnvironment, EnvironmentError, EnvironmentFault, hosted};
@@ -150,25 +153,32 @@ impl Case {
             num_envs,
         }
     }
+
+    /// It with an argument.
+    fn with(mut self, name: &str, value: &str) -> Self {
+        self.arguments.insert(name.to_owned(), value.to_owned());
+        self
+    }
 }
 
 /// One of each kind: scalar and vector environments, cheap and dear ones, and a native one.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    let mut scalar = Case::new("gymnasium:CartPole-v1", 32);
-    let (mode, sync) = ("vectorization_mode".to_owned(), "sync".to_owned());
-    scalar.arguments.insert(mode, sync);
+    // The games of the presets are those without sticky actions.
+    let pong =
+        |num_envs| Case::new("ALE/Pong-v5", num_envs).with("repeat_action_probability", "0.0");
     vec![
-        scalar,
+        Case::new("gymnasium:CartPole-v1", 32).with("vectorization_mode", "sync"),
         Case::new("gymnasium:CartPole-v1", 32),
-        Case::new("ALE/Pong-v5", 8),
-        Case::new("ALE/Pong-v5", 32),
+        pong(8),
+        pong(32),
         Case::new("gymnasium:HalfCheetah-v5", 8),
         Case::new("HalfCheetah-v5", 8),
     ]
 }
 
-/// Environment steps a second of both sides: medians over the turns.
+/// Environment steps a second of both sides, over all their turns together: what takes long and comes seldom, as the
+/// beginning of an episode does, counts for what it takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Comparison {
     /// In the actor: of all its collectors together, or in one native shard.
@@ -179,10 +189,20 @@ pub struct Comparison {
     /// In such that seed every episode, as a repeatable run must; none of vector environments, which reset
     /// themselves there.
     pub bare_seeded: Option<f64>,
-    /// The actor's rate by the bare loops' of the same turn.
-    pub ratio: f64,
+}
+
+impl Comparison {
+    /// The actor's rate by that of the loops.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        self.actor / self.bare
+    }
+
     /// The same by that of the loops that seed every episode.
-    pub seeded_ratio: Option<f64>,
+    #[must_use]
+    pub fn seeded_ratio(&self) -> Option<f64> {
+        self.bare_seeded.map(|seeded| self.actor / seeded)
+    }
 }
 
 /// The collectors of an actor, each with the shards that it steps in turn, as a collector would: two where
@@ -231,8 +251,8 @@ impl Collectors {
         self.0[0][0].num_action_rows()
     }
 
-    /// Steps all shards for about this time, and gives the environment steps a second of all together.
-    fn measure(&mut self, time: Duration) -> Result<f64, EnvironmentFault> {
+    /// Steps all shards for about this time.
+    fn measure(&mut self, time: Duration) -> Result<Measured, EnvironmentFault> {
         thread::scope(|scope| {
             let collectors = self.0.iter_mut();
             let threads: Vec<_> = collectors
@@ -243,9 +263,8 @@ impl Collectors {
     }
 }
 
-/// Steps the shards of a collector for about this time, one while the others are stepped elsewhere, and
-/// gives environment steps a second.
-fn measure(steppers: &mut [Stepper], time: Duration) -> Result<f64, EnvironmentFault> {
+/// Steps the shards of a collector for about this time, one while the others are stepped elsewhere.
+fn measure(steppers: &mut [Stepper], time: Duration) -> Result<Measured, EnvironmentFault> {
     let (mut steps, since) = (0, Instant::now());
     for stepper in &mut *steppers {
         stepper.begin_step()?;
@@ -259,7 +278,40 @@ fn measure(steppers: &mut [Stepper], time: Duration) -> Result<f64, EnvironmentF
     for stepper in &mut *steppers {
         steps += stepper.step()?;
     }
-    Ok(steps as f64 / since.elapsed().as_secs_f64())
+    Ok(Measured {
+        steps: steps as f64,
+        seconds: since.elapsed().as_secs_f64(),
+    })
+}
+
+/// Environment steps, and the seconds that threads or processes took for them, one after the other or all at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+struct Measured {
+    steps: f64,
+    seconds: f64,
+}
+
+impl Measured {
+    /// Steps a second of so many threads or processes together.
+    fn rate(self, threads: usize) -> f64 {
+        self.steps / self.seconds * threads as f64
+    }
+}
+
+impl AddAssign for Measured {
+    fn add_assign(&mut self, other: Self) {
+        self.steps += other.steps;
+        self.seconds += other.seconds;
+    }
+}
+
+impl Sum for Measured {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |mut sum, one| {
+            sum += one;
+            sum
+        })
+    }
 }
 
 /// What a thread came to.
@@ -311,47 +363,23 @@ pub fn compare(
     let turn = time / (num_turns * num_sides);
     collectors.measure(turn)?;
     Bare::measure(&mut loops, turn, false)?;
-    let mut measured = Measured::default();
+    let (mut actor, mut bare, mut seeded) = (
+        Measured::default(),
+        Measured::default(),
+        Measured::default(),
+    );
     for _ in 0..num_turns {
-        let actor = collectors.measure(turn)?;
-        let unseeded = Bare::measure(&mut loops, turn, false)?;
-        measured.actor.push(actor);
-        measured.bare.push(unseeded);
-        measured.ratio.push(actor / unseeded);
+        actor += collectors.measure(turn)?;
+        bare += Bare::measure(&mut loops, turn, false)?;
         if !is_vector {
-            let seeded = Bare::measure(&mut loops, turn, true)?;
-            measured.bare_seeded.push(seeded);
-            measured.seeded_ratio.push(actor / seeded);
+            seeded += Bare::measure(&mut loops, turn, true)?;
         }
     }
     Ok(Comparison {
-        actor: median(measured.actor).unwrap_or(f64::NAN),
-        bare: median(measured.bare).unwrap_or(f64::NAN),
-        bare_seeded: median(measured.bare_seeded),
-        ratio: median(measured.ratio).unwrap_or(f64::NAN),
-        seeded_ratio: median(measured.seeded_ratio),
+        actor: actor.rate(collectors.0.len()),
+        bare: bare.rate(num_loops),
+        bare_seeded: (!is_vector).then(|| seeded.rate(num_loops)),
     })
-}
-
-/// What the turns came to, in the terms of a [`Comparison`].
-#[derive(Debug, Default)]
-struct Measured {
-    actor: Vec<f64>,
-    bare: Vec<f64>,
-    bare_seeded: Vec<f64>,
-    ratio: Vec<f64>,
-    seeded_ratio: Vec<f64>,
-}
-
-/// The middle one, or what lies between the middle two.
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => None,
-        count if count.is_multiple_of(2) => Some(f64::midpoint(values[middle - 1], values[middle])),
-        _ => Some(values[middle]),
-    }
 }
 
 #[cfg(test)]
@@ -359,10 +387,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn medians_are_in_the_middle() {
-        assert_eq!(median(vec![]), None);
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    fn a_turn_that_took_long_counts_for_what_it_took() {
+        let turns = [(100.0, 1.0), (100.0, 1.0), (40.0, 2.0)];
+        let all: Measured = turns
+            .map(|(steps, seconds)| Measured { steps, seconds })
+            .into_iter()
+            .sum();
+        assert_eq!(all.rate(1), 60.0);
+        // Two threads at once that take as many seconds between them.
+        assert_eq!(all.rate(2), 120.0);
     }
 
     #[test]

@@ -14,11 +14,11 @@ const TIME: Duration = Duration::from_millis(20);
 fn both_sides_step_and_vector_environments_have_no_seeded_loop() {
     for (case, is_vector) in cases()[..2].iter().zip([false, true]) {
         let comparison = compare(&settings(), case, 2, TIME).unwrap();
-        for rate in [comparison.actor, comparison.bare, comparison.ratio] {
+        for rate in [comparison.actor, comparison.bare, comparison.ratio()] {
             assert!(rate > 0.0, "{comparison:?}");
         }
         assert_eq!(comparison.bare_seeded.is_none(), is_vector);
-        assert_eq!(comparison.seeded_ratio.is_none(), is_vector);
+        assert_eq!(comparison.seeded_ratio().is_none(), is_vector);
     }
 }
 

@@ -141,6 +141,7 @@ pub(super) struct Group {
     element: Element,
     width: usize,
     counts_lives: bool,
+    episodes_per_seed: u32,
     is_vector: bool,
     picture: Option<[usize; 3]>,
     request: u64,
@@ -210,6 +211,11 @@ impl Group {
             element,
             width: observation.width(),
             counts_lives: message["counts_lives"] == true,
+            episodes_per_seed: message["episodes_per_seed"]
+                .as_u64()
+                .and_then(|count| u32::try_from(count).ok())
+                .filter(|count| *count > 0)
+                .ok_or_else(absurd)?,
             is_vector: message["mode"] == "vector",
             picture: serde_json::from_value(message["picture"].clone()).map_err(|_| absurd())?,
             request: 0,
@@ -281,6 +287,12 @@ impl Group {
     /// Whether all instances can only be stepped together.
     pub(super) fn is_vector(&self) -> bool {
         self.is_vector
+    }
+
+    /// Episodes in a row of an instance that draw from one seed, which is a multiple of this: the seed of each
+    /// is one more than that of the one before.
+    pub(super) fn episodes_per_seed(&self) -> u32 {
+        self.episodes_per_seed
     }
 
     /// Whether the environments count lives.

@@ -104,6 +104,7 @@ class Group:
             "parts": named_parts(instances.encoder),
             "mode": instances.mode,
             "counts_lives": instances.counts_lives,
+            "episodes_per_seed": instances.episodes_per_seed,
             "action_mask": instances.masked,
             "notes": [text for text in (note, goal_note) if text],
             "element": element,

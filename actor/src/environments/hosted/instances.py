@@ -162,6 +162,7 @@ class Scalars:
     """Instances in a loop."""
 
     mode = "scalar"
+    episodes_per_seed = 1
 
     def __init__(self, environments, masked):
         self.environments = environments
@@ -280,6 +281,7 @@ class Vector:
             )
         self.resets = resets(environment)
         self.counts_lives = self.resets.counts_lives
+        self.episodes_per_seed = self.resets.episodes_per_seed
         self.masked = False
         self.consoles = None
 

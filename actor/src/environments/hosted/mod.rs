@@ -86,7 +86,7 @@ pub struct HostedBatch {
     format: ActionFormat,
     episodes: Vec<Episode>,
     /// What the next episode of each instance draws from, where it has been said.
-    next_seeds: Vec<Option<u32>>,
+    next: Vec<Option<Next>>,
     /// Which table shows an instance's current observation.
     tables: Vec<Table>,
     /// Which instances have begun another episode within the last step, and wait to be told to.
@@ -102,7 +102,16 @@ pub struct HostedBatch {
     lives: Option<Vec<i32>>,
 }
 
-/// The seed of an episode, which Gymnasium wants below 2^31.
+/// An episode that has been announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Next {
+    /// What has been drawn for it.
+    drawn: u32,
+    /// What it begins from.
+    seed: u32,
+}
+
+/// A seed that is drawn for an episode, which Gymnasium wants below 2^31.
 fn seed_of(random: &Random) -> u32 {
     (random.clone().next_bits() >> 33) as u32
 }
@@ -112,7 +121,7 @@ impl HostedBatch {
         Self {
             format: ActionFormat::of(&spec.action),
             episodes: vec![Episode::default(); num_envs],
-            next_seeds: vec![None; num_envs],
+            next: vec![None; num_envs],
             tables: vec![Table::Shown; num_envs],
             began: vec![0; num_envs],
             ended: vec![1; num_envs],
@@ -125,6 +134,11 @@ impl HostedBatch {
             spec,
             group,
         }
+    }
+
+    /// What the first episode of those that draw from one seed begins from.
+    fn first_of_seed(&self, drawn: u32) -> u32 {
+        drawn - drawn % self.group.episodes_per_seed()
     }
 
     /// Puts actions into the space: indices that exist, values within their bounds.
@@ -337,8 +351,10 @@ impl BatchedEnvironment for HostedBatch {
         random: Random,
         observation: &mut [f32],
     ) -> Result<(), EnvironmentFault> {
-        let seed = seed_of(&random);
-        if self.began[index] != 0 && self.next_seeds[index] == Some(seed) {
+        let drawn = seed_of(&random);
+        let next = self.next[index].filter(|next| next.drawn == drawn);
+        let seed = next.map_or_else(|| self.first_of_seed(drawn), |next| next.seed);
+        if self.began[index] != 0 && next.is_some() {
             self.tables[index] = Table::First;
         } else {
             self.group.set_seed(index, seed);
@@ -349,7 +365,7 @@ impl BatchedEnvironment for HostedBatch {
         self.began[index] = 0;
         self.ended[index] = 0;
         self.group.set_next_seed(index, None);
-        self.next_seeds[index] = None;
+        self.next[index] = None;
         let episode = &mut self.episodes[index];
         episode.seed = seed;
         episode.actions.clear();
@@ -363,8 +379,15 @@ impl BatchedEnvironment for HostedBatch {
     }
 
     fn prepare(&mut self, index: usize, random: &Random) {
-        let seed = seed_of(random);
-        self.next_seeds[index] = Some(seed);
+        let drawn = seed_of(random);
+        let following = self.episodes[index].seed + 1;
+        let is_of_seed = !following.is_multiple_of(self.group.episodes_per_seed());
+        let seed = if is_of_seed {
+            following
+        } else {
+            self.first_of_seed(drawn)
+        };
+        self.next[index] = Some(Next { drawn, seed });
         self.group.set_next_seed(index, Some(seed));
     }
 
@@ -434,7 +457,7 @@ impl BatchedEnvironment for HostedBatch {
         let episodes = history::read(state, num_envs, self.format, &self.spec.action)?;
         self.replay(&episodes)?;
         self.episodes = episodes;
-        self.next_seeds.fill(None);
+        self.next.fill(None);
         self.tables.fill(Table::Shown);
         self.began.fill(0);
         self.ended.fill(0);

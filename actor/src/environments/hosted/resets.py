@@ -7,6 +7,8 @@ class MaskedResets:
     instance's seed."""
 
     counts_lives = False
+    # Episodes in a row that draw from one seed: episode n of them has the seed of the first and n more.
+    episodes_per_seed = 1
 
     def note(self, arguments):
         """What should be known of the environment."""
@@ -29,11 +31,28 @@ class MaskedResets:
         return np.stack(rows), None
 
 
+# Games whose beginning depends on what was played before, unless they are loaded anew.
+REMEMBERING = {"haunted_house", "ice_hockey", "sir_lancelot", "space_war", "surround", "time_pilot", "yars_revenge"}
+
+
 class AtariResets(MaskedResets):
     """Those of ale-py's AtariVectorEnv, which takes a seed for each instance that it resets. It has no mode DISABLED; but an
-    instance that is reset by a mask before the next step begins there, as in that mode, without a fake transition."""
+    instance that is reset by a mask before the next step begins there, as in that mode, without a fake transition.
+
+    A seed is obeyed by loading the game anew, which takes as long as a quarter of a game of Pong. Without sticky actions all
+    that is drawn is the number of no-ops, once in each reset. So the seed s + n stands for what a reset with s and n resets
+    without one come to, where s is a multiple of `episodes_per_seed` and n is less; of games that follow each other so only
+    the first is loaded."""
 
     counts_lives = True
+
+    def __init__(self, environment):
+        super().__init__(environment)
+        made_with = getattr(environment.spec, "kwargs", {})
+        if made_with.get("repeat_action_probability") == 0 and made_with["game"] not in REMEMBERING:
+            self.episodes_per_seed = 16
+        # What the current game of each instance has begun from.
+        self.seeds = [None] * self.num_envs
 
     def note(self, arguments):
         if not arguments.get("reward_clipping", True):
@@ -47,13 +66,23 @@ class AtariResets(MaskedResets):
         if self.is_fresh:
             self.environment.reset(seed=np.zeros(self.num_envs, dtype=np.int64))
             self.is_fresh = False
-        order = np.argsort(indices)
-        mask = np.zeros(self.num_envs, dtype=np.bool_)
-        mask[indices] = True
-        observations, infos = self.environment.reset(
-            seed=np.asarray(seeds, dtype=np.int64)[order], options={"reset_mask": mask}
-        )
+        resets = {index: self.path(index, seed) for index, seed in zip(indices, seeds)}
+        while resets:
+            mask = np.zeros(self.num_envs, dtype=np.bool_)
+            mask[list(resets)] = True
+            given = np.array([resets[index].pop() for index in sorted(resets)], dtype=np.int64)
+            observations, infos = self.environment.reset(seed=given, options={"reset_mask": mask})
+            resets = {index: path for index, path in resets.items() if path}
+        for index, seed in zip(indices, seeds):
+            self.seeds[index] = seed
         return observations[indices], infos
+
+    def path(self, index, seed):
+        """The seeds, -1 for none, of the resets that lead an instance to what `seed` stands for, the first of them last."""
+        place = seed % self.episodes_per_seed
+        if place and self.seeds[index] == seed - 1:
+            return [-1]
+        return [-1] * place + [seed - place]
 
 
 class CartPoleResets(MaskedResets):
