@@ -180,8 +180,8 @@ impl Shard {
         Ok(shard)
     }
 
-    /// Says what episode `episode` will draw from. Of a watched shard nothing is said: a batch that
-    /// began the next episode by itself would show that one and no longer the end of the last.
+    /// Says what episode `episode` will draw from. Of a watched shard it is said only when the last one has
+    /// ended: a batch that began the next by itself would show that one and no longer how the last ended.
     fn prepare(&mut self, index: usize, episode: u64) {
         if !self.is_watched {
             let random = self.stream.episode(index, episode);
@@ -335,11 +335,12 @@ impl Shard {
                 return_: self.progress.returns[index],
                 length: elapsed,
             });
-            if self.is_watched {
-                self.final_frame = self.environment.render(index)?;
-            }
             let episode = self.progress.episodes[index] + 1;
             let random = self.stream.episode(index, episode);
+            if self.is_watched {
+                self.final_frame = self.environment.render(index)?;
+                self.environment.prepare(index, &random);
+            }
             self.environment.reset(index, random, observation)?;
             self.prepare(index, episode + 1);
             self.progress.episodes[index] = episode;

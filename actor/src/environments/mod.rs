@@ -82,7 +82,8 @@ pub trait BatchedEnvironment: Send {
 
     /// Says what the episode of instance `index` after the current one will draw from, so that a
     /// batch can begin it as soon as the current one ends. The [`reset`](Self::reset) comes all the
-    /// same, and may be given something else.
+    /// same, and may be given something else. Where it is given the same, the episode follows the current
+    /// one, and may draw from more than `random`: from what `save` writes of the current one.
     fn prepare(&mut self, _index: usize, _random: &Random) {}
 
     /// Whether instances are stepped on another core than the calling thread's, which can do something else

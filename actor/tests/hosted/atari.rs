@@ -194,6 +194,21 @@ fn a_shard_is_restored_to_any_of_the_games_that_draw_from_one_seed() {
     assert!(games > 2 * 16, "{games}");
 }
 
+/// A watched shard lets no game begin by itself, and plays the same ones.
+#[test]
+fn games_that_are_watched_are_those_that_nobody_sees() {
+    let pairs = arguments(&[
+        ("repeat_action_probability", "0.0"),
+        ("max_num_frames_per_episode", "60"),
+    ]);
+    let make = || Box::new(pool().make("ALE/Pong-v5", &pairs, 2).unwrap());
+    let mut unseen = Shard::new(make(), 0, SEED, Purpose::Evaluation).unwrap();
+    let mut watched = Shard::watched(make(), 0, SEED, Purpose::Evaluation).unwrap();
+    let played = run(&mut unseen, 0..50);
+    assert_eq!(records(&played).len(), 6);
+    assert!(run(&mut watched, 0..50) == played);
+}
+
 /// Games are the same whatever was played before, but for those that `resets.py` names.
 #[test]
 #[ignore = "takes minutes; for a new version of ale-py"]
