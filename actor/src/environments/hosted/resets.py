@@ -64,7 +64,8 @@ class AtariResets(MaskedResets):
 
     def begin(self, indices, seeds, words):
         if self.is_fresh:
-            self.environment.reset(seed=np.zeros(self.num_envs, dtype=np.int64))
+            # All of them first, as it asks for; without seeds, since each is given its own before it plays.
+            self.environment.reset()
             self.is_fresh = False
         resets = {index: self.path(index, seed) for index, seed in zip(indices, seeds)}
         while resets:
