@@ -381,11 +381,10 @@ impl BatchedEnvironment for HostedBatch {
     fn prepare(&mut self, index: usize, random: &Random) {
         let drawn = seed_of(random);
         let following = self.episodes[index].seed + 1;
-        let is_of_seed = !following.is_multiple_of(self.group.episodes_per_seed());
-        let seed = if is_of_seed {
-            following
-        } else {
+        let seed = if following.is_multiple_of(self.group.episodes_per_seed()) {
             self.first_of_seed(drawn)
+        } else {
+            following
         };
         self.next[index] = Some(Next { drawn, seed });
         self.group.set_next_seed(index, Some(seed));

@@ -32,7 +32,7 @@ class MaskedResets:
 
 
 # Games whose beginning depends on what was played before, unless they are loaded anew.
-REMEMBERING = {"haunted_house", "ice_hockey", "sir_lancelot", "space_war", "surround", "time_pilot", "yars_revenge"}
+REMEMBERING = {"hangman", "haunted_house", "ice_hockey", "sir_lancelot", "space_war", "surround", "time_pilot", "yars_revenge"}
 
 
 class AtariResets(MaskedResets):
