@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::iter::Sum;
-use std::ops::AddAssign;
 use std::sync::Barrier;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -298,18 +297,11 @@ impl Measured {
     }
 }
 
-impl AddAssign for Measured {
-    fn add_assign(&mut self, other: Self) {
-        self.steps += other.steps;
-        self.seconds += other.seconds;
-    }
-}
-
 impl Sum for Measured {
     fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        all.fold(Self::default(), |mut sum, one| {
-            sum += one;
-            sum
+        all.fold(Self::default(), |sum, one| Self {
+            steps: sum.steps + one.steps,
+            seconds: sum.seconds + one.seconds,
         })
     }
 }
@@ -363,22 +355,19 @@ pub fn compare(
     let turn = time / (num_turns * num_sides);
     collectors.measure(turn)?;
     Bare::measure(&mut loops, turn, false)?;
-    let (mut actor, mut bare, mut seeded) = (
-        Measured::default(),
-        Measured::default(),
-        Measured::default(),
-    );
+    let (mut actor, mut bare, mut seeded) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..num_turns {
-        actor += collectors.measure(turn)?;
-        bare += Bare::measure(&mut loops, turn, false)?;
+        actor.push(collectors.measure(turn)?);
+        bare.push(Bare::measure(&mut loops, turn, false)?);
         if !is_vector {
-            seeded += Bare::measure(&mut loops, turn, true)?;
+            seeded.push(Bare::measure(&mut loops, turn, true)?);
         }
     }
+    let rate = |turns: Vec<Measured>, threads| turns.into_iter().sum::<Measured>().rate(threads);
     Ok(Comparison {
-        actor: actor.rate(collectors.0.len()),
-        bare: bare.rate(num_loops),
-        bare_seeded: (!is_vector).then(|| seeded.rate(num_loops)),
+        actor: rate(actor, collectors.0.len()),
+        bare: rate(bare, num_loops),
+        bare_seeded: (!is_vector).then(|| rate(seeded, num_loops)),
     })
 }
 

@@ -39,12 +39,12 @@ const LIVES: Wrapper = Wrapper::EpisodicLife {};
 /// games than draw from one seed.
 #[test]
 fn t6_t27_preprocessing_is_gymnasiums_step_for_step() {
-    let frames = "108000";
+    let whole = "108000";
     for (id, sticky, fires, noops, frames, steps, at_least) in [
-        ("ALE/Breakout-v5", "0.25", true, "30", frames, 260, 8),
-        ("ALE/Breakout-v5", "0.0", false, "1", frames, 200, 1),
-        ("ALE/SpaceInvaders-v5", "0.25", true, "30", frames, 250, 1),
-        ("ALE/Pong-v5", "0.0", true, "30", frames, 60, 0),
+        ("ALE/Breakout-v5", "0.25", true, "30", whole, 260, 8),
+        ("ALE/Breakout-v5", "0.0", false, "1", whole, 200, 1),
+        ("ALE/SpaceInvaders-v5", "0.25", true, "30", whole, 250, 1),
+        ("ALE/Pong-v5", "0.0", true, "30", whole, 60, 0),
         ("ALE/Breakout-v5", "0.0", true, "30", "60", 280, 2 * 18),
     ] {
         let fires = fires.to_string();
@@ -209,9 +209,10 @@ fn games_that_are_watched_are_those_that_nobody_sees() {
     assert!(run(&mut watched, 0..50) == played);
 }
 
-/// Games are the same whatever was played before, but for those that `resets.py` names.
+/// Games are the same whatever was played before, but for those that `resets.py` names:
+/// `cargo test --release -p rookery-actor --test hosted -- --ignored games_without_memory`.
 #[test]
-#[ignore = "takes minutes; for a new version of ale-py"]
+#[ignore = "takes ten minutes: run it with a new version of ale-py"]
 fn games_without_memory_begin_alike_after_any_other() {
     let output = Command::new(python())
         .arg(concat!(

@@ -77,17 +77,17 @@ class Game:
         return stack
 
     def step(self, action):
-        before = self.env.obs_buffer[0].copy()
+        last_looked_at = self.env.obs_buffer[0].copy()
         frame, reward, is_over, _, _ = self.env.step(action)
         self.elapsed += 4
-        if self.elapsed >= self.limit and not is_over:
-            self.env.obs_buffer[0] = before
+        is_cut = self.elapsed >= self.limit and not is_over
+        if is_cut:
+            self.env.obs_buffer[0] = last_looked_at
             frame = self.env._get_obs()
         self.frames.append(frame)
         lives, before = self.ale.lives(), self.lives
         self.lives = lives
-        is_life, is_cut = 0 < lives < before, self.elapsed >= self.limit
-        return self.stack(), np.clip(reward, -1, 1), is_over, not is_over and is_life, not is_over and is_cut
+        return self.stack(), np.clip(reward, -1, 1), is_over, not is_over and 0 < lives < before, is_cut
 
     def go_on(self):
         self.frames = self.frames[-1:]

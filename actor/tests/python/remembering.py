@@ -4,7 +4,6 @@ Both instances have one seed. One is reset at once, plays and is recorded; the o
 what the first has done.
 """
 
-import sys
 from pathlib import Path
 
 import ale_py
@@ -12,7 +11,7 @@ import numpy as np
 from ale_py.vector_env import AtariVectorEnv
 
 STEPS, MORE = 400, 333
-SEEDS = 5, 77123
+SEEDS = 5, 77123, 1234, 424242
 # Not for one player.
 OTHERS = {"combat", "joust", "maze_craze", "warlords"}
 
@@ -37,8 +36,8 @@ def remembers(game, seed):
     alone, after = [], []
     reset(1, alone)
     # Nobody is stepped past an end, where it would be reset once more.
-    is_over = any(step(1, action, alone) for action in actions)
-    is_over or any(step(1, 0, []) for _ in range(MORE))
+    if not any(step(1, action, alone) for action in actions):
+        any(step(1, 0, []) for _ in range(MORE))
     reset(0, after)
     for action in actions[: len(alone) - 1]:
         step(0, action, after)
